@@ -1,0 +1,10 @@
+//! mamparo, a resilience sidecar: timeouts, retries, circuit breakers, bulkheads and fallbacks for any
+//! service, from YAML.
+//!
+//! Modules in reading order: [`policy`] decides, [`plan`] says what the configuration means, [`config`]
+//! reads it, [`live`] is what runs, [`proxy`] is the life of one request (start with `proxy::handle`),
+//! [`telemetry`] tells of it, [`server`] accepts, [`reload`] and [`app`] put it together.
+
+pub mod clock;
+pub mod plan;
+pub mod policy;

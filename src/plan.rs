@@ -1,0 +1,305 @@
+//! What a configuration means: complete, valid by construction, and free of strings that still need
+//! reading. [`crate::config`] makes a [`Plan`], [`crate::live`] runs it. Nothing here is checked again.
+
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use regex::Regex;
+
+use crate::policy::{balance, breaker, bulkhead, fallback, rate_limit, retry, timeout};
+
+/// A whole configuration.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// The service we stand beside.
+    pub service: Arc<str>,
+    /// Where the admin interface listens.
+    pub admin: SocketAddr,
+    /// What concerns the process.
+    pub runtime: Runtime,
+    /// How our own answers look.
+    pub errors: Errors,
+    /// Where a line for each request goes.
+    pub access_log: AccessLog,
+    /// Where requests come in; at least one, by name.
+    pub listeners: Vec<Listener>,
+    /// Where requests go, by name.
+    pub upstreams: Vec<Arc<Upstream>>,
+}
+
+/// What concerns the process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Runtime {
+    /// Worker threads; already resolved from `auto`.
+    pub workers: NonZeroUsize,
+    /// How long requests in flight have after SIGTERM.
+    pub drain: Duration,
+    /// Connections from clients, whole process.
+    pub max_connections: usize,
+}
+
+/// How our own answers look.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Errors {
+    /// The body's form where the client does not ask for one.
+    pub format: ErrorFormat,
+    /// A link for each error; `{error_code}` is replaced.
+    pub documentation_url: Option<Arc<str>>,
+}
+
+/// The form of an error body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ErrorFormat {
+    /// Our JSON contract.
+    Contract,
+    /// RFC 9457, `application/problem+json`.
+    Problem,
+}
+
+/// Where a line for each request goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AccessLog {
+    /// `None`: nowhere.
+    pub destination: Option<LogDestination>,
+    /// Which requests are written.
+    pub keep: Keep,
+}
+
+/// Where access lines are written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LogDestination {
+    /// The standard output.
+    Stdout,
+    /// The standard error.
+    Stderr,
+    /// A file, appended to.
+    File(PathBuf),
+}
+
+/// Which requests an access line is written for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keep {
+    /// Every one.
+    All,
+    /// Those that failed, were retried, or were answered by a fallback.
+    Failures,
+}
+
+/// One place where requests come in.
+#[derive(Debug, Clone)]
+pub struct Listener {
+    /// Its key in the configuration.
+    pub name: Arc<str>,
+    /// The address to bind.
+    pub address: SocketAddr,
+    /// Whom it serves.
+    pub role: Role,
+    /// How long a client may take over a request's head.
+    pub header_timeout: Duration,
+    /// How long a client's connection may lie idle between requests.
+    pub idle_timeout: Duration,
+    /// Bytes of a request's head.
+    pub header_size: usize,
+    /// Lines of a request's head.
+    pub max_headers: usize,
+    /// Bytes of a request's body; `None`: no limit.
+    pub body_size: Option<u64>,
+    /// First match wins; at least one.
+    pub routes: Vec<Route>,
+}
+
+/// Whom a listener serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Our service calls others through it; its control headers are trusted.
+    Outbound,
+    /// Others call our service through it; control headers are stripped; drained first.
+    Inbound,
+}
+
+impl Role {
+    /// The word in the configuration.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Outbound => "outbound",
+            Self::Inbound => "inbound",
+        }
+    }
+}
+
+/// Which requests go where, and under which policies.
+#[derive(Debug, Clone)]
+pub struct Route {
+    /// The label in metrics and logs.
+    pub name: Arc<str>,
+    /// What a request must have; all that are given must hold.
+    pub matcher: Match,
+    /// Where it goes.
+    pub upstream: Arc<Upstream>,
+    /// What is changed on the way.
+    pub rewrite: Rewrite,
+    /// The upstream's policies with what the route sets again.
+    pub policies: Policies,
+    /// Whether the route's `rate_limit` is its own (then it has a bucket of its own) or inherited.
+    pub own_rate_limit: bool,
+}
+
+/// What a request must have. The default matches everything.
+#[derive(Debug, Clone, Default)]
+pub struct Match {
+    /// The host, without its port.
+    pub host: Option<HostPattern>,
+    /// The path, without the query.
+    pub path: PathPattern,
+    /// The methods; empty: any.
+    pub methods: Vec<Arc<str>>,
+    /// Headers by lower-case name.
+    pub headers: Vec<(Arc<str>, ValuePattern)>,
+    /// Query parameters by name.
+    pub query: Vec<(Arc<str>, ValuePattern)>,
+}
+
+/// A host, lower-case.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HostPattern {
+    /// This host.
+    Exact(Arc<str>),
+    /// Any host that ends so; with the leading dot: `*.internal` is `.internal`.
+    Suffix(Arc<str>),
+}
+
+/// A path.
+#[derive(Debug, Clone, Default)]
+pub enum PathPattern {
+    /// Every path.
+    #[default]
+    Any,
+    /// This path.
+    Exact(Arc<str>),
+    /// This path and what lies below it, by whole segments; no slash at its end unless it is `/`.
+    Prefix(Arc<str>),
+    /// What the expression finds; anchored at both ends.
+    Regex(Regex),
+}
+
+/// A header's or parameter's value.
+#[derive(Debug, Clone)]
+pub enum ValuePattern {
+    /// This value.
+    Exact(Arc<str>),
+    /// Any value, even an empty one.
+    Present,
+    /// What the expression matches whole.
+    Regex(Regex),
+}
+
+/// What is changed on the way to the upstream.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Rewrite {
+    /// Takes the place of the matched `path_prefix`.
+    pub path_prefix: Option<Arc<str>>,
+    /// Takes the place of the `host` header.
+    pub host: Option<Arc<str>>,
+}
+
+/// The policies of a route, complete. A block that is absent is off.
+#[derive(Debug, Clone, Default)]
+pub struct Policies {
+    /// How long things may take.
+    pub timeouts: timeout::Settings,
+    /// Whether a failed try is made again.
+    pub retry: Option<Arc<retry::Settings>>,
+    /// When an endpoint is left alone.
+    pub circuit_breaker: Option<Arc<breaker::Settings>>,
+    /// How many requests may be under way.
+    pub bulkhead: Option<bulkhead::Settings>,
+    /// How many requests may come in a time.
+    pub rate_limit: Option<rate_limit::Settings>,
+    /// What answers in place of a failure, in order.
+    pub fallback: Arc<[Fallback]>,
+}
+
+/// One fallback: when, and what it answers.
+#[derive(Debug, Clone)]
+pub struct Fallback {
+    /// The failures that it stands in for.
+    pub on: fallback::Conditions,
+    /// What it answers.
+    pub respond: Respond,
+}
+
+/// An answer that is written in the configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Respond {
+    /// The status, 200 to 599.
+    pub status: u16,
+    /// Headers by valid lower-case name.
+    pub headers: Vec<(Arc<str>, Arc<str>)>,
+    /// The body; already read, where it is a file.
+    pub body: Arc<[u8]>,
+}
+
+/// One service that requests go to.
+#[derive(Debug, Clone)]
+pub struct Upstream {
+    /// Its key in the configuration; its memory is kept by it over reloads.
+    pub name: Arc<str>,
+    /// Where it can be reached; may be empty only while names do not resolve.
+    pub endpoints: Vec<Endpoint>,
+    /// Whether the deep health check depends on it.
+    pub critical: bool,
+    /// How an endpoint is chosen.
+    pub balance: balance::Settings,
+    /// How idle connections are kept.
+    pub pool: Pool,
+    /// Open connections, whole process; `None`: no limit. From its `bulkhead` block.
+    pub max_connections: Option<usize>,
+    /// The upstream's own policies, before any route's.
+    pub policies: Policies,
+}
+
+/// One place where an upstream can be reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    /// The address or name.
+    pub address: Address,
+    /// Its share of the traffic, relative to the others'; at least 1.
+    pub weight: u32,
+}
+
+/// An endpoint's address.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Address {
+    /// Known.
+    Ip(SocketAddr),
+    /// To be resolved by the system, off the path of requests; every address found is an endpoint.
+    Name {
+        /// The host's name.
+        host: Arc<str>,
+        /// The port.
+        port: u16,
+    },
+}
+
+impl std::fmt::Display for Address {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Ip(address) => address.fmt(f),
+            Self::Name { host, port } => write!(f, "{host}:{port}"),
+        }
+    }
+}
+
+/// How idle connections to an upstream are kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pool {
+    /// How long a connection may lie idle.
+    pub idle_timeout: Duration,
+    /// Idle connections, whole process.
+    pub max_idle: usize,
+    /// Requests after which a connection is closed; `None`: no limit.
+    pub max_requests_per_connection: Option<u64>,
+}

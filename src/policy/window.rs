@@ -1,0 +1,1 @@
+//! Counts of outcomes over a sliding time.
