@@ -6,5 +6,6 @@
 //! [`telemetry`] tells of it, [`server`] accepts, [`reload`] and [`app`] put it together.
 
 pub mod clock;
+pub mod config;
 pub mod plan;
 pub mod policy;
