@@ -7,5 +7,6 @@
 
 pub mod clock;
 pub mod config;
+pub mod live;
 pub mod plan;
 pub mod policy;

@@ -1,6 +1,8 @@
 //! What a configuration means: complete, valid by construction, and free of strings that still need
 //! reading. [`crate::config`] makes a [`Plan`], [`crate::live`] runs it. Nothing here is checked again.
 
+pub mod secret;
+
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
