@@ -10,3 +10,4 @@ pub mod config;
 pub mod live;
 pub mod plan;
 pub mod policy;
+pub mod telemetry;

@@ -72,3 +72,45 @@ pub struct ByClass {
     /// Refused before it was sent.
     pub unavailable: Option<ClassRule>,
 }
+
+/// Why a failed try was not made again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Why {
+    /// The budget is used up.
+    Budget,
+    /// It was the last try.
+    Attempts,
+    /// The time left is too short for another.
+    Deadline,
+    /// The method may not be sent twice, and it may have been sent.
+    Method,
+    /// The body was not kept.
+    Body,
+    /// The client already has a part of the answer.
+    Committed,
+}
+
+impl Why {
+    /// Every reason, in the order of declaration: `ALL[w as usize] == w`.
+    pub const ALL: [Self; 6] = [
+        Self::Budget,
+        Self::Attempts,
+        Self::Deadline,
+        Self::Method,
+        Self::Body,
+        Self::Committed,
+    ];
+
+    /// The word for metrics and logs.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Budget => "budget",
+            Self::Attempts => "attempts",
+            Self::Deadline => "deadline",
+            Self::Method => "method",
+            Self::Body => "body",
+            Self::Committed => "committed",
+        }
+    }
+}

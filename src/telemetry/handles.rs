@@ -1,0 +1,90 @@
+//! Handles by their labels: the same labels give the same handle for as long as somebody holds it, and
+//! a while longer, so that the last counts of what a reload removed are still scraped (rule 87).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Scrapes that a handle outlives its last holder: two for each of a pair of Prometheus servers.
+pub const SCRAPES: u32 = 4;
+
+/// Handles by label.
+#[derive(Debug)]
+pub struct Handles<K, V>(BTreeMap<K, Entry<V>>);
+
+#[derive(Debug)]
+struct Entry<V> {
+    handle: Arc<V>,
+    /// Scrapes since only this table holds it.
+    unheld: u32,
+}
+
+impl<K: Ord, V> Default for Handles<K, V> {
+    fn default() -> Self {
+        Self(BTreeMap::new())
+    }
+}
+
+impl<K: Ord, V> Handles<K, V> {
+    /// The handle of these labels; made where there is none.
+    pub fn get(&mut self, labels: K, make: impl FnOnce() -> V) -> Arc<V> {
+        let entry = self.0.entry(labels).or_insert_with(|| Entry {
+            handle: Arc::new(make()),
+            unheld: 0,
+        });
+        entry.unheld = 0;
+        entry.handle.clone()
+    }
+
+    /// Every handle, by label.
+    pub fn iter(&self) -> impl Iterator<Item = &V> {
+        self.0.values().map(|entry| &*entry.handle)
+    }
+
+    /// Takes note of a scrape, and forgets what nobody has held for [`SCRAPES`] of them.
+    pub fn scraped(&mut self) {
+        self.0.retain(|_, entry| {
+            match Arc::strong_count(&entry.handle) {
+                1 => entry.unheld += 1,
+                _ => entry.unheld = 0,
+            }
+            entry.unheld < SCRAPES
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_labels_give_the_same_handle() {
+        let mut handles = Handles::default();
+        let first = handles.get("a", || 1);
+        let again = handles.get("a", || 2);
+        assert!(Arc::ptr_eq(&first, &again));
+    }
+
+    #[test]
+    fn rule_87_what_nobody_holds_is_forgotten_after_some_scrapes_and_not_before() {
+        let mut handles = Handles::default();
+        let held = handles.get("held", || 1);
+        drop(handles.get("removed", || 2));
+        for _ in 1..SCRAPES {
+            handles.scraped();
+            assert_eq!(handles.iter().count(), 2);
+        }
+        handles.scraped();
+        assert_eq!(handles.iter().collect::<Vec<_>>(), [&*held]);
+    }
+
+    #[test]
+    fn what_comes_back_in_time_goes_on_counting() {
+        let mut handles = Handles::default();
+        drop(handles.get("a", || 1));
+        (1..SCRAPES).for_each(|_| handles.scraped());
+        let back = handles.get("a", || 2);
+        (0..SCRAPES).for_each(|_| handles.scraped());
+        assert_eq!(*back, 1);
+        assert_eq!(handles.iter().count(), 1);
+    }
+}

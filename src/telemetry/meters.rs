@@ -1,0 +1,288 @@
+//! The handles through which requests are counted. A snapshot resolves them once by their labels;
+//! from then on counting is an addition. Counters outlive reloads, since the same labels give the
+//! same handle (see [`super::metrics::Metrics`]).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::histogram::{Counter, Histogram};
+use super::report::{FallbackKind, Outcome, Report, Try};
+use crate::policy::outcome::{self, Class, Ending, Reason};
+use crate::policy::retry::Why;
+
+/// The classes of statuses, as the `code` label has them.
+pub const CODES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
+
+/// The place in [`CODES`] of a status.
+fn code(status: u16) -> usize {
+    usize::from((status / 100).clamp(1, 5) - 1)
+}
+
+/// Requests by what they ended in and by the class of their status.
+#[derive(Debug, Default)]
+pub struct Requests([[Counter; CODES.len()]; Outcome::ALL.len()]);
+
+impl Requests {
+    fn count(&self, report: &Report) {
+        self.0[report.outcome as usize][code(report.status)].add_one();
+    }
+
+    /// The combinations that occurred, with how often.
+    pub fn read(&self) -> impl Iterator<Item = (Outcome, &'static str, u64)> + '_ {
+        Outcome::ALL.into_iter().flat_map(move |outcome| {
+            let row = self.0[outcome as usize].iter().zip(CODES);
+            row.filter_map(move |(count, code)| match count.get() {
+                0 => None,
+                count => Some((outcome, code, count)),
+            })
+        })
+    }
+}
+
+/// What is counted by route and upstream alone. Two listeners may have routes of the same names to
+/// the same upstream; they share one of these, so that no series appears twice.
+#[derive(Debug)]
+pub struct Passage {
+    route: Arc<str>,
+    upstream: Arc<str>,
+    /// From the first byte of a request to the last of its answer.
+    pub duration: Histogram,
+    failures: [Counter; Reason::ALL.len()],
+}
+
+impl Passage {
+    pub(super) fn new(route: Arc<str>, upstream: Arc<str>) -> Self {
+        Self {
+            route,
+            upstream,
+            duration: Histogram::default(),
+            failures: Default::default(),
+        }
+    }
+
+    /// The route's label; empty for requests that found none.
+    pub fn route(&self) -> &Arc<str> {
+        &self.route
+    }
+
+    /// The upstream's label; empty for requests that found no route.
+    pub fn upstream(&self) -> &Arc<str> {
+        &self.upstream
+    }
+
+    /// The reasons that occurred, with how often.
+    pub fn failures(&self) -> impl Iterator<Item = (Reason, u64)> + '_ {
+        let all = Reason::ALL.into_iter().zip(&self.failures);
+        all.map(|(reason, count)| (reason, count.get()))
+            .filter(|(_, count)| *count > 0)
+    }
+
+    fn count(&self, report: &Report, total: Duration) {
+        self.duration.observe(total);
+        if let Some(reason) = report.reason {
+            self.failures[reason as usize].add_one();
+        }
+    }
+}
+
+/// One listener's handle: it counts the requests that found no route.
+#[derive(Debug)]
+pub struct ListenerMeters {
+    name: Arc<str>,
+    /// Requests that found no route.
+    pub unrouted: Requests,
+    nowhere: Arc<Passage>,
+}
+
+impl ListenerMeters {
+    pub(super) fn new(name: Arc<str>, nowhere: Arc<Passage>) -> Self {
+        Self {
+            name,
+            unrouted: Requests::default(),
+            nowhere,
+        }
+    }
+
+    /// The listener's name.
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    pub(super) fn count(&self, report: &Report, total: Duration) {
+        self.unrouted.count(report);
+        self.nowhere.count(report, total);
+    }
+}
+
+/// One route's handle on one listener.
+#[derive(Debug)]
+pub struct RouteMeters {
+    listener: Arc<str>,
+    /// Requests that took this route.
+    pub requests: Requests,
+    passage: Arc<Passage>,
+    upstream: Arc<UpstreamMeters>,
+}
+
+impl RouteMeters {
+    pub(super) fn new(
+        listener: Arc<str>,
+        passage: Arc<Passage>,
+        upstream: Arc<UpstreamMeters>,
+    ) -> Self {
+        Self {
+            listener,
+            requests: Requests::default(),
+            passage,
+            upstream,
+        }
+    }
+
+    /// The listener's name.
+    pub fn listener(&self) -> &Arc<str> {
+        &self.listener
+    }
+
+    /// The route's name.
+    pub fn route(&self) -> &Arc<str> {
+        self.passage.route()
+    }
+
+    /// The upstream's handle.
+    pub fn upstream(&self) -> &Arc<UpstreamMeters> {
+        &self.upstream
+    }
+
+    pub(super) fn count(&self, report: &Report, total: Duration) {
+        self.requests.count(report);
+        self.passage.count(report, total);
+        self.upstream.count(report);
+    }
+}
+
+/// What made a fallback answer: one of our reasons, or else the class of the upstream's status.
+const CAUSES: usize = Reason::ALL.len() + CODES.len();
+
+/// One upstream's handle.
+#[derive(Debug)]
+pub struct UpstreamMeters {
+    name: Arc<str>,
+    /// Connections that were made to it.
+    pub connections_opened: Counter,
+    /// From the start of a try to the head of its answer, or to its failure.
+    pub attempt_duration: Histogram,
+    attempts: [Counter; 3],
+    retries: [Counter; Class::ALL.len()],
+    denied: [Counter; Why::ALL.len()],
+    bulkhead_refused: [Counter; BULKHEAD_REASONS.len()],
+    fallbacks: [[Counter; CAUSES]; FallbackKind::ALL.len()],
+}
+
+/// The reasons for which a bulkhead refuses.
+pub const BULKHEAD_REASONS: [Reason; 3] = [
+    Reason::TooManyInFlight,
+    Reason::QueueTimeout,
+    Reason::TooManyConnections,
+];
+
+/// The words for what a breaker learns from a try, in the order of [`attempt`].
+const ATTEMPTS: [&str; 3] = ["success", "failure", "ignored"];
+
+const fn attempt(outcome: outcome::Outcome) -> usize {
+    match outcome {
+        outcome::Outcome::Success => 0,
+        outcome::Outcome::Failure => 1,
+        outcome::Outcome::Ignored => 2,
+    }
+}
+
+impl UpstreamMeters {
+    pub(super) fn new(name: Arc<str>) -> Self {
+        Self {
+            name,
+            connections_opened: Counter::default(),
+            attempt_duration: Histogram::default(),
+            attempts: Default::default(),
+            retries: Default::default(),
+            denied: Default::default(),
+            bulkhead_refused: Default::default(),
+            fallbacks: Default::default(),
+        }
+    }
+
+    /// The upstream's name.
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    /// Tries by what the endpoint's breaker learnt.
+    pub fn attempts(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+        let all = ATTEMPTS.into_iter().zip(&self.attempts);
+        all.map(|(outcome, count)| (outcome, count.get()))
+    }
+
+    /// Retries by the class of the failure that they answered to.
+    pub fn retries(&self) -> impl Iterator<Item = (Class, u64)> + '_ {
+        let all = Class::ALL.into_iter().zip(&self.retries);
+        all.map(|(class, count)| (class, count.get()))
+    }
+
+    /// Retries that were not made, by what forbade them.
+    pub fn retries_denied(&self) -> impl Iterator<Item = (Why, u64)> + '_ {
+        let all = Why::ALL.into_iter().zip(&self.denied);
+        all.map(|(why, count)| (why, count.get()))
+    }
+
+    /// Requests that the bulkhead refused.
+    pub fn bulkhead_refused(&self) -> impl Iterator<Item = (Reason, u64)> + '_ {
+        let all = BULKHEAD_REASONS.into_iter().zip(&self.bulkhead_refused);
+        all.map(|(reason, count)| (reason, count.get()))
+    }
+
+    /// The fallbacks that occurred, by kind and by what made them answer.
+    pub fn fallbacks(&self) -> impl Iterator<Item = (FallbackKind, &'static str, u64)> + '_ {
+        FallbackKind::ALL.into_iter().flat_map(move |kind| {
+            let causes = Reason::ALL.into_iter().map(Reason::name).chain(CODES);
+            let all = causes.zip(&self.fallbacks[kind as usize]);
+            all.map(move |(cause, count)| (kind, cause, count.get()))
+                .filter(|(_, _, count)| *count > 0)
+        })
+    }
+
+    fn count(&self, report: &Report) {
+        for one in &report.tries {
+            self.attempts[attempt(one.outcome)].add_one();
+            self.attempt_duration.observe(one.took);
+        }
+        for (before, _) in report.tries.iter().zip(report.tries.iter().skip(1)) {
+            // Only a status that the configuration names is tried again though it is no failure.
+            let class = before.ending.class().unwrap_or(Class::Transient);
+            self.retries[class as usize].add_one();
+        }
+        if let Some(why) = report.denied {
+            self.denied[why as usize].add_one();
+        }
+        let refused = BULKHEAD_REASONS.iter().zip(&self.bulkhead_refused);
+        for (_, count) in refused.filter(|(reason, _)| report.reason == Some(**reason)) {
+            count.add_one();
+        }
+        if let Some(kind) = report.fallback {
+            self.fallbacks[kind as usize][cause(report)].add_one();
+        }
+    }
+}
+
+/// What made the fallback answer, as a place in the row of [`CAUSES`].
+fn cause(report: &Report) -> usize {
+    let answered = |last: &Try| match last.ending {
+        Ending::Answered(status) => Reason::ALL.len() + code(status),
+        Ending::Failed(reason) => reason as usize,
+    };
+    match report.reason {
+        Some(reason) => reason as usize,
+        None => report
+            .tries
+            .last()
+            .map_or(Reason::Internal as usize, answered),
+    }
+}

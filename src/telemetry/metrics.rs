@@ -1,0 +1,89 @@
+//! Every metric's state. Handles are got by their labels when a snapshot is built; on the path there
+//! is only counting. Gauges are not kept here but read from what runs when they are asked for, so
+//! that they cannot drift (rule 87).
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use parking_lot::Mutex;
+
+use super::handles::Handles;
+use super::histogram::{Counter, Histogram};
+use super::meters::{ListenerMeters, Passage, RouteMeters, UpstreamMeters};
+use super::report::Report;
+
+/// Every counter and histogram of the process.
+#[derive(Debug, Default)]
+pub struct Metrics {
+    /// What we added to requests ourselves.
+    pub overhead: Histogram,
+    /// Configurations that were applied while running.
+    pub reloads_applied: Counter,
+    /// Configurations that were refused while running.
+    pub reloads_refused: Counter,
+    /// Access lines that could not be written.
+    pub access_log_dropped: Arc<Counter>,
+    pub(super) handles: Mutex<Tables>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Tables {
+    pub(super) listeners: Handles<Arc<str>, ListenerMeters>,
+    pub(super) routes: Handles<[Arc<str>; 3], RouteMeters>,
+    pub(super) passages: Handles<[Arc<str>; 2], Passage>,
+    pub(super) upstreams: Handles<Arc<str>, UpstreamMeters>,
+}
+
+impl Metrics {
+    /// The handle of a listener.
+    pub fn listener(&self, name: &Arc<str>) -> Arc<ListenerMeters> {
+        let mut tables = self.handles.lock();
+        let nowhere = tables.passage(&Arc::from(""), &Arc::from(""));
+        let make = || ListenerMeters::new(name.clone(), nowhere);
+        tables.listeners.get(name.clone(), make)
+    }
+
+    /// The handle of a listener's route to an upstream.
+    pub fn route(
+        &self,
+        listener: &Arc<str>,
+        route: &Arc<str>,
+        upstream: &Arc<str>,
+    ) -> Arc<RouteMeters> {
+        let mut tables = self.handles.lock();
+        let passage = tables.passage(route, upstream);
+        let meters = tables.upstream(upstream);
+        let labels = [listener, route, upstream].map(Arc::clone);
+        let make = || RouteMeters::new(listener.clone(), passage, meters);
+        tables.routes.get(labels, make)
+    }
+
+    /// The handle of an upstream.
+    pub fn upstream(&self, name: &Arc<str>) -> Arc<UpstreamMeters> {
+        self.handles.lock().upstream(name)
+    }
+
+    /// Counts a request that ended at `now`.
+    pub fn count(&self, report: &Report, now: Instant) {
+        let total = now.saturating_duration_since(report.started);
+        match &report.route {
+            Some(route) => route.count(report, total),
+            None => report.listener.count(report, total),
+        }
+        if let Some(overhead) = report.overhead() {
+            self.overhead.observe(overhead);
+        }
+    }
+}
+
+impl Tables {
+    fn passage(&mut self, route: &Arc<str>, upstream: &Arc<str>) -> Arc<Passage> {
+        let make = || Passage::new(route.clone(), upstream.clone());
+        self.passages.get([route.clone(), upstream.clone()], make)
+    }
+
+    fn upstream(&mut self, name: &Arc<str>) -> Arc<UpstreamMeters> {
+        let make = || UpstreamMeters::new(name.clone());
+        self.upstreams.get(name.clone(), make)
+    }
+}

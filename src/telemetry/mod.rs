@@ -1,0 +1,32 @@
+//! Telling what happened: the report of a request, the metrics and the access line made from it, and
+//! the trace that it belongs to.
+
+pub mod handles;
+pub mod histogram;
+pub mod meters;
+pub mod metrics;
+pub mod report;
+pub mod trace;
+
+use std::time::Instant;
+
+use metrics::Metrics;
+use report::Report;
+
+/// What tells of requests; one for the whole process.
+#[derive(Debug, Default)]
+pub struct Telemetry {
+    metrics: Metrics,
+}
+
+impl Telemetry {
+    /// The metrics, for handles and for scrapes.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// Tells of a request that ended at `now`: it is counted, once, and its access line handed over.
+    pub fn tell(&self, report: &Report, now: Instant) {
+        self.metrics.count(report, now);
+    }
+}

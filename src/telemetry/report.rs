@@ -1,0 +1,173 @@
+//! What there is to tell about a request once it has ended: one value, filled in on the way by the
+//! pipeline and told once, whatever happened. Metrics and the access line are made from it, and from
+//! nothing else, so they cannot disagree.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use smallvec::SmallVec;
+
+use super::meters::{ListenerMeters, RouteMeters};
+use super::trace::TraceContext;
+use crate::policy::outcome::{self, Class, Ending, Reason, Sent};
+use crate::policy::retry::Why;
+
+/// What a request ended in, as its client sees it. Each request ends in exactly one (rule 88).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Outcome {
+    /// The upstream's answer was passed on, whatever its status.
+    Upstream,
+    /// A fallback answered.
+    Fallback,
+    /// We answered without having tried: no route, a limit, an open breaker, draining.
+    Refused,
+    /// We answered, since no try brought an answer.
+    Failed,
+    /// The client left before its answer was complete.
+    ClientGone,
+}
+
+impl Outcome {
+    /// Every outcome, in the order of declaration: `ALL[o as usize] == o`.
+    pub const ALL: [Self; 5] = [
+        Self::Upstream,
+        Self::Fallback,
+        Self::Refused,
+        Self::Failed,
+        Self::ClientGone,
+    ];
+
+    /// The word for metrics and logs.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Upstream => "upstream",
+            Self::Fallback => "fallback",
+            Self::Refused => "refused",
+            Self::Failed => "failed",
+            Self::ClientGone => "client_gone",
+        }
+    }
+}
+
+/// What kind of fallback answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum FallbackKind {
+    /// An answer that is written in the configuration.
+    Respond,
+}
+
+impl FallbackKind {
+    /// Every kind, in the order of declaration: `ALL[k as usize] == k`.
+    pub const ALL: [Self; 1] = [Self::Respond];
+
+    /// The word for metrics, logs and the `x-mamparo-fallback` header.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Respond => "respond",
+        }
+    }
+}
+
+/// One try.
+#[derive(Debug, Clone)]
+pub struct Try {
+    /// The endpoint's address, as the configuration or the resolver has it.
+    pub endpoint: Arc<str>,
+    /// When it began, since the request began.
+    pub started: Duration,
+    /// The backoff before it.
+    pub waited: Duration,
+    /// From its start to the head of the answer, or to the failure.
+    pub took: Duration,
+    /// What it ended in.
+    pub ending: Ending,
+    /// How far the request had got.
+    pub sent: Sent,
+    /// Whether the connection had been used before.
+    pub reused: bool,
+    /// What the endpoint's breaker learnt.
+    pub outcome: outcome::Outcome,
+}
+
+/// One request, from its first byte to the last byte of its answer or to its end without one.
+#[derive(Debug, Clone)]
+pub struct Report {
+    /// When the request began.
+    pub started: Instant,
+    /// The generation of the configuration that it ran under.
+    pub generation: u64,
+    /// Where it came in.
+    pub listener: Arc<ListenerMeters>,
+    /// Its route and upstream; `None`: none was found.
+    pub route: Option<Arc<RouteMeters>>,
+    /// The client's address.
+    pub peer: Option<SocketAddr>,
+    /// The method.
+    pub method: http::Method,
+    /// The target, as it came. Its query is never written anywhere.
+    pub target: http::Uri,
+    /// The host that was asked for.
+    pub host: Option<http::HeaderValue>,
+    /// The id that is in our log, the upstream's and the client's.
+    pub request_id: http::HeaderValue,
+    /// The trace that it belongs to, and our span in it.
+    pub trace: TraceContext,
+    /// How long it waited for a seat.
+    pub queued: Duration,
+    /// How long it waited between tries, all waits together.
+    pub backoff: Duration,
+    /// Its tries, in order.
+    pub tries: SmallVec<[Try; 1]>,
+    /// Why a failed try was not made again, where one could have been.
+    pub denied: Option<Why>,
+    /// The primary failure, before any fallback.
+    pub reason: Option<Reason>,
+    /// What there is to say about the failure beside its reason.
+    pub detail: Option<Box<str>>,
+    /// The fallback that answered.
+    pub fallback: Option<FallbackKind>,
+    /// What it ended in.
+    pub outcome: Outcome,
+    /// The status that the client got; 499 where it left before there was one.
+    pub status: u16,
+    /// When the head of the answer was ready, since the request began.
+    pub head_at: Option<Duration>,
+    /// Bytes of the request's body that were read.
+    pub received: u64,
+    /// Bytes of the answer's body that were handed to the client's connection.
+    pub sent: u64,
+    /// Whether the answer's body broke off.
+    pub broken: bool,
+}
+
+impl Report {
+    /// What we added ourselves: the time to the head of the answer, less tries, queue and backoff.
+    /// `None` where there was no head.
+    pub fn overhead(&self) -> Option<Duration> {
+        let others = self.tries.iter().map(|one| one.took).sum::<Duration>();
+        let head_at = self.head_at?;
+        Some(head_at.saturating_sub(others + self.queued + self.backoff))
+    }
+
+    /// The class of what went wrong, by the reason or else by the upstream's last answer; `None`
+    /// where nothing did.
+    pub fn class(&self) -> Option<Class> {
+        match self.reason {
+            Some(reason) => Some(reason.class()),
+            None => self.tries.last().and_then(|last| last.ending.class()),
+        }
+    }
+
+    /// Whether it failed, was tried more than once, or did not end as it should: what a log that
+    /// keeps failures only is about. An upstream's own 5xx is one.
+    pub fn troubled(&self) -> bool {
+        self.outcome != Outcome::Upstream
+            || self.tries.len() > 1
+            || self.broken
+            || self.reason.is_some()
+            || self.status >= 500
+    }
+}
