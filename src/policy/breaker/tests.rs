@@ -1,0 +1,1 @@
+//! Scripts, one step a line, and random walks.
