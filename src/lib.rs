@@ -10,4 +10,5 @@ pub mod config;
 pub mod live;
 pub mod plan;
 pub mod policy;
+pub mod server;
 pub mod telemetry;

@@ -1,6 +1,7 @@
 //! Telling what happened: the report of a request, the metrics and the access line made from it, and
 //! the trace that it belongs to.
 
+pub mod events;
 pub mod handles;
 pub mod histogram;
 pub mod meters;
@@ -10,6 +11,7 @@ pub mod trace;
 
 use std::time::Instant;
 
+use events::Events;
 use metrics::Metrics;
 use report::Report;
 
@@ -17,12 +19,18 @@ use report::Report;
 #[derive(Debug, Default)]
 pub struct Telemetry {
     metrics: Metrics,
+    events: Events,
 }
 
 impl Telemetry {
     /// The metrics, for handles and for scrapes.
     pub fn metrics(&self) -> &Metrics {
         &self.metrics
+    }
+
+    /// What happened lately.
+    pub fn events(&self) -> &Events {
+        &self.events
     }
 
     /// Tells of a request that ended at `now`: it is counted, once, and its access line handed over.

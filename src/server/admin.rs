@@ -1,0 +1,196 @@
+//! The admin interface: probes, metrics, the status page, and the few things that an operator can do to
+//! a running process. It has its own port and runs on the control thread, so that neither a busy worker
+//! nor a stuck scraper can harm the other.
+
+mod answer;
+mod guard;
+mod handle;
+mod page;
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::{AbortHandle, JoinSet};
+
+use super::status::{LastReload, Status};
+
+/// Connections that are served at once. One more ends the oldest, so that a probe always gets through.
+pub const MAX_CONNECTIONS: usize = 64;
+/// How long a client may take over a request's head, and idle between requests.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a connection lives; then it is asked to end.
+const LIFETIME: Duration = Duration::from_secs(60);
+/// How long an answer may still take when its connection has been asked to end.
+const LINGER: Duration = Duration::from_secs(10);
+/// Bytes of a request's head.
+const MAX_HEAD: usize = 16 * 1024;
+/// A pause after a failed accept, so that a lack of file descriptors is no busy loop.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// An order to reload; what came of it goes back through the channel.
+pub type ReloadOrder = oneshot::Sender<LastReload>;
+
+/// Sets a breaker: the names of the upstream and the endpoint, and to what.
+pub type ForceBreaker = dyn Fn(&str, &str, Force) -> Result<(), ForceError> + Send + Sync;
+
+/// Sets the log level; answers the level that holds now, or why the wanted one cannot.
+pub type SetLogLevel = dyn Fn(&str) -> Result<String, String> + Send + Sync;
+
+/// What the admin interface needs from the rest of the process. Everything must answer without waiting,
+/// except for a reload.
+pub struct Control {
+    /// The state of everything, now.
+    pub status: Box<dyn Fn() -> Status + Send + Sync>,
+    /// The metrics in the text format of Prometheus.
+    pub metrics: Box<dyn Fn() -> String + Send + Sync>,
+    /// The effective configuration as JSON, secrets removed, each value with its origin.
+    pub config: Box<dyn Fn() -> String + Send + Sync>,
+    /// Whether the process is configured and listening, and not draining.
+    pub readiness: Box<dyn Fn() -> Readiness + Send + Sync>,
+    /// Where orders to reload go.
+    pub reload: mpsc::Sender<ReloadOrder>,
+    /// Begins to turn new work away. Doing it twice is doing it once.
+    pub drain: Box<dyn Fn() + Send + Sync>,
+    /// Ends the process as SIGTERM does.
+    pub quit: Box<dyn Fn() + Send + Sync>,
+    /// Sets an endpoint's breaker by the names of its upstream and address.
+    pub force: Box<ForceBreaker>,
+    /// Sets the log level; answers what it is now, or why it cannot be that.
+    pub log_level: Box<SetLogLevel>,
+}
+
+impl std::fmt::Debug for Control {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Control").finish_non_exhaustive()
+    }
+}
+
+/// Whether the process wants requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Readiness {
+    /// Not all listeners are bound yet.
+    Starting,
+    /// It does.
+    Ready,
+    /// It turns new work away.
+    Draining,
+}
+
+/// What an operator sets a breaker to, for maintenance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Force {
+    /// No request passes.
+    Open,
+    /// Every request passes.
+    Closed,
+    /// It decides by itself again.
+    Auto,
+}
+
+impl Force {
+    /// The word in the request.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Closed => "closed",
+            Self::Auto => "auto",
+        }
+    }
+
+    fn from_name(name: &str) -> Option<Self> {
+        [Self::Open, Self::Closed, Self::Auto]
+            .into_iter()
+            .find(|force| force.name() == name)
+    }
+}
+
+/// Why a breaker cannot be set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ForceError {
+    /// No upstream has this name; those that there are.
+    UnknownUpstream(Vec<String>),
+    /// The upstream has no such endpoint; those that it has.
+    UnknownEndpoint(Vec<String>),
+    /// The upstream has no `circuit_breaker`, and none of its routes has one.
+    NoBreaker,
+}
+
+/// Serves the admin interface for as long as it is polled. Dropped, it ends every connection.
+pub async fn serve(listener: TcpListener, control: Arc<Control>) {
+    let mut connections = Connections::default();
+    let mut complained = false;
+    loop {
+        connections.forget_ended();
+        match listener.accept().await {
+            Ok((stream, peer)) => {
+                complained = false;
+                connections.take(stream, peer, &control);
+            }
+            Err(error) => {
+                if !std::mem::replace(&mut complained, true) {
+                    tracing::warn!(%error, "the admin interface cannot accept connections; it goes on trying");
+                }
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// The connections under way, oldest first.
+#[derive(Default)]
+struct Connections {
+    tasks: JoinSet<()>,
+    by_age: VecDeque<AbortHandle>,
+}
+
+impl Connections {
+    fn forget_ended(&mut self) {
+        while self.tasks.try_join_next().is_some() {}
+        self.by_age.retain(|connection| !connection.is_finished());
+    }
+
+    /// Serves one more. Fifty scrapers at once fit in; clients that only hold on to their connections
+    /// lose the oldest of them instead of locking the probes out.
+    fn take(&mut self, stream: TcpStream, peer: SocketAddr, control: &Arc<Control>) {
+        self.forget_ended();
+        if self.by_age.len() >= MAX_CONNECTIONS
+            && let Some(oldest) = self.by_age.pop_front()
+        {
+            oldest.abort();
+            tracing::debug!(limit = MAX_CONNECTIONS, %peer, "the admin interface has ended its oldest connection for a new one");
+        }
+        let serving = connection(stream, Arc::clone(control));
+        self.by_age.push_back(self.tasks.spawn(serving));
+    }
+}
+
+async fn connection(stream: TcpStream, control: Arc<Control>) {
+    // Without it a small answer may wait for the client's delayed acknowledgement. It cannot fail on an
+    // open socket, and a closed one shows itself below.
+    let _ = stream.set_nodelay(true);
+    let service = service_fn(move |request| {
+        let control = Arc::clone(&control);
+        async move { Ok::<_, std::convert::Infallible>(handle::handle(request, &control).await) }
+    });
+    let serving = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(MAX_HEAD)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut serving = std::pin::pin!(serving);
+    if let Ok(_ended) = tokio::time::timeout(LIFETIME, serving.as_mut()).await {
+        return;
+    }
+    serving.as_mut().graceful_shutdown();
+    // Whoever has not read its answer by now never will.
+    let _ = tokio::time::timeout(LINGER, serving).await;
+}

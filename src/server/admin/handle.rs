@@ -1,0 +1,399 @@
+//! One request to the admin interface, from its path to its answer. The query is ignored.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::request::Parts;
+use http::{Method, Request, StatusCode, header};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::body::Incoming;
+use serde_json::json;
+use tokio::sync::oneshot;
+
+use super::answer::{self, Answer};
+use super::{Control, Force, ForceError, Readiness, guard, page};
+use crate::server::status::{Circuit, ReloadResult, Upstream};
+
+/// Bytes of a request's body.
+const MAX_BODY: usize = 64 * 1024;
+/// How long a client may take over its request's body.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a reload may take before its client is told to look at the status instead.
+const RELOAD_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Every path with its methods, for whoever has asked for another one.
+const PATHS: [(&str, &str); 13] = [
+    ("GET", "/"),
+    ("GET", "/livez"),
+    ("GET", "/readyz"),
+    ("GET", "/healthz"),
+    ("GET", "/metrics"),
+    ("GET", "/api/v1/status"),
+    ("GET", "/api/v1/config"),
+    ("POST", "/api/v1/reload"),
+    ("POST", "/api/v1/drain"),
+    ("POST", "/api/v1/quit"),
+    (
+        "POST",
+        "/api/v1/upstreams/{name}/endpoints/{address}/breaker",
+    ),
+    ("PUT", "/api/v1/log-level"),
+    ("GET", "/page.js, /page.css, /page.svg"),
+];
+
+/// What a path stands for.
+enum Target {
+    File(&'static page::File),
+    Live,
+    Ready,
+    Health,
+    Metrics,
+    Status,
+    Config,
+    Reload,
+    Drain,
+    Quit,
+    Breaker { upstream: String, endpoint: String },
+    LogLevel,
+}
+
+impl Target {
+    /// The target of a path; `None` where there is no such path.
+    fn of(path: &str) -> Option<Self> {
+        if let Some(file) = page::FILES.iter().find(|file| file.path == path) {
+            return Some(Self::File(file));
+        }
+        Some(match path {
+            "/livez" => Self::Live,
+            "/readyz" => Self::Ready,
+            "/healthz" => Self::Health,
+            "/metrics" => Self::Metrics,
+            "/api/v1/status" => Self::Status,
+            "/api/v1/config" => Self::Config,
+            "/api/v1/reload" => Self::Reload,
+            "/api/v1/drain" => Self::Drain,
+            "/api/v1/quit" => Self::Quit,
+            "/api/v1/log-level" => Self::LogLevel,
+            other => return Self::breaker(other),
+        })
+    }
+
+    fn breaker(path: &str) -> Option<Self> {
+        let rest = path.strip_prefix("/api/v1/upstreams/")?;
+        let mut segments = rest.split('/');
+        let upstream = percent_decoded(segments.next()?)?;
+        if segments.next()? != "endpoints" {
+            return None;
+        }
+        let endpoint = percent_decoded(segments.next()?)?;
+        let is_whole = segments.next()? == "breaker" && segments.next().is_none();
+        is_whole.then_some(Self::Breaker { upstream, endpoint })
+    }
+
+    /// The value of `allow`.
+    const fn allow(&self) -> &'static str {
+        match self {
+            Self::File(_)
+            | Self::Live
+            | Self::Ready
+            | Self::Health
+            | Self::Metrics
+            | Self::Status
+            | Self::Config => "GET, HEAD",
+            Self::Reload | Self::Drain | Self::Quit | Self::Breaker { .. } => "POST",
+            Self::LogLevel => "PUT",
+        }
+    }
+
+    fn allows(&self, method: &Method) -> bool {
+        self.allow()
+            .split(", ")
+            .any(|allowed| allowed == method.as_str())
+    }
+
+    /// Whether it changes something.
+    fn is_change(&self) -> bool {
+        self.allow() != "GET, HEAD"
+    }
+}
+
+/// Answers one request.
+pub(super) async fn handle(request: Request<Incoming>, control: &Control) -> Answer {
+    let (parts, body) = request.into_parts();
+    let Some(target) = Target::of(parts.uri.path()) else {
+        return unknown_path(&parts);
+    };
+    if !target.allows(&parts.method) {
+        return wrong_method(&parts, &target);
+    }
+    if target.is_change()
+        && let Some(why) = guard::refusal(&parts)
+    {
+        tracing::warn!(path = parts.uri.path(), %why, "refused a change through the admin interface");
+        return answer::refusal(StatusCode::FORBIDDEN, why, &[]);
+    }
+    match target {
+        Target::File(file) => answer::typed(StatusCode::OK, file.content_type, file.body),
+        Target::Live => answer::text(StatusCode::OK, "live\n"),
+        Target::Ready => ready((control.readiness)()),
+        Target::Health => health(&(control.status)().upstreams),
+        Target::Metrics => answer::typed(
+            StatusCode::OK,
+            "text/plain; version=0.0.4; charset=utf-8",
+            (control.metrics)(),
+        ),
+        Target::Status => answer::json(StatusCode::OK, &(control.status)()),
+        Target::Config => answer::json_text(StatusCode::OK, (control.config)()),
+        Target::Reload => reload(control).await,
+        Target::Drain => {
+            (control.drain)();
+            answer::json(StatusCode::ACCEPTED, &json!({"draining": true}))
+        }
+        Target::Quit => {
+            (control.quit)();
+            answer::json(StatusCode::ACCEPTED, &json!({"quitting": true}))
+        }
+        Target::Breaker { upstream, endpoint } => {
+            breaker(control, &upstream, &endpoint, body).await
+        }
+        Target::LogLevel => log_level(control, body).await,
+    }
+}
+
+fn unknown_path(parts: &Parts) -> Answer {
+    let paths: Vec<String> = PATHS
+        .iter()
+        .map(|(method, path)| format!("{method} {path}"))
+        .collect();
+    answer::refusal(
+        StatusCode::NOT_FOUND,
+        format!("there is nothing at '{}'", shortened(parts.uri.path(), 200)),
+        &[("paths", json!(paths))],
+    )
+}
+
+fn wrong_method(parts: &Parts, target: &Target) -> Answer {
+    let allow = target.allow();
+    let mut answer = answer::refusal(
+        StatusCode::METHOD_NOT_ALLOWED,
+        format!(
+            "'{}' takes {allow}, not {}",
+            shortened(parts.uri.path(), 200),
+            shortened(parts.method.as_str(), 20)
+        ),
+        &[],
+    );
+    answer
+        .headers_mut()
+        .insert(header::ALLOW, header::HeaderValue::from_static(allow));
+    answer
+}
+
+fn ready(readiness: Readiness) -> Answer {
+    match readiness {
+        Readiness::Ready => answer::text(StatusCode::OK, "ready\n"),
+        Readiness::Starting => answer::text(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "starting: not every listener is bound yet\n",
+        ),
+        Readiness::Draining => answer::text(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "draining: new work is turned away\n",
+        ),
+    }
+}
+
+/// Deep: whether everything that the service cannot do without can be reached.
+fn health(upstreams: &[Upstream]) -> Answer {
+    let unavailable: Vec<serde_json::Value> = upstreams
+        .iter()
+        .filter(|upstream| upstream.critical)
+        .filter_map(|upstream| {
+            let why = why_unavailable(upstream)?;
+            Some(json!({"upstream": upstream.name, "reason": why}))
+        })
+        .collect();
+    let (status, word) = if unavailable.is_empty() {
+        (StatusCode::OK, "ok")
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "unavailable")
+    };
+    answer::json(status, &json!({"status": word, "unavailable": unavailable}))
+}
+
+fn why_unavailable(upstream: &Upstream) -> Option<String> {
+    let mut endpoints = upstream
+        .endpoints
+        .iter()
+        .filter(|endpoint| !endpoint.draining)
+        .peekable();
+    if endpoints.peek().is_none() {
+        return Some("no endpoint: its names do not resolve".into());
+    }
+    let closed_to_us = endpoints
+        .map(|endpoint| {
+            (endpoint.state == Circuit::Open).then(|| {
+                let why = endpoint.reason.as_deref().unwrap_or("open");
+                format!("{}: {why}", endpoint.address)
+            })
+        })
+        .collect::<Option<Vec<_>>>()?;
+    Some(format!(
+        "every breaker is open ({})",
+        closed_to_us.join("; ")
+    ))
+}
+
+async fn reload(control: &Control) -> Answer {
+    let (order, result) = oneshot::channel();
+    let asked = async {
+        control.reload.send(order).await.ok()?;
+        result.await.ok()
+    };
+    match tokio::time::timeout(RELOAD_TIMEOUT, asked).await {
+        Ok(Some(reload)) => {
+            let status = match reload.result {
+                ReloadResult::Applied | ReloadResult::Unchanged => StatusCode::OK,
+                ReloadResult::Refused => StatusCode::UNPROCESSABLE_ENTITY,
+            };
+            answer::json(status, &reload)
+        }
+        Ok(None) => answer::refusal(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "this process does not reload: it is about to end, or it runs without a file",
+            &[],
+        ),
+        Err(_elapsed) => answer::refusal(
+            StatusCode::SERVICE_UNAVAILABLE,
+            format!(
+                "the reload has taken more than {} s and goes on; its result will be in /api/v1/status",
+                RELOAD_TIMEOUT.as_secs()
+            ),
+            &[],
+        ),
+    }
+}
+
+async fn breaker(control: &Control, upstream: &str, endpoint: &str, body: Incoming) -> Answer {
+    let wanted = match read(body).await {
+        Ok(body) => body,
+        Err(answer) => return *answer,
+    };
+    let force = serde_json::from_slice::<serde_json::Value>(&wanted)
+        .ok()
+        .and_then(|body| Force::from_name(body.get("force")?.as_str()?));
+    let Some(force) = force else {
+        return answer::refusal(
+            StatusCode::BAD_REQUEST,
+            r#"the body must be {"force":"open"}, {"force":"closed"} or {"force":"auto"}"#,
+            &[],
+        );
+    };
+    match (control.force)(upstream, endpoint, force) {
+        Ok(()) => {
+            tracing::warn!(
+                upstream,
+                endpoint,
+                force = force.name(),
+                "breaker set by an operator"
+            );
+            answer::json(
+                StatusCode::OK,
+                &json!({"upstream": upstream, "endpoint": endpoint, "force": force.name()}),
+            )
+        }
+        Err(error) => cannot_force(upstream, endpoint, error),
+    }
+}
+
+fn cannot_force(upstream: &str, endpoint: &str, error: ForceError) -> Answer {
+    let (upstream, endpoint) = (shortened(upstream, 100), shortened(endpoint, 100));
+    match error {
+        ForceError::UnknownUpstream(known) => answer::refusal(
+            StatusCode::NOT_FOUND,
+            format!("there is no upstream '{upstream}'"),
+            &[("upstreams", json!(known))],
+        ),
+        ForceError::UnknownEndpoint(known) => answer::refusal(
+            StatusCode::NOT_FOUND,
+            format!("upstream '{upstream}' has no endpoint '{endpoint}'"),
+            &[("endpoints", json!(known))],
+        ),
+        ForceError::NoBreaker => answer::refusal(
+            StatusCode::CONFLICT,
+            format!("upstream '{upstream}' has no circuit_breaker that could be set"),
+            &[],
+        ),
+    }
+}
+
+/// The level comes as `{"level":"debug"}` or as the bare word.
+async fn log_level(control: &Control, body: Incoming) -> Answer {
+    let wanted = match read(body).await {
+        Ok(body) => body,
+        Err(answer) => return *answer,
+    };
+    let level = match serde_json::from_slice::<serde_json::Value>(&wanted) {
+        Ok(body) => body
+            .get("level")
+            .unwrap_or(&body)
+            .as_str()
+            .map(str::to_owned),
+        Err(_no_json) => String::from_utf8(wanted.to_vec()).ok(),
+    };
+    let level = level.map(|level| level.trim().to_owned());
+    let Some(level) = level.filter(|level| !level.is_empty()) else {
+        return answer::refusal(
+            StatusCode::BAD_REQUEST,
+            r#"the body must be {"level":"debug"} or the bare word: off, error, warn, info, debug, trace"#,
+            &[],
+        );
+    };
+    match (control.log_level)(&level) {
+        Ok(level) => answer::json(StatusCode::OK, &json!({"level": level})),
+        Err(why) => answer::refusal(StatusCode::BAD_REQUEST, why, &[]),
+    }
+}
+
+/// The whole body, or the answer for whoever sends too much or takes too long. Boxed: it is the rare case.
+async fn read(body: Incoming) -> Result<Bytes, Box<Answer>> {
+    let collected = Limited::new(body, MAX_BODY).collect();
+    let refused = |status, why: &str| Err(Box::new(answer::refusal(status, why, &[])));
+    match tokio::time::timeout(BODY_TIMEOUT, collected).await {
+        Ok(Ok(collected)) => Ok(collected.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => refused(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "the body is larger than 64 KiB",
+        ),
+        Ok(Err(_broken)) => refused(StatusCode::BAD_REQUEST, "the body broke off"),
+        Err(_elapsed) => refused(
+            StatusCode::REQUEST_TIMEOUT,
+            "the body did not arrive within 10 s",
+        ),
+    }
+}
+
+/// A path segment without its percent signs; `None` where they are wrong or what they hide is no text.
+fn percent_decoded(segment: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(segment.len());
+    let mut rest = segment.bytes();
+    while let Some(byte) = rest.next() {
+        if byte == b'%' {
+            let mut digit = || char::from(rest.next()?).to_digit(16);
+            let value = digit()? * 16 + digit()?;
+            bytes.push(u8::try_from(value).ok()?);
+        } else {
+            bytes.push(byte);
+        }
+    }
+    String::from_utf8(bytes).ok()
+}
+
+/// At most so many characters: what a client sent is shown back, but never at length.
+fn shortened(text: &str, characters: usize) -> String {
+    let mut shown: String = text.chars().take(characters).collect();
+    if shown.len() < text.len() {
+        shown.push('…');
+    }
+    shown
+}

@@ -1,0 +1,138 @@
+//! What happened lately: breakers that changed, reloads, drains. A bounded ring in memory, for the
+//! status page and for whoever asks "what was that five minutes ago?". The log has them too.
+
+use std::collections::VecDeque;
+use std::time::SystemTime;
+
+use parking_lot::Mutex;
+use serde::Serialize;
+
+use crate::clock;
+
+/// Events that are kept; the oldest go first.
+pub const KEPT: usize = 200;
+
+/// Something that happened.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Event {
+    /// When, RFC 3339 in UTC.
+    pub at: String,
+    /// What sort of thing it is.
+    pub kind: Kind,
+    /// The upstream that it concerns.
+    pub upstream: Option<String>,
+    /// The endpoint that it concerns.
+    pub endpoint: Option<String>,
+    /// What happened, a sentence.
+    pub text: String,
+}
+
+/// What sort of thing happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// The program started or is about to end.
+    Process,
+    /// A breaker changed its state, or an operator forced it.
+    Breaker,
+    /// A configuration was applied or refused.
+    Reload,
+    /// New work is turned away.
+    Drain,
+    /// The log level was changed.
+    LogLevel,
+}
+
+/// The ring. Writing takes a lock for as long as a push lasts; events are rare.
+#[derive(Debug, Default)]
+pub struct Events {
+    ring: Mutex<VecDeque<Event>>,
+}
+
+impl Events {
+    /// Notes something that concerns the whole process.
+    pub fn note(&self, kind: Kind, text: impl Into<String>) {
+        self.push(kind, None, None, text.into());
+    }
+
+    /// Notes something about one endpoint of an upstream.
+    pub fn note_endpoint(
+        &self,
+        kind: Kind,
+        upstream: &str,
+        endpoint: &str,
+        text: impl Into<String>,
+    ) {
+        self.push(
+            kind,
+            Some(upstream.into()),
+            Some(endpoint.into()),
+            text.into(),
+        );
+    }
+
+    /// What is kept, newest last.
+    pub fn recent(&self) -> Vec<Event> {
+        self.ring.lock().iter().cloned().collect()
+    }
+
+    fn push(&self, kind: Kind, upstream: Option<String>, endpoint: Option<String>, text: String) {
+        let event = Event {
+            at: stamp(clock::date()),
+            kind,
+            upstream,
+            endpoint,
+            text,
+        };
+        let mut ring = self.ring.lock();
+        if ring.len() == KEPT {
+            ring.pop_front();
+        }
+        ring.push_back(event);
+    }
+}
+
+/// A date as RFC 3339 in UTC with milliseconds; empty for one that no calendar has.
+pub fn stamp(date: SystemTime) -> String {
+    jiff::Timestamp::try_from(date)
+        .map(|timestamp| format!("{timestamp:.3}"))
+        .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, SystemTime};
+
+    use super::*;
+
+    #[test]
+    fn the_ring_keeps_the_newest_and_never_more_than_its_measure() {
+        let events = Events::default();
+        for number in 0..KEPT + 7 {
+            events.note(Kind::Reload, number.to_string());
+        }
+        let recent = events.recent();
+        assert_eq!(recent.len(), KEPT);
+        assert_eq!(recent[0].text, "7");
+        assert_eq!(recent[KEPT - 1].text, (KEPT + 6).to_string());
+    }
+
+    #[test]
+    fn an_event_names_what_it_is_about() {
+        let events = Events::default();
+        events.note_endpoint(Kind::Breaker, "payments", "127.0.0.1:1", "opened");
+        let event = events.recent().remove(0);
+        assert_eq!(event.upstream.as_deref(), Some("payments"));
+        assert_eq!(event.endpoint.as_deref(), Some("127.0.0.1:1"));
+        assert_eq!(
+            serde_json::to_value(event.kind).unwrap(),
+            serde_json::json!("breaker")
+        );
+    }
+
+    #[test]
+    fn a_stamp_has_milliseconds_and_says_utc() {
+        let date = SystemTime::UNIX_EPOCH + Duration::from_millis(1_500);
+        assert_eq!(stamp(date), "1970-01-01T00:00:01.500Z");
+    }
+}
