@@ -2,6 +2,7 @@
 //! reading. [`crate::config`] makes a [`Plan`], [`crate::live`] runs it. Nothing here is checked again.
 
 pub mod secret;
+pub mod timeline;
 
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
