@@ -1,0 +1,64 @@
+//! What is read from the running state at the moment of a scrape: plain numbers, filled in by whoever
+//! knows the state. A gauge is never kept up to date by events, so it cannot drift (rule 87).
+
+use std::sync::Arc;
+
+use crate::policy::breaker::State;
+
+/// The gauges of the whole process.
+#[derive(Debug, Clone, Default)]
+pub struct Readings {
+    /// The generation of the configuration that runs.
+    pub generation: u64,
+    /// Whether the last configuration that was read is the one that runs.
+    pub last_reload_ok: bool,
+    /// The upstreams of the running configuration, each once.
+    pub upstreams: Vec<UpstreamReading>,
+}
+
+/// The gauges of one upstream.
+#[derive(Debug, Clone)]
+pub struct UpstreamReading {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Retries that the budget would pay for now; `None`: no budget.
+    pub retry_budget_tokens: Option<f64>,
+    /// Requests that hold a seat.
+    pub in_flight: usize,
+    /// Requests that wait for a seat.
+    pub queued: usize,
+    /// Seats in all; `None`: no limit.
+    pub limit: Option<usize>,
+    /// Connections that wait for a request.
+    pub idle: usize,
+    /// Connections with a request under way.
+    pub active: usize,
+    /// Its endpoints, each address once.
+    pub endpoints: Vec<EndpointReading>,
+}
+
+/// The gauges of one endpoint.
+#[derive(Debug, Clone)]
+pub struct EndpointReading {
+    /// Its address.
+    pub address: Arc<str>,
+    /// The state of its breaker; `None`: it has none.
+    pub breaker: Option<State>,
+    /// Whether it gets no new requests since it was removed.
+    pub draining: bool,
+}
+
+impl UpstreamReading {
+    /// How many endpoints are available, open, and draining; each is one of them.
+    pub(super) fn endpoints_by_state(&self) -> [(&'static str, usize); 3] {
+        let (mut available, mut open, mut draining) = (0, 0, 0);
+        for endpoint in &self.endpoints {
+            match endpoint.breaker {
+                _ if endpoint.draining => draining += 1,
+                Some(State::Open) => open += 1,
+                None | Some(State::Closed | State::HalfOpen) => available += 1,
+            }
+        }
+        [("available", available), ("open", open), ("draining", draining)]
+    }
+}
