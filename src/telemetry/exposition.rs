@@ -69,7 +69,9 @@ fn write_requests(text: &mut Text, tables: &Tables) {
         requests([meters.name(), "", ""], unrouted);
     }
     for meters in tables.routes.iter() {
-        let RouteMeters { requests: counts, .. } = meters;
+        let RouteMeters {
+            requests: counts, ..
+        } = meters;
         let upstream = meters.upstream().name();
         requests([meters.listener(), meters.route(), upstream], counts);
     }
@@ -109,7 +111,11 @@ fn write_tries(text: &mut Text, upstreams: &[&UpstreamMeters]) {
     text.family(&table::RETRIES_DENIED);
     for upstream in upstreams {
         for (why, count) in upstream.retries_denied() {
-            text.sample(&table::RETRIES_DENIED, &[upstream.name(), why.name()], count);
+            text.sample(
+                &table::RETRIES_DENIED,
+                &[upstream.name(), why.name()],
+                count,
+            );
         }
     }
 }
@@ -156,7 +162,9 @@ fn write_gauges(text: &mut Text, readings: &Readings) {
     by_upstream(&table::RETRY_BUDGET_TOKENS, |one| one.retry_budget_tokens);
     by_upstream(&table::BULKHEAD_IN_FLIGHT, |one| Some(one.in_flight as f64));
     by_upstream(&table::BULKHEAD_QUEUED, |one| Some(one.queued as f64));
-    by_upstream(&table::BULKHEAD_LIMIT, |one| one.limit.map(|limit| limit as f64));
+    by_upstream(&table::BULKHEAD_LIMIT, |one| {
+        one.limit.map(|limit| limit as f64)
+    });
     text.family(&table::BREAKER_STATE);
     for upstream in all {
         for endpoint in &upstream.endpoints {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::histogram::{Counter, Histogram};
 use super::report::{FallbackKind, Outcome, Report, Try};
+use crate::policy::breaker::State;
 use crate::policy::outcome::{self, Class, Ending, Reason};
 use crate::policy::retry::Why;
 
@@ -174,8 +175,20 @@ pub struct UpstreamMeters {
     attempts: [Counter; 3],
     retries: [Counter; Class::ALL.len()],
     denied: [Counter; Why::ALL.len()],
+    transitions: [Counter; STATES.len()],
     bulkhead_refused: [Counter; BULKHEAD_REASONS.len()],
     fallbacks: [[Counter; CAUSES]; FallbackKind::ALL.len()],
+}
+
+/// The states of a breaker, in the order of [`state`].
+const STATES: [State; 3] = [State::Closed, State::Open, State::HalfOpen];
+
+const fn state(state: State) -> usize {
+    match state {
+        State::Closed => 0,
+        State::Open => 1,
+        State::HalfOpen => 2,
+    }
 }
 
 /// The reasons for which a bulkhead refuses.
@@ -205,6 +218,7 @@ impl UpstreamMeters {
             attempts: Default::default(),
             retries: Default::default(),
             denied: Default::default(),
+            transitions: Default::default(),
             bulkhead_refused: Default::default(),
             fallbacks: Default::default(),
         }
@@ -231,6 +245,17 @@ impl UpstreamMeters {
     pub fn retries_denied(&self) -> impl Iterator<Item = (Why, u64)> + '_ {
         let all = Why::ALL.into_iter().zip(&self.denied);
         all.map(|(why, count)| (why, count.get()))
+    }
+
+    /// Takes note that an endpoint's breaker has changed to this state.
+    pub fn breaker_changed(&self, to: State) {
+        self.transitions[state(to)].add_one();
+    }
+
+    /// Changes of the endpoints' breakers, by the state that they changed to.
+    pub fn breaker_transitions(&self) -> impl Iterator<Item = (State, u64)> + '_ {
+        let all = STATES.into_iter().zip(&self.transitions);
+        all.map(|(state, count)| (state, count.get()))
     }
 
     /// Requests that the bulkhead refused.

@@ -9,8 +9,8 @@ use parking_lot::Mutex;
 
 use super::handles::Handles;
 use super::histogram::{Counter, Histogram};
-use super::meters::{ListenerMeters, Passage, RouteMeters, UpstreamMeters};
-use super::report::Report;
+use super::meters::{ListenerMeters, Passage, Requests, RouteMeters, UpstreamMeters};
+use super::report::{Outcome, Report};
 
 /// Every counter and histogram of the process.
 #[derive(Debug, Default)]
@@ -76,7 +76,63 @@ impl Metrics {
     }
 }
 
+/// What has been counted since the start, in short.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Requests that have ended.
+    pub requests: u64,
+    /// Those among them that we refused or that failed.
+    pub failures: u64,
+    /// Tries after the first.
+    pub retries: u64,
+    /// Requests that a fallback answered.
+    pub fallbacks: u64,
+}
+
+impl Totals {
+    fn add(&mut self, requests: &Requests) {
+        for (outcome, _, count) in requests.read() {
+            self.requests += count;
+            match outcome {
+                Outcome::Refused | Outcome::Failed => self.failures += count,
+                Outcome::Fallback => self.fallbacks += count,
+                Outcome::Upstream | Outcome::ClientGone => (),
+            }
+        }
+    }
+}
+
+impl Metrics {
+    /// The sums over an upstream's routes, or over everything where none is named.
+    pub fn totals(&self, upstream: Option<&str>) -> Totals {
+        let tables = self.handles.lock();
+        let mut totals = Totals::default();
+        let is_meant = |name: &str| upstream.is_none_or(|upstream| upstream == name);
+        for route in tables.routes.iter() {
+            if is_meant(route.upstream().name()) {
+                totals.add(&route.requests);
+            }
+        }
+        if upstream.is_none() {
+            let listeners = tables.listeners.iter();
+            listeners.for_each(|listener| totals.add(&listener.unrouted));
+        }
+        for meters in tables.upstreams.iter().filter(|one| is_meant(one.name())) {
+            totals.retries += meters.retries().map(|(_, count)| count).sum::<u64>();
+        }
+        totals
+    }
+}
+
 impl Tables {
+    /// Takes note of a scrape.
+    pub(super) fn scraped(&mut self) {
+        self.listeners.scraped();
+        self.routes.scraped();
+        self.passages.scraped();
+        self.upstreams.scraped();
+    }
+
     fn passage(&mut self, route: &Arc<str>, upstream: &Arc<str>) -> Arc<Passage> {
         let make = || Passage::new(route.clone(), upstream.clone());
         self.passages.get([route.clone(), upstream.clone()], make)

@@ -2,11 +2,15 @@
 //! the trace that it belongs to.
 
 pub mod events;
+pub mod exposition;
 pub mod handles;
 pub mod histogram;
 pub mod meters;
 pub mod metrics;
+pub mod process;
+pub mod readings;
 pub mod report;
+pub mod table;
 pub mod trace;
 
 use std::time::Instant;

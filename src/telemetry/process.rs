@@ -97,6 +97,9 @@ mod tests {
     #[test]
     fn what_cannot_be_read_is_left_out() {
         assert_eq!(Process::parse("", "", "", ""), Process::default());
-        assert_eq!(Process::parse("7 (a", "VmRSS: x", "", "btime"), Process::default());
+        assert_eq!(
+            Process::parse("7 (a", "VmRSS: x", "", "btime"),
+            Process::default()
+        );
     }
 }

@@ -59,6 +59,10 @@ impl UpstreamReading {
                 None | Some(State::Closed | State::HalfOpen) => available += 1,
             }
         }
-        [("available", available), ("open", open), ("draining", draining)]
+        [
+            ("available", available),
+            ("open", open),
+            ("draining", draining),
+        ]
     }
 }

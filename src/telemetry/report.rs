@@ -171,3 +171,6 @@ impl Report {
             || self.status >= 500
     }
 }
+
+#[cfg(test)]
+pub(crate) mod samples;

@@ -1,0 +1,142 @@
+//! Reports for the tests of what is made from them: plain ones, and random ones in any number.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::*;
+use crate::clock;
+use crate::telemetry::metrics::Metrics;
+
+/// A name as the configuration has it.
+pub(crate) fn name(text: &str) -> Arc<str> {
+    Arc::from(text)
+}
+
+/// A request without tries that went as it ended.
+pub(crate) fn report(
+    listener: Arc<ListenerMeters>,
+    route: Option<Arc<RouteMeters>>,
+    outcome: Outcome,
+    status: u16,
+) -> Report {
+    Report {
+        started: clock::now(),
+        generation: 1,
+        listener,
+        route,
+        peer: Some(([127, 0, 0, 1], 40_000).into()),
+        method: http::Method::GET,
+        target: http::Uri::from_static("/v1/charges?card=4111"),
+        host: Some(http::HeaderValue::from_static("payments.internal")),
+        request_id: http::HeaderValue::from_static("r-1"),
+        trace: TraceContext::begin(),
+        queued: Duration::ZERO,
+        backoff: Duration::ZERO,
+        tries: SmallVec::new(),
+        denied: None,
+        reason: None,
+        detail: None,
+        fallback: None,
+        outcome,
+        status,
+        head_at: Some(Duration::from_millis(1)),
+        received: 0,
+        sent: 64,
+        broken: false,
+    }
+}
+
+/// A try on a new connection that took so long and ended so.
+pub(crate) fn attempt(took: Duration, ending: Ending) -> Try {
+    Try {
+        endpoint: name("127.0.0.1:9001"),
+        started: Duration::ZERO,
+        waited: Duration::ZERO,
+        took,
+        ending,
+        sent: match ending {
+            Ending::Answered(_) => Sent::Answered,
+            Ending::Failed(_) => Sent::Unanswered,
+        },
+        reused: false,
+        outcome: match ending {
+            Ending::Answered(..500) => outcome::Outcome::Success,
+            Ending::Answered(_) | Ending::Failed(_) => outcome::Outcome::Failure,
+        },
+    }
+}
+
+/// A source of random reports, always the same ones for a seed.
+pub(crate) struct Telling<'a> {
+    metrics: &'a Metrics,
+    seed: u64,
+    listeners: Vec<Arc<ListenerMeters>>,
+    routes: Vec<Option<Arc<RouteMeters>>>,
+}
+
+impl<'a> Telling<'a> {
+    pub(crate) fn new(metrics: &'a Metrics, seed: u64) -> Self {
+        let names = ["inbound", "outbound"].map(name);
+        let mut routes = vec![None];
+        for listener in &names {
+            for (route, upstream) in [
+                ("charges", "payments"),
+                ("all", "payments"),
+                ("all", "mail"),
+            ] {
+                routes.push(Some(metrics.route(listener, &name(route), &name(upstream))));
+            }
+        }
+        Self {
+            metrics,
+            seed,
+            listeners: names.iter().map(|name| metrics.listener(name)).collect(),
+            routes,
+        }
+    }
+
+    /// Tells so many; returns them.
+    pub(crate) fn tell(&self, count: usize) -> Vec<Report> {
+        let mut chance = fastrand::Rng::with_seed(self.seed);
+        let mut told = Vec::new();
+        for _ in 0..count {
+            let report = self.random(&mut chance);
+            let took = Duration::from_micros(chance.u64(..90_000_000));
+            self.metrics.count(&report, report.started + took);
+            told.push(report);
+        }
+        told
+    }
+
+    fn random(&self, chance: &mut fastrand::Rng) -> Report {
+        let listener = self.listeners[chance.usize(..self.listeners.len())].clone();
+        let route = self.routes[chance.usize(..self.routes.len())].clone();
+        let outcome = Outcome::ALL[chance.usize(..Outcome::ALL.len())];
+        let status = [200, 204, 302, 404, 429, 499, 500, 503][chance.usize(..8)];
+        let mut report = report(listener, route, outcome, status);
+        let is_failure = chance.bool();
+        report.reason = is_failure.then(|| Reason::ALL[chance.usize(..Reason::ALL.len())]);
+        if report.route.is_some() {
+            for _ in 0..chance.usize(..4) {
+                let took = Duration::from_micros(chance.u64(..20_000));
+                report.tries.push(attempt(took, random_ending(chance)));
+            }
+            report.denied = chance
+                .bool()
+                .then(|| Why::ALL[chance.usize(..Why::ALL.len())]);
+        }
+        report.fallback = (outcome == Outcome::Fallback).then_some(FallbackKind::Respond);
+        report.head_at = chance
+            .bool()
+            .then(|| Duration::from_micros(chance.u64(..50_000)));
+        report.target = http::Uri::try_from(format!("/{:x}", chance.u64(..))).unwrap();
+        report
+    }
+}
+
+fn random_ending(chance: &mut fastrand::Rng) -> Ending {
+    match chance.bool() {
+        true => Ending::Answered([200, 304, 404, 429, 500, 503, 504][chance.usize(..7)]),
+        false => Ending::Failed(Reason::ALL[chance.usize(..Reason::ALL.len())]),
+    }
+}
