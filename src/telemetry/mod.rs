@@ -5,6 +5,7 @@ pub mod events;
 pub mod exposition;
 pub mod handles;
 pub mod histogram;
+pub mod log;
 pub mod meters;
 pub mod metrics;
 pub mod process;
