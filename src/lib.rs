@@ -10,5 +10,6 @@ pub mod config;
 pub mod live;
 pub mod plan;
 pub mod policy;
+pub mod reload;
 pub mod server;
 pub mod telemetry;
