@@ -352,11 +352,11 @@ impl Breaker {
     /// Counts a result while closed, and opens where a trigger fires.
     fn observe(&mut self, seen: Observation, around: &Circumstances<'_>) -> Option<Transition> {
         let s = around.s;
-        let failed = match seen.outcome {
-            Outcome::Ignored => return None,
-            Outcome::Success => false,
-            Outcome::Failure => true,
-        };
+        // Under an operator's "open" only what was sent anyway comes back, and it must not count.
+        if self.forced == Some(Forced::Open) || seen.outcome == Outcome::Ignored {
+            return None;
+        }
+        let failed = seen.outcome == Outcome::Failure;
         let slow = is_slow(s, seen.took);
         self.window.record(s.window, around.now, failed, slow);
         if failed {
