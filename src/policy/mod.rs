@@ -7,6 +7,7 @@ pub mod balance;
 pub mod breaker;
 pub mod budget;
 pub mod bulkhead;
+pub mod condition;
 pub mod fallback;
 pub mod outcome;
 pub mod rate_limit;
