@@ -10,6 +10,7 @@ pub mod config;
 pub mod live;
 pub mod plan;
 pub mod policy;
+pub mod proxy;
 pub mod reload;
 pub mod server;
 pub mod telemetry;

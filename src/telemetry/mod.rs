@@ -6,6 +6,7 @@ pub mod exposition;
 pub mod handles;
 pub mod histogram;
 pub mod log;
+pub mod json;
 pub mod meters;
 pub mod metrics;
 pub mod process;

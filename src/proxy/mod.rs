@@ -1,0 +1,4 @@
+//! The life of one request.
+
+pub mod answer;
+pub mod message;
