@@ -35,6 +35,8 @@ pub struct Watch {
     heard: Arc<Notify>,
     watcher: Option<RecommendedWatcher>,
     seen: Option<u64>,
+    /// Whether each poll is an answer, although the content is the same.
+    look_again: bool,
     poll: Duration,
 }
 
@@ -64,6 +66,7 @@ impl Watch {
             names,
             heard,
             seen: None,
+            look_again: false,
             poll,
         };
         watch.follow(sources);
@@ -89,18 +92,23 @@ impl Watch {
     pub async fn changed(&mut self) {
         loop {
             // What is not heard is found by the poll.
-            if tokio::time::timeout(self.poll, self.heard.notified())
-                .await
-                .is_ok()
-            {
+            let heard = tokio::time::timeout(self.poll, self.heard.notified()).await;
+            if heard.is_ok() {
                 self.quiet().await;
             }
             // A folder that was replaced is a new one, of which the watch knows nothing.
             self.watch_folders();
-            if self.differs().await {
+            let polled_again = self.look_again && heard.is_err();
+            if self.differs().await || polled_again {
                 return;
             }
         }
+    }
+
+    /// Whether each poll shall be an answer even where nothing has changed: a configuration that was
+    /// refused may depend on what is not watched, such as a file that is not there yet or a taken port.
+    pub fn look_again(&mut self, again: bool) {
+        self.look_again = again;
     }
 
     /// Takes the content that is there now for known; for whoever is about to read it on another

@@ -7,8 +7,6 @@ use std::time::SystemTime;
 use parking_lot::Mutex;
 use serde::Serialize;
 
-use crate::clock;
-
 /// Events that are kept; the oldest go first.
 pub const KEPT: usize = 200;
 
@@ -51,19 +49,21 @@ pub struct Events {
 
 impl Events {
     /// Notes something that concerns the whole process.
-    pub fn note(&self, kind: Kind, text: impl Into<String>) {
-        self.push(kind, None, None, text.into());
+    pub fn note(&self, at: SystemTime, kind: Kind, text: impl Into<String>) {
+        self.push(at, kind, None, None, text.into());
     }
 
     /// Notes something about one endpoint of an upstream.
     pub fn note_endpoint(
         &self,
+        at: SystemTime,
         kind: Kind,
         upstream: &str,
         endpoint: &str,
         text: impl Into<String>,
     ) {
         self.push(
+            at,
             kind,
             Some(upstream.into()),
             Some(endpoint.into()),
@@ -76,9 +76,16 @@ impl Events {
         self.ring.lock().iter().cloned().collect()
     }
 
-    fn push(&self, kind: Kind, upstream: Option<String>, endpoint: Option<String>, text: String) {
+    fn push(
+        &self,
+        at: SystemTime,
+        kind: Kind,
+        upstream: Option<String>,
+        endpoint: Option<String>,
+        text: String,
+    ) {
         let event = Event {
-            at: stamp(clock::date()),
+            at: stamp(at),
             kind,
             upstream,
             endpoint,
@@ -109,7 +116,7 @@ mod tests {
     fn the_ring_keeps_the_newest_and_never_more_than_its_measure() {
         let events = Events::default();
         for number in 0..KEPT + 7 {
-            events.note(Kind::Reload, number.to_string());
+            events.note(SystemTime::UNIX_EPOCH, Kind::Reload, number.to_string());
         }
         let recent = events.recent();
         assert_eq!(recent.len(), KEPT);
@@ -120,7 +127,13 @@ mod tests {
     #[test]
     fn an_event_names_what_it_is_about() {
         let events = Events::default();
-        events.note_endpoint(Kind::Breaker, "payments", "127.0.0.1:1", "opened");
+        events.note_endpoint(
+            SystemTime::UNIX_EPOCH,
+            Kind::Breaker,
+            "payments",
+            "127.0.0.1:1",
+            "opened",
+        );
         let event = events.recent().remove(0);
         assert_eq!(event.upstream.as_deref(), Some("payments"));
         assert_eq!(event.endpoint.as_deref(), Some("127.0.0.1:1"));

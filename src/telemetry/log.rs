@@ -4,6 +4,7 @@
 
 use std::fmt::{self, Write as _};
 use std::io::{IsTerminal, Write};
+use std::time::SystemTime;
 
 use serde_json::{Map, Value};
 use tracing::field::{Field, Visit};
@@ -17,7 +18,6 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::{EnvFilter, Layer, Registry, reload};
 
 use super::events::stamp;
-use crate::clock;
 
 /// The level where nothing else is said.
 pub const DEFAULT_LEVEL: &str = "info";
@@ -65,9 +65,15 @@ impl LogLevel {
     }
 }
 
-/// Sets up the log of this process, once. Fails on a level that is none, or when there is a log already.
-pub fn start(level: &str, form: Form) -> Result<LogLevel, String> {
-    let (subscriber, handle) = subscriber(level, form, std::io::stderr)?;
+/// Tells the date.
+pub type Date = fn() -> SystemTime;
+
+/// Sets up the log of this process, once.
+///
+/// # Errors
+/// The level is none, or this process has a log already.
+pub fn start(level: &str, form: Form, date: Date) -> Result<LogLevel, String> {
+    let (subscriber, handle) = subscriber(level, form, date, std::io::stderr)?;
     tracing::subscriber::set_global_default(subscriber)
         .map_err(|_already_set| "this process has a log already".to_owned())?;
     Ok(handle)
@@ -76,6 +82,7 @@ pub fn start(level: &str, form: Form) -> Result<LogLevel, String> {
 fn subscriber<W>(
     level: &str,
     form: Form,
+    date: Date,
     to: W,
 ) -> Result<(impl Subscriber + Send + Sync + use<W>, LogLevel), String>
 where
@@ -86,11 +93,11 @@ where
         Form::Readable => tracing_subscriber::fmt::layer()
             .compact()
             .with_target(false)
-            .with_timer(Stamps)
+            .with_timer(Stamps(date))
             .with_writer(to)
             .boxed(),
         Form::Json => tracing_subscriber::fmt::layer()
-            .event_format(JsonLines)
+            .event_format(JsonLines(date))
             .with_writer(to)
             .boxed(),
     };
@@ -114,15 +121,15 @@ fn filter(level: &str) -> Result<EnvFilter, String> {
     EnvFilter::try_new(level).map_err(|error| format!("'{level}' is no log level: {error}"))
 }
 
-struct Stamps;
+struct Stamps(Date);
 
 impl FormatTime for Stamps {
     fn format_time(&self, writer: &mut Writer<'_>) -> fmt::Result {
-        writer.write_str(&stamp(clock::date()))
+        writer.write_str(&stamp((self.0)()))
     }
 }
 
-struct JsonLines;
+struct JsonLines(Date);
 
 impl<S, N> FormatEvent<S, N> for JsonLines
 where
@@ -137,7 +144,7 @@ where
     ) -> fmt::Result {
         let mut fields = Fields(Map::new());
         let level = event.metadata().level().as_str().to_lowercase();
-        fields.put("timestamp", stamp(clock::date()));
+        fields.put("timestamp", stamp((self.0)()));
         fields.put("level", level);
         fields.put("target", event.metadata().target());
         event.record(&mut fields);
@@ -220,7 +227,8 @@ mod tests {
     fn logged(level: &str, form: Form, act: impl FnOnce(&LogLevel)) -> String {
         let memory = Memory::default();
         let to = memory.clone();
-        let (subscriber, handle) = subscriber(level, form, move || to.clone()).unwrap();
+        let (subscriber, handle) =
+            subscriber(level, form, || SystemTime::UNIX_EPOCH, move || to.clone()).unwrap();
         tracing::subscriber::with_default(subscriber, || act(&handle));
         memory.text()
     }
