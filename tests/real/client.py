@@ -71,9 +71,9 @@ async def read_head(reader):
     return int(lines[0].split(" ")[1]), {name.lower(): value.strip() for name, _, value in fields}
 
 
-async def read_answer(reader):
-    """A whole answer; a body that breaks off is an EOFError."""
-    status, headers = await read_head(reader)
+async def read_answer(reader, head=read_head):
+    """A whole answer, its head read by `head`; a body that breaks off is an EOFError."""
+    status, headers = await head(reader)
     if headers.get("transfer-encoding") == "chunked":
         body = b""
         while size := int((await reader.readline()).split(b";")[0], 16):

@@ -138,4 +138,5 @@ async def main():
     os._exit(0)  # without the cancelling of open connections, whose complaints would follow the counts
 
 
-asyncio.run(main())
+if __name__ == "__main__":
+    asyncio.run(main())

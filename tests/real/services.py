@@ -1,8 +1,10 @@
 """The programs of these tests, each with its command line and its ports: mamparo, the application, the relay, nginx."""
 
 import json
+import shutil
 import signal
 import sys
+import tempfile
 from pathlib import Path
 
 from programs import Program, free_port, get, get_json, mamparo_binary, program_path, wait_until
@@ -55,6 +57,24 @@ class Mamparo(Program):
         return sum_of(self.metrics(), name, **labels)
 
 
+class Mounted(Mamparo):
+    """`mamparo run` with its file in a volume as the kubelet makes one of a ConfigMap: the file is a link into `..data`,
+    which is a link to a folder of this version, and an update swaps that link and removes the old folder."""
+
+    def write(self, config):
+        """Swaps the link `..data` to a folder with the new file."""
+        volume = self.config.parent
+        old, link = (volume / "..data").resolve(), volume / "..data_tmp"
+        new = Path(tempfile.mkdtemp(prefix="..2026_", dir=volume))
+        (new / self.config.name).write_text(json.dumps(config))
+        link.symlink_to(new.name)
+        link.replace(volume / "..data")
+        if self.config.is_symlink():
+            shutil.rmtree(old)
+        else:
+            self.config.symlink_to(f"..data/{self.config.name}")
+
+
 def sum_of(metrics, name, **labels):
     """The sum of all samples of a metric that carry these labels, in Prometheus' text format."""
     wanted = [f'{label}="{value}"' for label, value in labels.items()]
@@ -101,7 +121,7 @@ class Relay(Program):
         super().__init__([sys.executable, HERE / "relay.py", self.port, upstream, seed], Path(folder) / f"relay-{seed}.log")
 
     def __enter__(self):
-        return self.start().ready(lambda: _listens(self.port))
+        return self.start().ready(lambda: listens(self.port))
 
     def injected(self):
         """Ends it; how often it injected each fault."""
@@ -130,16 +150,16 @@ class Nginx(Program):
         super().__init__([program_path("nginx"), "-c", config], own / "output.log")
 
     def __enter__(self):
-        return self.start().ready(lambda: _listens(self.port))
+        return self.start().ready(lambda: listens(self.port))
 
     def restart(self):
         """Ends it in order, and starts it again on the same port."""
         self.signal(signal.SIGQUIT)
         self.wait(15)
-        return self.start().ready(lambda: _listens(self.port))
+        return self.start().ready(lambda: listens(self.port))
 
 
-def _listens(port):
+def listens(port):
     """Whether the kernel shows a listener on the port; asking by connecting would be a request that nobody counts."""
     wanted = f"0100007F:{port:04X} 00000000:0000 0A"
     return wanted in Path("/proc/net/tcp").read_text()
