@@ -27,8 +27,12 @@ WORKS = {
         Work("get64", "GET, an answer of 64 bytes, every policy on", "/64"),
         Work("post4k", "POST of 4 KiB, an answer of 64 bytes, every policy on", "/64", script="post4k.lua"),
         Work("get1m", "GET, an answer of 1 MiB, every policy on", "/1m"),
-        Work("passthrough", "what the policies cost: mamparo with all and with none", "/64",
-             contestants=("mamparo", "mamparo-passthrough")),
+        Work(
+            "passthrough",
+            "what the policies cost: mamparo with all and with none",
+            "/64",
+            contestants=("mamparo", "mamparo-passthrough"),
+        ),
     )
 }
 
@@ -57,9 +61,7 @@ def run(url, work, cores, seconds):
     command += ["-t", str(len(cores)), "-c", str(CONNECTIONS), "-d", f"{seconds}s"]
     if work.script:
         command += ["-s", str(HERE / work.script)]
-    text = subprocess.run(
-        [*command, url], capture_output=True, text=True, check=True, timeout=seconds + 30
-    ).stdout
+    text = subprocess.run([*command, url], capture_output=True, text=True, check=True, timeout=seconds + 30).stdout
     if "Non-2xx" in text or "Socket errors" in text:
         raise RuntimeError(f"the load met errors:\n{text}")
     return Result(

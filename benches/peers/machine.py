@@ -20,11 +20,20 @@ def place():
     """The proxy's core is its own wherever there are two; origin and load share where there are only two."""
     cores = sorted(os.sched_getaffinity(0))
     if len(cores) >= 3:
-        return Place([cores[1]], [cores[2]], [cores[0], *cores[3:]], f"{len(cores)} cores: one for the proxy, one for "
-                     "the origin, the rest for the load")
+        return Place(
+            [cores[1]],
+            [cores[2]],
+            [cores[0], *cores[3:]],
+            f"{len(cores)} cores: one for the proxy, one for the origin, the rest for the load",
+        )
     if len(cores) == 2:
-        return Place([cores[1]], [cores[0]], [cores[0]], "2 cores: one for the proxy; origin and load share the other, "
-                     "so requests per second say little and processor time is what counts")
+        return Place(
+            [cores[1]],
+            [cores[0]],
+            [cores[0]],
+            "2 cores: one for the proxy; origin and load share the other, "
+            "so requests per second say little and processor time is what counts",
+        )
     return Place(cores, cores, cores, "1 core for all: only processor time says anything")
 
 

@@ -34,25 +34,36 @@ class Report:
         """One work: the medians, and the ratio to the first contestant in each round."""
         self._say(f"## {work.name}: {work.what}", "", f"{place.remark}. wrk with {CONNECTIONS} connections.", "")
         median = {
-            name: {field: statistics.median(getattr(one, field) for one in rounds)
-                   for field in ("cpu_us", "per_second", "p99_ms")}
+            name: {
+                field: statistics.median(getattr(one, field) for one in rounds)
+                for field in ("cpu_us", "per_second", "p99_ms")
+            }
             for name, rounds in results.items()
         }
         self._table(
             ["", "CPU µs/request", "requests/s", "p99 ms"],
-            [[name, f"{m['cpu_us']:.1f}", f"{m['per_second']:.0f}", f"{m['p99_ms']:.2f}"] for name, m in median.items()],
+            [
+                [name, f"{m['cpu_us']:.1f}", f"{m['per_second']:.0f}", f"{m['p99_ms']:.2f}"]
+                for name, m in median.items()
+            ],
         )
         first, *others = results
         if others:
             self._say(f"CPU of {first} for one request, divided by the other's, round by round:", "")
-            self._table(["", *(str(n + 1) for n in range(len(results[first]))), "median"],
-                        [_ratios(results[first], results[other], f"{first}/{other}") for other in others])
+            self._table(
+                ["", *(str(n + 1) for n in range(len(results[first]))), "median"],
+                [_ratios(results[first], results[other], f"{first}/{other}") for other in others],
+            )
 
     def memory(self, found):
         """Resident memory when idle."""
-        self._say("## Idle memory", "",
-                  "Resident, two seconds after the first answer, summed over the processes: what nginx's two share counts "
-                  "in both.", "")
+        self._say(
+            "## Idle memory",
+            "",
+            "Resident, two seconds after the first answer, summed over the processes: what nginx's two share counts "
+            "in both.",
+            "",
+        )
         self._table(["", "MiB"], [[name, f"{size / 2**20:.1f}"] for name, size in found.items()])
 
     def start(self, found):

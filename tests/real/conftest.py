@@ -3,6 +3,7 @@
 import contextlib
 
 import pytest
+
 import services
 from programs import end_cleanly_when_told
 

@@ -4,6 +4,7 @@ Standard library only, since the peers' bench runs without a virtual environment
 here: each program leads a process group of its own, and that group is killed when its `with` block is left.
 """
 
+import contextlib
 import json
 import os
 import random
@@ -68,7 +69,9 @@ def mamparo_binary(*profiles):
         return str(Path(named).resolve())
     built = [path for profile in profiles if (path := TARGET / profile / "mamparo").exists()]
     if not built:
-        raise FileNotFoundError(f"no mamparo in {' or '.join(profiles)} under {TARGET}: build it, or name it in MAMPARO")
+        raise FileNotFoundError(
+            f"no mamparo in {' or '.join(profiles)} under {TARGET}: build it, or name it in MAMPARO"
+        )
     return str(max(built, key=lambda path: path.stat().st_mtime))
 
 
@@ -153,10 +156,8 @@ class Program:
         """Ends every process of it at once, stopped ones too."""
         if self._process is None:
             return
-        try:
+        with contextlib.suppress(ProcessLookupError):
             self.signal_all(signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         self._process.wait(timeout=10)
 
     def output(self):

@@ -58,8 +58,8 @@ class Mamparo(Program):
 
 
 class Mounted(Mamparo):
-    """`mamparo run` with its file in a volume as the kubelet makes one of a ConfigMap: the file is a link into `..data`,
-    which is a link to a folder of this version, and an update swaps that link and removes the old folder."""
+    """`mamparo run` with its file in a volume as the kubelet makes one of a ConfigMap: the file is a link into
+    `..data`, which is a link to a folder of this version, and an update swaps that link and removes the old folder."""
 
     def write(self, config):
         """Swaps the link `..data` to a folder with the new file."""
@@ -118,7 +118,9 @@ class Relay(Program):
 
     def __init__(self, folder, upstream, seed):
         self.port = free_port()
-        super().__init__([sys.executable, HERE / "relay.py", self.port, upstream, seed], Path(folder) / f"relay-{seed}.log")
+        super().__init__(
+            [sys.executable, HERE / "relay.py", self.port, upstream, seed], Path(folder) / f"relay-{seed}.log"
+        )
 
     def __enter__(self):
         return self.start().ready(lambda: listens(self.port))
@@ -145,7 +147,8 @@ class Nginx(Program):
         config.write_text(
             f"daemon off; worker_processes 1; pid {own}/pid; error_log {own}/error.log;\n"
             f"events {{ worker_connections 1024; }}\nhttp {{ access_log off; {temporary}\n"
-            + http.replace("@LISTEN@", f"127.0.0.1:{self.port}") + "\n}\n"
+            + http.replace("@LISTEN@", f"127.0.0.1:{self.port}")
+            + "\n}\n"
         )
         super().__init__([program_path("nginx"), "-c", config], own / "output.log")
 

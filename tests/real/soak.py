@@ -128,8 +128,10 @@ def verdicts(proxy, folder, tally, memory, baseline):
     print(f"charges: {len(charged)} executed, {len(tally.charged)} answered")
 
     middle, last, too_much = grown(memory)
-    print(f"memory: {memory[0] / 2**20:.1f} MiB after a second, then {middle:.1f}, at last {last:.1f}, "
-          f"at most {max(memory) / 2**20:.1f}")
+    print(
+        f"memory: {memory[0] / 2**20:.1f} MiB after a second, then {middle:.1f}, at last {last:.1f}, "
+        f"at most {max(memory) / 2**20:.1f}"
+    )
     if too_much:
         complaints.append("memory grew")
     if (share := busy(proxy)) > 0.1:

@@ -80,7 +80,9 @@ class KeptAlive(Client):
 
     async def turn(self, reader, writer):
         for _ in range(self.draw.randrange(1, 200)):
-            path = self.draw.choice(("/get/1", "/get/1", "/get/2", "/sleep/20", "/status/503", "/status/404", "/break/2"))
+            path = self.draw.choice(
+                ("/get/1", "/get/1", "/get/2", "/sleep/20", "/status/503", "/status/404", "/break/2")
+            )
             await self.send(writer, request("GET", path))
             answer = await self.answer(reader)
             if self.stop.is_set() or answer.headers.get("connection") == "close":
@@ -172,8 +174,11 @@ class Idler(Client):
     """Connects, and says nothing."""
 
     async def turn(self, reader, writer):
-        await asyncio.wait([asyncio.create_task(self.stop.wait()), asyncio.create_task(reader.read(1))],
-                           timeout=self.draw.randrange(1, 20), return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(
+            [asyncio.create_task(self.stop.wait()), asyncio.create_task(reader.read(1))],
+            timeout=self.draw.randrange(1, 20),
+            return_when=asyncio.FIRST_COMPLETED,
+        )
 
 
 KINDS = {KeptAlive: 16, Poster: 8, Leaver: 8, SlowReader: 8, BigReader: 2, Uploader: 4, Idler: 8}

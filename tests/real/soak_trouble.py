@@ -34,6 +34,7 @@ async def upset(apps, draw, stop, done):
 
 def calm(proxy, apps, relays):
     """The configuration before and after: everything on, nothing drawn."""
+
     def upstream(programs):
         return {
             "endpoints": [f"127.0.0.1:{program.port}" for program in programs],
@@ -115,5 +116,3 @@ def order_reload(proxy):
     except urllib.error.HTTPError as answer:
         with answer:
             return answer.code
-
-

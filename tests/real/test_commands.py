@@ -7,6 +7,7 @@ import signal
 import subprocess
 
 import pytest
+
 from client import send
 from programs import Program, free_port, mamparo_binary, wait_until
 from services import config_of
@@ -134,7 +135,9 @@ def test_run_reads_the_environment(file, tmp_path, stack, apps):
     """`${NAME}` in values, and MAMPARO_ADMIN_ADDRESS over the file's."""
     (app,) = apps(1)
     port, admin = free_port(), free_port()
-    text = json.dumps(config_of(port, free_port(), [app.port])).replace(f"127.0.0.1:{app.port}", "127.0.0.1:${APP_PORT}")
+    text = json.dumps(config_of(port, free_port(), [app.port])).replace(
+        f"127.0.0.1:{app.port}", "127.0.0.1:${APP_PORT}"
+    )
     path = file(text)
     unset = {name: value for name, value in os.environ.items() if name != "APP_PORT"}
     said = command("check", path, env=unset)

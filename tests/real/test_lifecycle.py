@@ -9,6 +9,7 @@ from client import send, send_all
 from programs import Program, get, get_json, mamparo_binary, wait_until
 from services import Mounted, config_of, settled
 
+
 def marked(mark):
     """Policies that can be told apart from outside, while the upstream is away."""
     return {"fallback": [{"on": "any", "respond": {"status": 200, "body": mark}}]}

@@ -73,5 +73,5 @@ def test_prometheus_collects_exactly_the_requests_that_were_sent(mamparo, apps, 
     assert ask("sum(mamparo_requests_total)") == sent
     assert ask("count(up == 1)") == 1
     assert ask("sum(scrape_samples_post_metric_relabeling)") > 20
-    assert ask('histogram_quantile(0.5, sum by (le) (mamparo_request_duration_seconds_bucket))') < 1
+    assert ask("histogram_quantile(0.5, sum by (le) (mamparo_request_duration_seconds_bucket))") < 1
     assert json.dumps(get_json(f"http://127.0.0.1:{port}/api/v1/targets")).count('"health": "up"') == 1

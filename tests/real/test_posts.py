@@ -9,7 +9,11 @@ REQUESTS = 10_000
 SAFE = {
     "timeouts": {"connect": "2s", "try": "10s", "request": "20s"},
     # a budget that never refuses: it must be the method that forbids a retry
-    "retry": {"max_attempts": 3, "backoff": {"base": "5ms", "max": "20ms"}, "budget": {"ratio": "100%", "min_per_second": 1000}},
+    "retry": {
+        "max_attempts": 3,
+        "backoff": {"base": "5ms", "max": "20ms"},
+        "budget": {"ratio": "100%", "min_per_second": 1000},
+    },
 }
 CARELESS = """
   upstream app { server 127.0.0.1:@A@ max_fails=0; server 127.0.0.1:@B@ max_fails=0; keepalive 32; }
