@@ -2,3 +2,4 @@
 
 pub mod answer;
 pub mod message;
+pub mod retry_after;
