@@ -1,8 +1,12 @@
 //! Reading a configuration: YAML as written becomes a [`Plan`], or a list of everything that is wrong
 //! with it, each with its place.
 
+pub mod diff;
+pub mod effective;
+pub mod lint;
 pub mod origin;
 pub mod problem;
+pub mod secrets;
 
 use std::path::PathBuf;
 
