@@ -80,7 +80,7 @@ fn an_endpoint_far_below_its_peers_opens_once_it_has_min_requests() {
         "95 % are near enough"
     );
     assert!(
-        beside_perfect_peers(18, 1, Outcome::Success).is_none(),
+        beside_perfect_peers(17, 2, Outcome::Success).is_none(),
         "success opens nothing"
     );
     let breaker = beside_perfect_peers(18, 1, Outcome::Failure).unwrap();
