@@ -141,6 +141,7 @@ fn a_file_that_was_moved_away_is_found_out_without_being_told() {
         .write(b"2\n", start + Duration::from_millis(10))
         .unwrap();
     assert!(!path.exists(), "it does not look at every line");
+    fs::write(&path, "").unwrap();
     destination
         .write(b"3\n", start + Duration::from_secs(1))
         .unwrap();
