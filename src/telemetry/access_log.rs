@@ -32,9 +32,10 @@ pub mod line;
 use destination::{Broken, Destination};
 
 /// Buffers; a worker keeps to one, so that they do not wait for each other.
-const BUFFERS: usize = 16;
-/// Bytes that wait in one buffer before lines are dropped.
-const BUFFER_SIZE: usize = 1 << 20;
+const BUFFERS: usize = 8;
+/// Bytes that wait in one buffer before lines are dropped: those of a busy worker for as long as the
+/// writer may have to wait for a processor.
+const BUFFER_SIZE: usize = 2 << 20;
 /// Bytes of an empty buffer that are kept for the next lines.
 const KEPT_SIZE: usize = 256 << 10;
 /// How long lines gather between two writes.
