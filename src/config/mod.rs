@@ -1,19 +1,45 @@
 //! Reading a configuration: YAML as written becomes a [`Plan`], or a list of everything that is wrong
 //! with it, each with its place.
+//!
+//! The way of a file: `source` reads it, `node` makes a tree of places and values, `read` compares the
+//! tree with the table in `keys` and makes settings, `merge` lets them inherit and adds the defaults,
+//! `compile` judges how they go together and makes the plan.
 
-pub mod diff;
-pub mod effective;
-pub mod lint;
+mod compile;
+mod environment;
+mod keys;
+mod kind;
+mod merge;
+mod node;
 pub mod origin;
 pub mod problem;
-pub mod secrets;
+mod read;
+mod report;
+mod schema;
+mod setting;
+mod source;
+mod suggest;
+mod text;
+mod units;
+mod workers;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use crate::plan::Plan;
+use compile::Context;
+use node::{Content, Node};
+use report::Report;
+use setting::{Fields, Setting, Value};
+use source::{Contents, Source};
 
 pub use origin::{Effective, Entry, Origin, Place};
 pub use problem::{Problem, Problems};
+pub use schema::schema;
+pub use source::default_paths;
+
+/// The environment variable that overrides `admin.address`.
+pub const ADMIN_ADDRESS: &str = "MAMPARO_ADMIN_ADDRESS";
 
 /// A configuration that is right.
 #[derive(Debug, Clone)]
@@ -29,3 +55,206 @@ pub struct Loaded {
     /// A hash of the content of all of them: equal content, equal hash, within one build.
     pub hash: u64,
 }
+
+/// Reads the configuration that files and folders hold together.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn load(
+    paths: &[PathBuf],
+    environment: &dyn Fn(&str) -> Option<String>,
+) -> Result<Loaded, Problems> {
+    let mut report = Report::default();
+    let mut contents = Contents::default();
+    if paths.is_empty() {
+        report.add(None, "", "no configuration is named");
+    }
+    let sources = source::read(paths, &mut contents, &mut report);
+    if !report.is_empty() {
+        return Err(report.refuse());
+    }
+    compile_sources(sources, contents, report, environment)
+}
+
+/// Reads a configuration that is one document in memory; `name` stands for the file in places.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn parse(
+    name: &str,
+    text: &str,
+    environment: &dyn Fn(&str) -> Option<String>,
+) -> Result<Loaded, Problems> {
+    let mut contents = Contents::default();
+    contents.add(None, text.as_bytes());
+    let source = Source {
+        name: name.into(),
+        text: text.to_owned(),
+    };
+    compile_sources(vec![source], contents, Report::default(), environment)
+}
+
+fn compile_sources(
+    sources: Vec<Source>,
+    mut contents: Contents,
+    mut report: Report,
+    environment: &dyn Fn(&str) -> Option<String>,
+) -> Result<Loaded, Problems> {
+    let count = sources.len();
+    let roots: Vec<Node> = sources
+        .into_iter()
+        .filter_map(|source| root_node(source, environment, &mut report))
+        .collect();
+    let whole = roots.len() == count;
+    let root = merge::files(roots, &mut report).filter(|_| whole);
+    let Some(mut root) = root.and_then(|root| read::block(&root, &keys::ROOT, "", &mut report))
+    else {
+        return Err(report.refuse());
+    };
+    compile::settle_routes(&mut root, &mut report);
+    settle_surroundings(&mut root, environment, &mut report);
+    merge::inherit(&mut root);
+    merge::complete(&mut root, &keys::ROOT);
+    settle_workers(&mut root);
+    compile::name_routes(&mut root);
+    // What it gave is in every upstream now; by itself it holds for nothing.
+    root.remove("defaults");
+    let plan = compile::plan(
+        &root,
+        &mut Context {
+            report: &mut report,
+            contents: &mut contents,
+        },
+    );
+    match plan {
+        Some(plan) if report.is_empty() => Ok(Loaded {
+            plan,
+            effective: setting::list_effective(&root),
+            warnings: Vec::new(),
+            hash: contents.hash(),
+            sources: contents.files,
+        }),
+        Some(_) => Err(report.refuse()),
+        None => {
+            if report.is_empty() {
+                report.add(
+                    None,
+                    "",
+                    "this cannot be understood, and mamparo does not know why: please report it",
+                );
+            }
+            Err(report.refuse())
+        }
+    }
+}
+
+/// The block of keys that a file holds; a file without one is reported.
+fn root_node(
+    source: Source,
+    environment: &dyn Fn(&str) -> Option<String>,
+    report: &mut Report,
+) -> Option<Node> {
+    let Source { name, text } = source;
+    let node = node::parse(&name, &text, environment, report);
+    let empty = text.lines().all(|line| {
+        line.trim().is_empty() || line.trim_start().starts_with('#') || line.trim() == "---"
+    });
+    report.add_text(Arc::clone(&name), text);
+    if empty {
+        let place = Place {
+            file: name,
+            line: 1,
+            column: 1,
+        };
+        report.add_with_help(
+            Some(&place),
+            "",
+            "the file is empty",
+            "it needs at least `listeners` and `upstreams`",
+        );
+        return None;
+    }
+    let node = node?;
+    match &node.content {
+        Content::Map(_) => Some(node),
+        Content::Scalar(_) | Content::List(_) => {
+            let help = "it begins like `listeners:`, with its settings indented below";
+            report.add_with_help(
+                Some(&node.place),
+                "",
+                "this is no configuration: it has no keys",
+                help,
+            );
+            None
+        }
+    }
+}
+
+/// Settings that come from around the process: the admin address and the service's name.
+fn settle_surroundings(
+    root: &mut Fields,
+    environment: &dyn Fn(&str) -> Option<String>,
+    report: &mut Report,
+) {
+    if let Some(address) = environment(ADMIN_ADDRESS).filter(|address| !address.is_empty()) {
+        let origin = Origin::Environment {
+            name: ADMIN_ADDRESS.into(),
+            place: None,
+        };
+        let mut setting = Setting {
+            value: Value::Text(address.as_str().into()),
+            origin,
+        };
+        if let Err(complaint) = text::listen_address(&address) {
+            let message = format!(
+                "{}, in the environment's {ADMIN_ADDRESS}",
+                complaint.message
+            );
+            match complaint.help {
+                Some(help) => report.add_with_help(None, "admin.address", message, help),
+                None => report.add(None, "admin.address", message),
+            }
+            setting.value = Value::Broken;
+        }
+        let admin = root.get_or_insert("admin", || Value::Block(Fields::default()));
+        if let Value::Block(admin) = &mut admin.value {
+            admin.remove("address");
+            admin.0.push(("address", setting));
+        }
+    }
+    root.get_or_insert("service", || Value::Text(host_name(environment).into()));
+}
+
+/// The name of this host; in a pod, that of the pod.
+fn host_name(environment: &dyn Fn(&str) -> Option<String>) -> String {
+    let file = || std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
+    let name = environment("HOSTNAME")
+        .filter(|name| !name.trim().is_empty())
+        .or_else(file);
+    name.map(|name| name.trim().to_owned())
+        .filter(|name| !name.is_empty())
+        .unwrap_or_else(|| "localhost".to_owned())
+}
+
+/// Puts a number in the place of `auto`.
+fn settle_workers(root: &mut Fields) {
+    let Some(Setting {
+        value: Value::Block(runtime),
+        ..
+    }) = root.get_mut("runtime")
+    else {
+        return;
+    };
+    let Some(workers) = runtime.get_mut("workers") else {
+        return;
+    };
+    if workers.value == Value::Word("auto") {
+        *workers = Setting {
+            value: Value::Count(workers::available().get() as u64),
+            origin: Origin::Auto,
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,16 +1,4 @@
-//! What listens: the doors where requests come in, the workers that serve them, and the admin
-//! interface with its page.
+//! What listens: the admin interface with its page, and what they show.
 
 pub mod admin;
-mod alarm;
-pub mod connection;
-pub mod door;
-mod exchange;
-pub mod handler;
-pub mod limit;
-pub mod listener;
-mod scan;
 pub mod status;
-pub mod transport;
-mod wire;
-pub mod worker;

@@ -1,3 +1,0 @@
-//! The command line: one file for each command.
-
-pub mod dev;

@@ -1,0 +1,95 @@
+//! From complete settings to a [`Plan`]. Values are right by themselves here; what is judged is how they
+//! go together. A part that returns `None` depends on something that the report already tells of.
+
+mod listener;
+mod policies;
+mod upstream;
+
+use std::collections::HashMap;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::report::Report;
+use super::setting::Fields;
+use super::source::Contents;
+use super::text;
+use crate::plan::{AccessLog, ErrorFormat, Errors, Keep, LogDestination, Plan, Runtime, Upstream};
+
+pub(super) use listener::{name_routes, settle_routes};
+
+/// What compiling needs beside the settings.
+pub(super) struct Context<'a> {
+    /// Where problems go.
+    pub(super) report: &'a mut Report,
+    /// What was read; files of bodies are added.
+    pub(super) contents: &'a mut Contents,
+}
+
+/// Makes a plan of complete settings.
+pub(super) fn plan(root: &Fields, context: &mut Context<'_>) -> Option<Plan> {
+    let upstreams = upstreams(root, context);
+    let listeners = listener::all(root, &upstreams, context);
+    let runtime = root.block("runtime")?;
+    Some(Plan {
+        service: root.text("service")?.clone(),
+        admin: text::listen_address(root.block("admin")?.text("address")?).ok()?,
+        runtime: Runtime {
+            workers: NonZeroUsize::new(runtime.integer("workers")?)?,
+            drain: runtime.duration("drain")?,
+            max_connections: runtime.integer("max_connections")?,
+        },
+        errors: errors(root.block("errors")?)?,
+        access_log: access_log(root.block("access_log")?)?,
+        listeners: listeners?,
+        upstreams: upstreams.in_order,
+    })
+}
+
+/// The upstreams that could be compiled, and the names of all that are written.
+struct Upstreams {
+    in_order: Vec<Arc<Upstream>>,
+    by_name: HashMap<Arc<str>, Option<Arc<Upstream>>>,
+}
+
+fn upstreams(root: &Fields, context: &mut Context<'_>) -> Upstreams {
+    let mut all = Upstreams {
+        in_order: Vec::new(),
+        by_name: HashMap::new(),
+    };
+    for (name, setting) in root.map("upstreams").unwrap_or_default() {
+        let path = format!("upstreams.{name}");
+        let compiled = setting
+            .block()
+            .and_then(|fields| upstream::compile(name, fields, &path, context))
+            .map(Arc::new);
+        all.in_order.extend(compiled.clone());
+        all.by_name.insert(Arc::clone(name), compiled);
+    }
+    all
+}
+
+fn errors(fields: &Fields) -> Option<Errors> {
+    Some(Errors {
+        format: match fields.word("format")? {
+            "problem" => ErrorFormat::Problem,
+            _ => ErrorFormat::Contract,
+        },
+        documentation_url: fields.text("documentation_url").cloned(),
+    })
+}
+
+fn access_log(fields: &Fields) -> Option<AccessLog> {
+    let destination = match (fields.word("destination"), fields.text("destination")) {
+        (Some("off"), _) => None,
+        (Some("stderr"), _) => Some(LogDestination::Stderr),
+        (Some(_), _) => Some(LogDestination::Stdout),
+        (None, Some(file)) => Some(LogDestination::File(PathBuf::from(&**file))),
+        (None, None) => return None,
+    };
+    let keep = match fields.word("keep")? {
+        "failures" => Keep::Failures,
+        _ => Keep::All,
+    };
+    Some(AccessLog { destination, keep })
+}

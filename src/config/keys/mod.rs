@@ -1,0 +1,553 @@
+//! Every key of the configuration: its name, what it holds, its default and what the manual says of it.
+//! Nothing else in the program knows the set of keys or their defaults.
+
+mod policies;
+
+use super::kind::{Block, Key, Kind, Preset};
+use super::text;
+
+pub(super) use policies::POLICIES;
+
+/// A share of all, above nothing.
+const SHARE: Kind = Kind::Share {
+    zero: false,
+    max: 1.0,
+};
+/// A whole number from one on.
+const AT_LEAST_ONE: Kind = Kind::Count {
+    min: 1,
+    max: 1_000_000,
+};
+/// A time that is not nothing.
+const TIME: Kind = Kind::Duration { min_ms: 1 };
+/// A time that may be nothing.
+const TIME_OR_ZERO: Kind = Kind::Duration { min_ms: 0 };
+
+const NO_TLS: &str =
+    "TLS is not there yet: this release takes and makes plaintext connections only";
+const NO_HTTP2: &str = "HTTP/2 is not there yet: this release speaks HTTP/1.1 on both sides";
+
+/// A key with a default.
+const fn key(name: &'static str, kind: Kind, preset: &'static str, doc: &'static str) -> Key {
+    Key {
+        name,
+        kind,
+        preset: Preset::Value(preset),
+        doc,
+    }
+}
+
+/// A key that may be absent.
+const fn optional(name: &'static str, kind: Kind, example: &'static str, doc: &'static str) -> Key {
+    Key {
+        name,
+        kind,
+        preset: Preset::Absent { example },
+        doc,
+    }
+}
+
+/// A key that must be there.
+const fn required(name: &'static str, kind: Kind, example: &'static str, doc: &'static str) -> Key {
+    Key {
+        name,
+        kind,
+        preset: Preset::Required { example },
+        doc,
+    }
+}
+
+/// A block of its own keys.
+const fn block(name: &'static str, keys: &'static [Key]) -> Block {
+    Block {
+        name,
+        keys,
+        shared: &[],
+    }
+}
+
+/// The whole file.
+pub(super) static ROOT: Block = block(
+    "config",
+    &[
+        optional(
+            "service",
+            Kind::Text(&text::ONE_LINE),
+            "orders",
+            "The service that mamparo stands beside, as errors and logs name it. Default: the host name.",
+        ),
+        key(
+            "admin",
+            Kind::Block(&ADMIN),
+            "{}",
+            "The admin interface: health, metrics, status page.",
+        ),
+        key(
+            "runtime",
+            Kind::Block(&RUNTIME),
+            "{}",
+            "What concerns the process.",
+        ),
+        key(
+            "errors",
+            Kind::Block(&ERRORS),
+            "{}",
+            "How answers look that mamparo makes itself.",
+        ),
+        key(
+            "access_log",
+            Kind::Block(&ACCESS_LOG),
+            "{}",
+            "A line for each request.",
+        ),
+        Key {
+            name: "tracing",
+            kind: Kind::Later(
+                "exporting traces is not there yet: trace context is propagated, nothing is exported",
+            ),
+            preset: Preset::Absent { example: "" },
+            doc: "",
+        },
+        required(
+            "listeners",
+            Kind::Named(&LISTENER),
+            "outbound",
+            "Where requests come in, by name.",
+        ),
+        key(
+            "defaults",
+            Kind::Block(&DEFAULTS),
+            "{}",
+            "Any policy block of an upstream. Every upstream inherits it key by key; a list replaces a list.",
+        ),
+        key(
+            "upstreams",
+            Kind::Named(&UPSTREAM),
+            "{}",
+            "Where requests go, by name.",
+        ),
+    ],
+);
+
+static ADMIN: Block = block(
+    "admin",
+    &[key(
+        "address",
+        Kind::Text(&text::LISTEN_ADDRESS),
+        "127.0.0.1:9901",
+        "Where it listens; the environment's MAMPARO_ADMIN_ADDRESS overrides it. Not changed by a reload.",
+    )],
+);
+
+static RUNTIME: Block = block(
+    "runtime",
+    &[
+        key(
+            "workers",
+            Kind::Or(&["auto"], &Kind::Count { min: 1, max: 1_024 }),
+            "auto",
+            "Threads that serve requests. auto: the cgroup's CPU quota, else the cores. Not changed by a reload.",
+        ),
+        key(
+            "drain",
+            TIME_OR_ZERO,
+            "30s",
+            "How long requests in flight have after SIGTERM.",
+        ),
+        key(
+            "max_connections",
+            AT_LEAST_ONE,
+            "10000",
+            "Connections from clients, in the whole process.",
+        ),
+    ],
+);
+
+static ERRORS: Block = block(
+    "errors",
+    &[
+        key(
+            "format",
+            Kind::Word(&["contract", "problem"]),
+            "contract",
+            "contract | problem (RFC 9457). A client that accepts application/problem+json always gets the latter.",
+        ),
+        optional(
+            "documentation_url",
+            Kind::Text(&text::URL),
+            "https://docs.example.com/errors/{error_code}",
+            "A link in each error; {error_code} is replaced.",
+        ),
+    ],
+);
+
+static ACCESS_LOG: Block = block(
+    "access_log",
+    &[
+        key(
+            "destination",
+            Kind::Or(&["stdout", "stderr", "off"], &Kind::Text(&text::FILE)),
+            "stdout",
+            "stdout | stderr | off | a file, with at least one slash: ./access.log",
+        ),
+        key(
+            "keep",
+            Kind::Word(&["all", "failures"]),
+            "all",
+            "all | failures: those that failed, were retried, or were answered by a fallback.",
+        ),
+    ],
+);
+
+static LISTENER: Block = block(
+    "listener",
+    &[
+        required(
+            "address",
+            Kind::Text(&text::LISTEN_ADDRESS),
+            "127.0.0.1:8080",
+            "127.0.0.1:8080 or [::1]:8080; port 0 lets the system choose.",
+        ),
+        key(
+            "role",
+            Kind::Word(&["outbound", "inbound"]),
+            "outbound",
+            "outbound: our service calls others through it, and its control headers are trusted.\n\
+             inbound: others call our service through it; x-mamparo-* control headers are stripped, and it is drained first.",
+        ),
+        key(
+            "protocol",
+            Kind::WordOrLater(&["auto", "http1"], &[("http2", NO_HTTP2)]),
+            "auto",
+            "auto | http1: HTTP/1.1, which is all there is in this release.",
+        ),
+        Key {
+            name: "tls",
+            kind: Kind::Later(NO_TLS),
+            preset: Preset::Absent { example: "" },
+            doc: "",
+        },
+        key(
+            "timeouts",
+            Kind::Block(&LISTENER_TIMEOUTS),
+            "{}",
+            "Against slow clients.",
+        ),
+        key(
+            "limits",
+            Kind::Block(&LIMITS),
+            "{}",
+            "Against large requests.",
+        ),
+        optional(
+            "upstream",
+            Kind::Text(&text::NAME),
+            "payments",
+            "The only upstream. A listener has either this or `routes`.",
+        ),
+        optional(
+            "routes",
+            Kind::List {
+                of: &Kind::Block(&ROUTE),
+                min: 1,
+            },
+            "[{ upstream: payments }]",
+            "The first route that matches wins.",
+        ),
+    ],
+);
+
+static LISTENER_TIMEOUTS: Block = block(
+    "listener_timeouts",
+    &[
+        key(
+            "header",
+            TIME,
+            "10s",
+            "How long a client may take over the head of a request.",
+        ),
+        key(
+            "idle",
+            TIME,
+            "60s",
+            "How long a client's connection may lie idle between requests.",
+        ),
+    ],
+);
+
+static LIMITS: Block = block(
+    "limits",
+    &[
+        key(
+            "header_size",
+            Kind::Size {
+                min: 8 << 10,
+                max: 16 << 20,
+            },
+            "64KiB",
+            "Bytes of a request's head.",
+        ),
+        key(
+            "headers",
+            Kind::Count {
+                min: 1,
+                max: 10_000,
+            },
+            "100",
+            "Header lines of a request.",
+        ),
+        key(
+            "body_size",
+            Kind::Or(
+                &["none"],
+                &Kind::Size {
+                    min: 1,
+                    max: u64::MAX,
+                },
+            ),
+            "none",
+            "Bytes of a request's body.",
+        ),
+    ],
+);
+
+static ROUTE: Block = Block {
+    name: "route",
+    keys: &[
+        optional(
+            "name",
+            Kind::Text(&text::NAME),
+            "charges",
+            "The label in metrics and logs. Default: the upstream's name, then upstream.2, upstream.3 …",
+        ),
+        key(
+            "match",
+            Kind::Block(&MATCH),
+            "{}",
+            "What a request must have: all that is given. Nothing given matches everything.",
+        ),
+        required(
+            "upstream",
+            Kind::Text(&text::NAME),
+            "payments",
+            "Where the request goes.",
+        ),
+        key(
+            "rewrite",
+            Kind::Block(&REWRITE),
+            "{}",
+            "What is changed on the way.",
+        ),
+    ],
+    shared: POLICIES,
+};
+
+static MATCH: Block = block(
+    "match",
+    &[
+        optional(
+            "host",
+            Kind::Text(&text::HOST_PATTERN),
+            "payments.internal",
+            "The host without its port, or *.internal for all below.",
+        ),
+        optional(
+            "path",
+            Kind::Text(&text::PATH),
+            "/v1/charges",
+            "The whole path. At most one of path, path_prefix, path_regex.",
+        ),
+        optional(
+            "path_prefix",
+            Kind::Text(&text::PATH),
+            "/v1/charges",
+            "The path or what lies below it, by whole segments.",
+        ),
+        optional(
+            "path_regex",
+            Kind::Text(&text::REGEX),
+            "/v[0-9]+/charges",
+            "An expression that matches the whole path.",
+        ),
+        key(
+            "methods",
+            Kind::List {
+                of: &Kind::Text(&text::METHOD),
+                min: 0,
+            },
+            "[]",
+            "Any of these; none given is any method.",
+        ),
+        key(
+            "headers",
+            Kind::Map(&VALUE_PATTERN, &text::HEADER_NAME),
+            "{}",
+            "Headers by name: a value, or { present: true }, or { regex: … } for the whole value.",
+        ),
+        key(
+            "query",
+            Kind::Map(&VALUE_PATTERN, &text::PARAMETER),
+            "{}",
+            "Query parameters by name, in the same three forms.",
+        ),
+    ],
+);
+
+const VALUE_PATTERN: Kind = Kind::Either(&Kind::Text(&text::VALUE), &Kind::Block(&PATTERN));
+
+static PATTERN: Block = block(
+    "pattern",
+    &[
+        optional(
+            "present",
+            Kind::Bool,
+            "true",
+            "Any value, even an empty one.",
+        ),
+        optional(
+            "regex",
+            Kind::Text(&text::REGEX),
+            "[a-z]+",
+            "An expression that matches the whole value.",
+        ),
+    ],
+);
+
+static REWRITE: Block = block(
+    "rewrite",
+    &[
+        optional(
+            "path_prefix",
+            Kind::Text(&text::PATH),
+            "/",
+            "Takes the place of the `path_prefix` that matched.",
+        ),
+        optional(
+            "host",
+            Kind::Text(&text::HOST_VALUE),
+            "payments.prod",
+            "Takes the place of the `host` header.",
+        ),
+    ],
+);
+
+static DEFAULTS: Block = Block {
+    name: "defaults",
+    keys: &[],
+    shared: POLICIES,
+};
+
+static UPSTREAM: Block = Block {
+    name: "upstream",
+    keys: &[
+        required(
+            "endpoints",
+            Kind::List {
+                of: &ENDPOINT,
+                min: 1,
+            },
+            "[127.0.0.1:9001, { address: 127.0.0.1:9002, weight: 2 }]",
+            "Addresses or names: 127.0.0.1:9001, payments:9001, http://payments, { address: 127.0.0.1:9002, weight: 2 }.\n\
+             Names are resolved again and again; every address that is found is an endpoint.",
+        ),
+        key(
+            "protocol",
+            Kind::WordOrLater(&["auto", "http1"], &[("http2", NO_HTTP2)]),
+            "auto",
+            "auto | http1: HTTP/1.1, which is all there is in this release.",
+        ),
+        Key {
+            name: "tls",
+            kind: Kind::Later(NO_TLS),
+            preset: Preset::Absent { example: "" },
+            doc: "",
+        },
+        key(
+            "critical",
+            Kind::Bool,
+            "false",
+            "true: the deep health check /healthz depends on it.",
+        ),
+        key(
+            "balance",
+            Kind::Either(
+                &Kind::Word(&["least_request", "round_robin", "random"]),
+                &Kind::Block(&BALANCE),
+            ),
+            "least_request",
+            "least_request (the less loaded of two) | round_robin | random | { hash: { header: x-user-id } }",
+        ),
+        key("pool", Kind::Block(&POOL), "{}", "Idle connections."),
+    ],
+    shared: POLICIES,
+};
+
+const ENDPOINT: Kind = Kind::Either(&Kind::Text(&text::ENDPOINT), &Kind::Block(&WEIGHTED));
+
+static WEIGHTED: Block = block(
+    "endpoint",
+    &[
+        required(
+            "address",
+            Kind::Text(&text::ENDPOINT),
+            "127.0.0.1:9002",
+            "An address or name, as above.",
+        ),
+        key(
+            "weight",
+            Kind::Count {
+                min: 1,
+                max: 10_000,
+            },
+            "1",
+            "Its share of the traffic, relative to the others'.",
+        ),
+    ],
+);
+
+static BALANCE: Block = block(
+    "balance",
+    &[required(
+        "hash",
+        Kind::Block(&HASH),
+        "{ header: x-user-id }",
+        "Requests that agree in a header go to the same endpoint.",
+    )],
+);
+
+static HASH: Block = block(
+    "hash",
+    &[required(
+        "header",
+        Kind::Text(&text::HEADER_NAME),
+        "x-user-id",
+        "The header's name.",
+    )],
+);
+
+static POOL: Block = block(
+    "pool",
+    &[
+        key(
+            "idle_timeout",
+            TIME,
+            "4s",
+            "How long a connection may lie idle. Keep it below the server's own keep-alive: node and uvicorn close after 5 s.",
+        ),
+        key(
+            "max_idle",
+            Kind::Count {
+                min: 0,
+                max: 1_000_000,
+            },
+            "256",
+            "Idle connections, in the whole process.",
+        ),
+        key(
+            "max_requests_per_connection",
+            Kind::Or(&["none"], &AT_LEAST_ONE),
+            "none",
+            "Requests after which a connection is closed.",
+        ),
+    ],
+);

@@ -1,0 +1,354 @@
+//! A configuration as it is written, read but not yet complete: values with their origins.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::origin::{Effective, Origin, Place};
+use super::units;
+
+/// A value and who set it.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Setting {
+    /// The value.
+    pub(super) value: Value,
+    /// Who set it; for a block, who opened it.
+    pub(super) origin: Origin,
+}
+
+/// A value that was read.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Value {
+    /// It could not be read, and the report says why. What depends on it is not judged.
+    Broken,
+    /// One of a set of words, `none` and `off` among them.
+    Word(&'static str),
+    /// A time.
+    Duration(Duration),
+    /// Bytes.
+    Size(u64),
+    /// A share, 1 for 100 %.
+    Share(f64),
+    /// A whole number.
+    Count(u64),
+    /// A number.
+    Number(f64),
+    /// A truth.
+    Bool(bool),
+    /// A text.
+    Text(Arc<str>),
+    /// Values in order.
+    List(Vec<Setting>),
+    /// Values by the keys of the table.
+    Block(Fields),
+    /// Values by keys or names that the user chose, in the order of the file.
+    Map(Vec<(Arc<str>, Setting)>),
+}
+
+/// The values of a block, in the order of the table once it is complete.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(super) struct Fields(pub(super) Vec<(&'static str, Setting)>);
+
+impl Setting {
+    /// A value that could not be read.
+    pub(super) fn broken(origin: Origin) -> Self {
+        Self {
+            value: Value::Broken,
+            origin,
+        }
+    }
+
+    /// Where it is written.
+    pub(super) fn place(&self) -> Option<&Place> {
+        self.origin.place()
+    }
+
+    /// Who set it; a list with a value from the environment is told as from there.
+    fn told_origin(&self) -> &Origin {
+        let from_environment = |item: &&Setting| matches!(item.origin, Origin::Environment { .. });
+        self.list()
+            .and_then(|items| items.iter().find(from_environment))
+            .map_or(&self.origin, |item| &item.origin)
+    }
+
+    /// Its keys, where it is a block.
+    pub(super) fn block(&self) -> Option<&Fields> {
+        if let Value::Block(fields) = &self.value {
+            Some(fields)
+        } else {
+            None
+        }
+    }
+
+    /// Its values, where it is a list.
+    pub(super) fn list(&self) -> Option<&[Setting]> {
+        if let Value::List(items) = &self.value {
+            Some(items)
+        } else {
+            None
+        }
+    }
+}
+
+/// How a value is got from a block. `None`: it is absent or broken, and where that matters the report
+/// says so already.
+impl Fields {
+    /// The value of a key.
+    pub(super) fn get(&self, key: &str) -> Option<&Setting> {
+        self.0
+            .iter()
+            .find(|(name, _)| *name == key)
+            .map(|(_, setting)| setting)
+    }
+
+    /// The value of a key, to be changed.
+    pub(super) fn get_mut(&mut self, key: &str) -> Option<&mut Setting> {
+        self.0
+            .iter_mut()
+            .find(|(name, _)| *name == key)
+            .map(|(_, setting)| setting)
+    }
+
+    /// The value of a key, put there when it is absent; nobody wrote it then.
+    pub(super) fn get_or_insert(
+        &mut self,
+        key: &'static str,
+        value: impl FnOnce() -> Value,
+    ) -> &mut Setting {
+        let index = self
+            .0
+            .iter()
+            .position(|(name, _)| *name == key)
+            .unwrap_or_else(|| {
+                self.0.push((
+                    key,
+                    Setting {
+                        value: value(),
+                        origin: Origin::Auto,
+                    },
+                ));
+                self.0.len() - 1
+            });
+        &mut self.0[index].1
+    }
+
+    /// Takes a key out.
+    pub(super) fn remove(&mut self, key: &str) -> Option<Setting> {
+        let index = self.0.iter().position(|(name, _)| *name == key)?;
+        Some(self.0.remove(index).1)
+    }
+
+    /// Where the value of a key is written.
+    pub(super) fn place(&self, key: &str) -> Option<&Place> {
+        self.get(key)?.place()
+    }
+
+    /// Whether a key is absent.
+    pub(super) fn lacks(&self, key: &str) -> bool {
+        self.get(key).is_none()
+    }
+
+    /// A block below this one.
+    pub(super) fn block(&self, key: &str) -> Option<&Fields> {
+        self.get(key)?.block()
+    }
+
+    /// A list.
+    pub(super) fn list(&self, key: &str) -> Option<&[Setting]> {
+        self.get(key)?.list()
+    }
+
+    /// Values by names of the user's.
+    pub(super) fn map(&self, key: &str) -> Option<&[(Arc<str>, Setting)]> {
+        if let Value::Map(entries) = &self.get(key)?.value {
+            Some(entries)
+        } else {
+            None
+        }
+    }
+
+    /// A text.
+    pub(super) fn text(&self, key: &str) -> Option<&Arc<str>> {
+        if let Value::Text(text) = &self.get(key)?.value {
+            Some(text)
+        } else {
+            None
+        }
+    }
+
+    /// A word of the table.
+    pub(super) fn word(&self, key: &str) -> Option<&'static str> {
+        if let Value::Word(word) = &self.get(key)?.value {
+            Some(word)
+        } else {
+            None
+        }
+    }
+
+    /// A time.
+    pub(super) fn duration(&self, key: &str) -> Option<Duration> {
+        if let Value::Duration(duration) = &self.get(key)?.value {
+            Some(*duration)
+        } else {
+            None
+        }
+    }
+
+    /// Bytes or a whole number.
+    pub(super) fn integer<T: TryFrom<u64>>(&self, key: &str) -> Option<T> {
+        if let Value::Size(number) | Value::Count(number) = &self.get(key)?.value {
+            T::try_from(*number).ok()
+        } else {
+            None
+        }
+    }
+
+    /// A share or a number.
+    pub(super) fn real(&self, key: &str) -> Option<f64> {
+        if let Value::Share(number) | Value::Number(number) = &self.get(key)?.value {
+            Some(*number)
+        } else {
+            None
+        }
+    }
+
+    /// A truth.
+    pub(super) fn bool(&self, key: &str) -> Option<bool> {
+        if let Value::Bool(truth) = &self.get(key)?.value {
+            Some(*truth)
+        } else {
+            None
+        }
+    }
+
+    /// `Some(None)` for `none` and `off`; else as `read` finds it.
+    pub(super) fn or_none<'a, T>(
+        &'a self,
+        key: &str,
+        read: impl Fn(&'a Self, &str) -> Option<T>,
+    ) -> Option<Option<T>> {
+        match self.word(key) {
+            Some("none" | "off") => Some(None),
+            Some(_) | None => read(self, key).map(Some),
+        }
+    }
+}
+
+impl fmt::Display for Value {
+    /// As it would be written on one line.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Broken => f.write_str("?"),
+            Self::Word(word) => f.write_str(word),
+            Self::Duration(duration) => f.write_str(&units::write_duration(*duration)),
+            Self::Size(bytes) => f.write_str(&units::write_size(*bytes)),
+            Self::Share(share) => f.write_str(&units::write_share(*share)),
+            Self::Count(count) => count.fmt(f),
+            Self::Number(number) => f.write_str(&units::write_number(*number)),
+            Self::Bool(truth) => truth.fmt(f),
+            Self::Text(text) => write_text(text, f),
+            Self::List(items) => {
+                f.write_str("[")?;
+                for (index, item) in items.iter().enumerate() {
+                    let comma = if index == 0 { "" } else { ", " };
+                    write!(f, "{comma}{}", item.value)?;
+                }
+                f.write_str("]")
+            }
+            Self::Block(fields) => {
+                write_entries(fields.0.iter().map(|(key, setting)| (*key, setting)), f)
+            }
+            Self::Map(entries) => {
+                write_entries(entries.iter().map(|(key, setting)| (&**key, setting)), f)
+            }
+        }
+    }
+}
+
+fn write_entries<'a>(
+    entries: impl Iterator<Item = (&'a str, &'a Setting)>,
+    f: &mut fmt::Formatter<'_>,
+) -> fmt::Result {
+    let mut separator = "{ ";
+    for (key, setting) in entries {
+        f.write_str(separator)?;
+        write_text(key, f)?;
+        write!(f, ": {}", setting.value)?;
+        separator = ", ";
+    }
+    f.write_str(if separator == "{ " { "{}" } else { " }" })
+}
+
+/// Writes a text so that YAML reads it back as this text, also inside of brackets.
+fn write_text(text: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let safe = |c: char| c.is_ascii_alphanumeric() || "_-./:*+@%=~^$()|".contains(c);
+    let plain = text.chars().all(safe)
+        && text.starts_with(|c: char| c.is_ascii_alphanumeric() || "/._".contains(c))
+        && !text.ends_with(':')
+        && !matches!(text, "null" | "Null" | "NULL" | "~");
+    if plain {
+        return f.write_str(text);
+    }
+    f.write_str("\"")?;
+    for c in text.chars() {
+        match c {
+            '"' => f.write_str("\\\"")?,
+            '\\' => f.write_str("\\\\")?,
+            '\n' => f.write_str("\\n")?,
+            '\t' => f.write_str("\\t")?,
+            c if c.is_control() => write!(f, "\\u{:04x}", u32::from(c))?,
+            c => write!(f, "{c}")?,
+        }
+    }
+    f.write_str("\"")
+}
+
+/// Every setting below `fields`, by path.
+pub(super) fn list_effective(fields: &Fields) -> Effective {
+    let mut effective = Effective::default();
+    for (key, setting) in &fields.0 {
+        list(key.to_string(), setting, &mut effective);
+    }
+    effective
+}
+
+fn list(path: String, setting: &Setting, effective: &mut Effective) {
+    if let Some(place) = setting.place() {
+        effective.insert_place(path.clone(), place.clone());
+    }
+    match &setting.value {
+        Value::Block(fields) => {
+            for (key, inner) in &fields.0 {
+                list(format!("{path}.{key}"), inner, effective);
+            }
+        }
+        Value::Map(entries) => {
+            for (key, inner) in entries {
+                list(format!("{path}.{key}"), inner, effective);
+            }
+        }
+        Value::List(items)
+            if items
+                .iter()
+                .any(|item| matches!(item.value, Value::Block(_))) =>
+        {
+            for (index, inner) in items.iter().enumerate() {
+                list(format!("{path}[{index}]"), inner, effective);
+            }
+        }
+        Value::Broken => {}
+        Value::Word(_)
+        | Value::Duration(_)
+        | Value::Size(_)
+        | Value::Share(_)
+        | Value::Count(_)
+        | Value::Number(_)
+        | Value::Bool(_)
+        | Value::Text(_)
+        | Value::List(_) => effective.insert(
+            path,
+            setting.value.to_string(),
+            setting.told_origin().clone(),
+        ),
+    }
+}

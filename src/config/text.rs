@@ -1,0 +1,504 @@
+//! Texts with rules of their own: addresses, names, hosts, paths, header names, conditions.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use regex::Regex;
+
+use super::kind::{Complaint, Text};
+use super::suggest;
+use crate::plan::{Address, HostPattern};
+use crate::policy::condition::BadWord;
+use crate::policy::outcome::StatusSet;
+use crate::policy::{fallback, retry};
+
+/// Bytes of a compiled expression; one that needs more is refused rather than run.
+const REGEX_BYTES: usize = 1 << 20;
+
+/// Anything, even nothing.
+pub(super) static ANY: Text = Text {
+    what: "a text",
+    pattern: "",
+    check: |_| Ok(()),
+};
+/// One line that is not empty.
+pub(super) static ONE_LINE: Text = Text {
+    what: "a text on one line",
+    pattern: "^.+$",
+    check: one_line,
+};
+/// A name of a listener, upstream or route.
+pub(super) static NAME: Text = Text {
+    what: "a name of letters, digits, `_`, `-` and `.`",
+    pattern: "^[A-Za-z0-9_.-]{1,64}$",
+    check: name,
+};
+/// Where a listener or the admin interface listens.
+pub(super) static LISTEN_ADDRESS: Text = Text {
+    what: "an address such as `127.0.0.1:8080`",
+    pattern: "^.+:[0-9]+$",
+    check: |text| listen_address(text).map(drop),
+};
+/// Where an upstream is reached.
+pub(super) static ENDPOINT: Text = Text {
+    what: "an address such as `127.0.0.1:9001` or `payments:9001`",
+    pattern: "^.+$",
+    check: |text| endpoint(text).map(drop),
+};
+/// A link.
+pub(super) static URL: Text = Text {
+    what: "a link such as `https://docs.example.com/`",
+    pattern: "^https?://.+$",
+    check: url,
+};
+/// A file to write to.
+pub(super) static FILE: Text = Text {
+    what: "a file such as `./access.log`",
+    pattern: "/",
+    check: file,
+};
+/// A pattern of hosts.
+pub(super) static HOST_PATTERN: Text = Text {
+    what: "a host such as `payments.internal` or `*.internal`",
+    pattern: "^(\\*\\.)?[^*:/]+$",
+    check: |text| host_pattern(text).map(drop),
+};
+/// A value of the `host` header.
+pub(super) static HOST_VALUE: Text = Text {
+    what: "a host such as `payments.prod`",
+    pattern: "^[^/]+$",
+    check: host_value,
+};
+/// A path of a URL.
+pub(super) static PATH: Text = Text {
+    what: "a path such as `/v1/charges`",
+    pattern: "^/",
+    check: path,
+};
+/// A regular expression.
+pub(super) static REGEX: Text = Text {
+    what: "a regular expression",
+    pattern: "",
+    check: |text| whole(text).map(drop),
+};
+/// A method.
+pub(super) static METHOD: Text = Text {
+    what: "a method such as `GET`",
+    pattern: "^[A-Z][A-Z0-9_-]*$",
+    check: method,
+};
+/// The name of a header.
+pub(super) static HEADER_NAME: Text = Text {
+    what: "the name of a header",
+    pattern: "^[!#$%&'*+.^_`|~0-9A-Za-z-]+$",
+    check: header_name,
+};
+/// The name of a query parameter.
+pub(super) static PARAMETER: Text = Text {
+    what: "the name of a parameter",
+    pattern: "^.+$",
+    check: one_line,
+};
+/// The value of a header or parameter.
+pub(super) static VALUE: Text = Text {
+    what: "a value on one line",
+    pattern: "",
+    check: value,
+};
+/// A status, or a hundred of them.
+pub(super) static STATUSES: Text = Text {
+    what: "a status such as `503` or `5xx`",
+    pattern: "^[1-5]([0-9]{2}|xx)$",
+    check: |text| statuses(text).map(drop),
+};
+/// A condition of `retry.on`.
+pub(super) static RETRY_CONDITION: Text = Text {
+    what: "a reason or a status",
+    pattern: "^[a-z0-9_]+$",
+    check: retry_condition,
+};
+/// A condition of `fallback.on`.
+pub(super) static FALLBACK_CONDITION: Text = Text {
+    what: "a reason or a status",
+    pattern: "^[a-z0-9_]+$",
+    check: fallback_condition,
+};
+
+type Checked = Result<(), Complaint>;
+
+fn ensure(holds: bool, message: impl FnOnce() -> String) -> Checked {
+    if holds {
+        Ok(())
+    } else {
+        Err(Complaint::new(message()))
+    }
+}
+
+fn one_line(text: &str) -> Checked {
+    ensure(
+        !text.trim().is_empty() && !text.chars().any(char::is_control),
+        || "expected a text on one line".to_owned(),
+    )
+}
+
+fn name(text: &str) -> Checked {
+    let valid = (1..=64).contains(&text.len())
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte));
+    ensure(valid, || {
+        format!("`{text}` is no name: 1 to 64 letters, digits, `_`, `-` and `.`")
+    })
+}
+
+fn url(text: &str) -> Checked {
+    let valid = (text.starts_with("https://") || text.starts_with("http://"))
+        && !text.contains(|c: char| c.is_whitespace() || c.is_control());
+    ensure(valid, || {
+        format!("`{text}` is no link: it begins with `https://` or `http://` and has no blanks")
+    })
+}
+
+fn file(text: &str) -> Checked {
+    if text.contains('/') {
+        return Ok(());
+    }
+    match suggest::nearest(text, ["stdout", "stderr", "off"]) {
+        Some(word) => Err(Complaint::meant(
+            format!(
+                "`{text}` is neither `stdout`, `stderr`, `off` nor a file with a slash in its path"
+            ),
+            word,
+        )),
+        None => Err(Complaint::meant(
+            format!("`{text}` could be a mistyped word; a file has a slash in its path"),
+            &format!("./{text}"),
+        )),
+    }
+}
+
+fn path(text: &str) -> Checked {
+    if !text.starts_with('/') {
+        return Err(Complaint::meant(
+            format!("the path `{text}` does not begin with `/`"),
+            &format!("/{text}"),
+        ));
+    }
+    ensure(
+        !text.contains(['?', '#']) && text.bytes().all(|byte| byte.is_ascii_graphic()),
+        || format!("`{text}` is no path: no query, no blanks, other characters percent-encoded"),
+    )
+}
+
+/// Whether HTTP calls it a token.
+fn is_token(text: &str) -> bool {
+    !text.is_empty()
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
+}
+
+fn method(text: &str) -> Checked {
+    if !is_token(text) {
+        return Err(Complaint::new(format!("`{text}` is no HTTP method")));
+    }
+    if text.bytes().any(|byte| byte.is_ascii_lowercase()) {
+        return Err(Complaint::meant(
+            format!("`{text}`: HTTP methods are written in capitals"),
+            &text.to_ascii_uppercase(),
+        ));
+    }
+    Ok(())
+}
+
+fn header_name(text: &str) -> Checked {
+    ensure(is_token(text) && text.len() <= 256, || {
+        format!("`{text}` is no name of a header")
+    })
+}
+
+fn value(text: &str) -> Checked {
+    ensure(!text.chars().any(|c| c.is_control() && c != '\t'), || {
+        "a value has one line and no control characters".to_owned()
+    })
+}
+
+fn host_value(text: &str) -> Checked {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte);
+    ensure(!text.is_empty() && text.bytes().all(allowed), || {
+        format!("`{text}` is no host")
+    })
+}
+
+/// Reads the address of a listener.
+pub(super) fn listen_address(text: &str) -> Result<SocketAddr, Complaint> {
+    if let Ok(address) = text.parse() {
+        return Ok(address);
+    }
+    refuse_scheme(text)?;
+    let message = format!("`{text}` is no address to listen on: it needs an IP address and a port");
+    if let Some(port) = text
+        .strip_prefix(':')
+        .or(Some(text))
+        .filter(|port| port.parse::<u16>().is_ok())
+    {
+        let help = format!(
+            "write `127.0.0.1:{port}` for this host (or pod) only, `0.0.0.0:{port}` for every network"
+        );
+        return Err(Complaint {
+            message,
+            help: Some(help),
+        });
+    }
+    if let Some(port) = text.strip_prefix("localhost:") {
+        return Err(Complaint::meant(message, &format!("127.0.0.1:{port}")));
+    }
+    match text.parse::<IpAddr>() {
+        Ok(ip) => Err(Complaint::meant(
+            message,
+            &SocketAddr::new(ip, 8080).to_string(),
+        )),
+        Err(_) => Err(Complaint::new(message)),
+    }
+}
+
+/// What is written elsewhere, and not there yet here.
+fn refuse_scheme(text: &str) -> Checked {
+    let refused = |message: &str| Err(Complaint::new(message));
+    match text.split_once(':') {
+        Some(("https", _)) => {
+            refused("`https://` is not there yet: this release makes plaintext connections only")
+        }
+        Some(("unix", _)) => refused(
+            "`unix:` is not there yet: this release listens on and connects to TCP addresses only",
+        ),
+        Some(("kubernetes" | "k8s", _)) => refused(
+            "`kubernetes:` is not there yet; write the service's name and port, such as `payments:80`",
+        ),
+        Some(("dns" | "tcp" | "srv" | "h2c" | "grpc", rest)) if rest.starts_with("//") => {
+            refused("an endpoint is `host:port` or `http://host:port`; other schemes are not there")
+        }
+        _ if text.starts_with('/') => refused(
+            "sockets in the file system are not there yet: write an IP address or a name, and a port",
+        ),
+        _ => Ok(()),
+    }
+}
+
+/// Reads the address of an endpoint.
+pub(super) fn endpoint(text: &str) -> Result<Address, Complaint> {
+    refuse_scheme(text)?;
+    let (authority, default_port) = match text.strip_prefix("http://") {
+        Some(rest) => (rest.strip_suffix('/').unwrap_or(rest), Some(80)),
+        None => (text, None),
+    };
+    if authority.contains(['/', '?', '#']) {
+        return Err(Complaint::new(format!(
+            "`{text}`: an endpoint has no path; a route's `rewrite.path_prefix` puts one in front"
+        )));
+    }
+    if authority.contains('@') {
+        return Err(Complaint::new("an endpoint has no user name or password"));
+    }
+    if let Ok(address) = authority.parse::<SocketAddr>() {
+        return if address.port() == 0 {
+            Err(Complaint::new(format!(
+                "`{text}`: an endpoint's port is from 1 to 65535"
+            )))
+        } else {
+            Ok(Address::Ip(address))
+        };
+    }
+    let ip = authority
+        .trim_start_matches('[')
+        .trim_end_matches(']')
+        .parse::<IpAddr>()
+        .ok();
+    let (host, port) = match (authority.rsplit_once(':'), default_port) {
+        (_, Some(port)) if ip.is_some() || !authority.contains(':') => (authority, port),
+        (Some((host, port)), _) if ip.is_none() => match port.parse::<u16>() {
+            Ok(port) if port > 0 => (host, port),
+            _ => {
+                return Err(Complaint::new(format!(
+                    "`{text}`: `{port}` is no port from 1 to 65535"
+                )));
+            }
+        },
+        _ => {
+            let meant = ip.map_or_else(
+                || format!("{authority}:80"),
+                |ip| SocketAddr::new(ip, 80).to_string(),
+            );
+            return Err(Complaint::meant(format!("`{text}` has no port"), &meant));
+        }
+    };
+    if let Some(ip) = ip {
+        return Ok(Address::Ip(SocketAddr::new(ip, port)));
+    }
+    if !is_host(host) {
+        return Err(Complaint::new(format!(
+            "`{text}`: `{host}` is no name of a host"
+        )));
+    }
+    Ok(Address::Name {
+        host: host.to_ascii_lowercase().into(),
+        port,
+    })
+}
+
+/// Whether it can be a name in the DNS, or of a container.
+fn is_host(host: &str) -> bool {
+    let label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+            && !label.starts_with('-')
+    };
+    let all_digits = host
+        .bytes()
+        .all(|byte| byte.is_ascii_digit() || byte == b'.');
+    host.len() <= 253 && !all_digits && host.strip_suffix('.').unwrap_or(host).split('.').all(label)
+}
+
+/// Reads a pattern of hosts.
+pub(super) fn host_pattern(text: &str) -> Result<HostPattern, Complaint> {
+    if let Some((host, port)) = text.rsplit_once(':')
+        && port.parse::<u16>().is_ok()
+        && !host.contains(':')
+    {
+        return Err(Complaint::meant(
+            format!("`{text}`: a host is matched without its port"),
+            host,
+        ));
+    }
+    let lower = text.to_ascii_lowercase();
+    let suffix = lower
+        .strip_prefix('*')
+        .filter(|suffix| suffix.starts_with('.'));
+    let bare = suffix.map_or(lower.as_str(), |suffix| suffix.trim_start_matches('.'));
+    let is_ip = bare
+        .trim_start_matches('[')
+        .trim_end_matches(']')
+        .parse::<IpAddr>()
+        .is_ok()
+        && suffix.is_none();
+    if !is_ip && !is_host(bare) {
+        return Err(Complaint::new(format!(
+            "`{text}` is no host: write `payments.internal`, or `*.internal` for all below it"
+        )));
+    }
+    Ok(match suffix {
+        Some(suffix) => HostPattern::Suffix(suffix.into()),
+        None => HostPattern::Exact(lower.into()),
+    })
+}
+
+/// Compiles an expression that must match the whole of a text.
+pub(super) fn whole(text: &str) -> Result<Regex, Complaint> {
+    // Compiled by itself first: the brackets around it would make `a)(b` valid, and shift what the error shows.
+    let build = |text: &str| {
+        regex::RegexBuilder::new(text)
+            .size_limit(REGEX_BYTES)
+            .build()
+    };
+    build(text)
+        .and_then(|_| build(&format!("^(?:{text})$")))
+        .map_err(|error| {
+            let told = error.to_string();
+            let reason = told
+                .lines()
+                .last()
+                .unwrap_or_default()
+                .trim_start_matches("error: ")
+                .to_owned();
+            Complaint::new(format!("`{text}` is no regular expression: {reason}"))
+        })
+}
+
+/// Reads `503` or `5xx`.
+pub(super) fn statuses(text: &str) -> Result<StatusSet, Complaint> {
+    let mut set = StatusSet::EMPTY;
+    let hundred = text
+        .strip_suffix("xx")
+        .and_then(|digit| digit.parse::<u16>().ok());
+    match (hundred, text.parse::<u16>()) {
+        (Some(digit @ 1..=5), _) => set.insert_range(digit * 100, digit * 100 + 99),
+        (None, Ok(status @ 100..=599)) if text.len() == 3 => set.insert(status),
+        _ => {
+            return Err(Complaint::new(format!(
+                "`{text}` is no status: 100 to 599, or `1xx` to `5xx`"
+            )));
+        }
+    }
+    Ok(set)
+}
+
+/// What a gRPC status is called.
+const GRPC: [&str; 16] = [
+    "ok",
+    "cancelled",
+    "unknown",
+    "invalid_argument",
+    "deadline_exceeded",
+    "not_found",
+    "already_exists",
+    "permission_denied",
+    "resource_exhausted",
+    "failed_precondition",
+    "aborted",
+    "out_of_range",
+    "unimplemented",
+    "internal",
+    "unavailable",
+    "data_loss",
+];
+
+fn retry_condition(text: &str) -> Checked {
+    let known = retry::Conditions::default().add(text);
+    condition(text, known, &retry::WORDS)
+}
+
+fn fallback_condition(text: &str) -> Checked {
+    let known = fallback::Conditions::default().add(text);
+    condition(text, known, &fallback::WORDS)
+}
+
+/// Puts the policy's refusal of a condition in words.
+fn condition(text: &str, known: Result<(), BadWord>, words: &[&str]) -> Checked {
+    match known {
+        Ok(()) => Ok(()),
+        Err(BadWord::Refused(why)) => Err(Complaint::new(format!(
+            "`{text}` cannot be a condition: {why}"
+        ))),
+        Err(BadWord::Unknown) => Err(unknown_condition(text, words)),
+    }
+}
+
+fn unknown_condition(text: &str, words: &[&str]) -> Complaint {
+    let folded = text
+        .trim_start_matches("grpc-")
+        .to_ascii_lowercase()
+        .replace('-', "_");
+    if GRPC.contains(&folded.as_str()) {
+        return Complaint::new(format!(
+            "`{text}` is a gRPC status, and gRPC is not there yet"
+        ));
+    }
+    let message = format!("`{text}` is no condition: a reason, a status or `5xx`");
+    match suggest::nearest(text, words.iter().copied()) {
+        Some(word) => Complaint::meant(message, word),
+        None => Complaint {
+            message,
+            help: Some(format!(
+                "one of {}, or a status such as 503",
+                suggest::one_of(words)
+            )),
+        },
+    }
+}
+
+/// Keeps a text that many share.
+pub(super) fn shared(text: &str) -> Arc<str> {
+    Arc::from(text)
+}
