@@ -151,6 +151,10 @@ mod tests {
                 }
             }
         }
+        let full = settings(Kind::Exponential, Jitter::Full);
+        for chance in [-1.0, f64::NAN] {
+            assert_eq!(full.wait(9, chance), full.wait(9, 0.0), "{chance}");
+        }
         let mut tiny = settings(Kind::Exponential, Jitter::None);
         tiny.base = Duration::from_nanos(1);
         tiny.max = Duration::from_secs(1 << 40);

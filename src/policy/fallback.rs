@@ -45,7 +45,7 @@ impl Conditions {
         let mut statuses = StatusSet::EMPTY;
         statuses.insert_range(500, 599);
         Self {
-            reasons: condition::bits(&Reason::ALL) & !condition::bit(Reason::ClientGone),
+            reasons: condition::bits(&Reason::ALL),
             statuses,
         }
     }
@@ -147,6 +147,7 @@ mod tests {
             (429, false),
             (500, true),
             (501, true),
+            (599, true),
         ] {
             assert_eq!(
                 conditions.holds(Ending::Answered(status)),

@@ -176,6 +176,11 @@ fn rule_49_a_penalty_goes_by_the_share_of_failures_and_is_forgotten() {
     assert!(value_of(100, 0) >= 100.0);
     // Bounded however long it fails, so that it comes back in time: 512 is halved nine times.
     assert!(value_of(1_000_000, 0) <= 512.0);
+    // Successes are forgotten as failures are.
+    let mut old = Penalty::new();
+    (0..100).for_each(|_| old.record(start, Outcome::Success));
+    old.record(after(60), Outcome::Failure);
+    assert!(old.value(after(60)) > 3.9);
     // A long good past does not hide that everything fails now.
     assert!(value_of(200, 1_000_000) > 4.0);
 }
