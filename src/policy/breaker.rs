@@ -10,21 +10,23 @@
 //!                      `probes` probes succeeded
 //! ```
 //!
-//! - **Closed**: every result is counted. A trigger is looked at when a call has failed (the slow rate:
-//!   when a call was slow), so success alone never opens a breaker. Where `max_open` forbids the opening it stays
-//!   closed and the next failure asks again.
-//! - **Open**: nothing goes through until `open_for` is over, to the nanosecond (rule 10). That time
-//!   doubles with each opening in a row up to `max_open_for`, plus up to 10 % so that endpoints do not come
-//!   back all at once. The row ends only on evidence: `min_requests` successes after it has closed (rule 42).
-//! - **Half-open**: at most `probes` calls at a time; so many successes close it, one failure opens it
-//!   again. A probe that taught nothing gives its place back (rule 38). Where slow calls count, a slow
-//!   probe is a failed one.
-//! - Each change begins a new era with clean counts (rule 40). A [`Ticket`] belongs to the era that it was given out in;
-//!   what it brings home later is not heard (rule 37).
+//! - **Closed**: every result is counted. A trigger is looked at when a call has failed (the slow
+//!   rate: when a call was slow), so success alone never opens a breaker. Where `max_open` forbids
+//!   the opening it stays closed and the next failure asks again.
+//! - **Open**: nothing goes through until `open_for` is over, to the nanosecond (rule 10). That
+//!   time doubles with each opening in a row up to `max_open_for`, plus up to 10 % so that
+//!   endpoints do not come back all at once. The row ends only on evidence: `min_requests`
+//!   successes after it has closed (rule 42).
+//! - **Half-open**: at most `probes` calls at a time; so many successes close it, one failure opens
+//!   it again. A probe that taught nothing gives its place back (rule 38). Where slow calls count,
+//!   a slow probe is a failed one.
+//! - Each change begins a new era with clean counts (rule 40). A [`Ticket`] belongs to the era that
+//!   it was given out in; what it brings home later is not heard (rule 37).
 //!
-//! Settings come in with each call, so a reload takes effect in place (rule 81): thresholds at the next
-//! result, `probes` at the next probe (fewer than have succeeded already: the next success closes). An open breaker
-//! stays open as long as it was told, but in all never longer than the present `max_open_for`.
+//! Settings come in with each call, so a reload takes effect in place (rule 81): thresholds at the
+//! next result, `probes` at the next probe (fewer than have succeeded already: the next success
+//! closes). An open breaker stays open as long as it was told, but in all never longer than the
+//! present `max_open_for`.
 
 use std::time::{Duration, Instant};
 
@@ -47,8 +49,8 @@ pub use words::{Counts, Forced, Gate, Observation, State, Transition};
 use times::{latest_end, open_for, ramp_share};
 
 /// The permission for one call, of the era that it was given out in. It goes back exactly once: by
-/// [`Breaker::settle`] with what the call showed, or by [`Breaker::release`] where it showed nothing. A
-/// probe's ticket that is lost keeps its place until the next era.
+/// [`Breaker::settle`] with what the call showed, or by [`Breaker::release`] where it showed
+/// nothing. A probe's ticket that is lost keeps its place until the next era.
 #[derive(Debug)]
 #[must_use = "a ticket that is not settled or released keeps the place of a probe"]
 pub struct Ticket {
@@ -155,8 +157,8 @@ impl Breaker {
         }
     }
 
-    /// Lets one call through, or not (`None`). Call [`Self::gate`] with the same `now` before: an open
-    /// breaker stays shut here even when its time has come.
+    /// Lets one call through, or not (`None`). Call [`Self::gate`] with the same `now` before: an
+    /// open breaker stays shut here even when its time has come.
     pub fn admit(&mut self, s: &Settings, _now: Instant) -> Option<Ticket> {
         match (self.forced, &mut self.stage) {
             (Some(Forced::Open), _) | (None, Stage::Open { .. }) => None,
@@ -174,8 +176,8 @@ impl Breaker {
         }
     }
 
-    /// A ticket for a call that goes whatever the state, where `when_all_open` is `send_anyway`. While the breaker is not
-    /// closed the call's result changes nothing.
+    /// A ticket for a call that goes whatever the state, where `when_all_open` is `send_anyway`.
+    /// While the breaker is not closed the call's result changes nothing.
     pub const fn bypass(&self) -> Ticket {
         Ticket {
             era: self.era,
@@ -185,9 +187,10 @@ impl Breaker {
 
     /// Takes a ticket back with what the call showed.
     ///
-    /// `may_open` is whether one more endpoint may open (see [`may_open`]); a half-open breaker opens again
-    /// without it, since it never ceased to be one of the open ones. `peers` is needed only for a failure
-    /// under `peer_deviation`. `chance`, from 0 up to but not including 1, spreads the time that it stays open.
+    /// `may_open` is whether one more endpoint may open (see [`may_open`]); a half-open breaker
+    /// opens again without it, since it never ceased to be one of the open ones. `peers` is needed
+    /// only for a failure under `peer_deviation`. `chance`, from 0 up to but not including 1,
+    /// spreads the time that it stays open.
     #[expect(
         clippy::too_many_arguments,
         reason = "a pure decision takes all it depends on"
@@ -218,17 +221,15 @@ impl Breaker {
             Stage::Open { .. } => None,
             Stage::HalfOpen { .. } if !ticket.probe => None,
             Stage::HalfOpen { out, successes } => {
-                self.stage = Stage::HalfOpen {
-                    out: out.saturating_sub(1),
-                    successes,
-                };
-                self.judge_probe(seen, &around)
+                let out = out.saturating_sub(1);
+                self.stage = Stage::HalfOpen { out, successes };
+                self.judge_probe(out, successes, seen, &around)
             }
         }
     }
 
-    /// Takes a ticket back from a call that showed nothing: the client left, we refused it, it was never
-    /// sent.
+    /// Takes a ticket back from a call that showed nothing: the client left, we refused it, it was
+    /// never sent.
     pub fn release(&mut self, ticket: Ticket) {
         if let Stage::HalfOpen { out, .. } = &mut self.stage
             && ticket.probe
@@ -238,9 +239,9 @@ impl Breaker {
         }
     }
 
-    /// Counts one more failure: a body broke off whose head was judged before. It counts while the breaker
-    /// is closed, whenever its call began, since the connection broke now; otherwise only probes
-    /// decide.
+    /// Counts one more failure: a body broke off whose head was judged before. It counts while the
+    /// breaker is closed, whenever its call began, since the connection broke now; otherwise only
+    /// probes decide.
     pub fn late_failure(
         &mut self,
         s: &Settings,
@@ -269,9 +270,9 @@ impl Breaker {
         }
     }
 
-    /// Sets or lifts (`None`) the operator's hand. Every change leaves a clean, closed breaker beneath: when
-    /// the hand is lifted the breaker goes on from there, and an endpoint that was forced open warms
-    /// up by the ramp. To say again what holds already changes nothing.
+    /// Sets or lifts (`None`) the operator's hand. Every change leaves a clean, closed breaker
+    /// beneath: when the hand is lifted the breaker goes on from there, and an endpoint that was
+    /// forced open warms up by the ramp. To say again what holds already changes nothing.
     pub fn force(&mut self, forced: Option<Forced>, now: Instant) -> Option<Transition> {
         if forced == self.forced {
             return None;
@@ -288,8 +289,8 @@ impl Breaker {
         (from != to).then_some(Transition { from, to })
     }
 
-    /// What is to be seen at `now`: an open breaker whose time has come reads half-open, a forced one as
-    /// it is forced.
+    /// What is to be seen at `now`: an open breaker whose time has come reads half-open, a forced
+    /// one as it is forced.
     pub fn state(&self, s: &Settings, now: Instant) -> State {
         match (self.forced, self.stage) {
             (None, Stage::Open { since, until }) if now >= until.min(latest_end(s, since)) => {
@@ -314,8 +315,8 @@ impl Breaker {
         self.opens_in_a_row
     }
 
-    /// While open: the time until the next probe, as the last [`Self::gate`] saw it. `None` where it is
-    /// not open any more, or open until the operator lifts the hand.
+    /// While open: the time until the next probe, as the last [`Self::gate`] saw it. `None` where
+    /// it is not open any more, or open until the operator lifts the hand.
     pub fn retry_in(&self, now: Instant) -> Option<Duration> {
         match (self.forced, self.stage) {
             (None, Stage::Open { until, .. }) => until
@@ -325,7 +326,8 @@ impl Breaker {
         }
     }
 
-    /// Successes and requests in the window, for its peers to compare with; `None` below `min_requests`.
+    /// Successes and requests in the window, for its peers to compare with; `None` below
+    /// `min_requests`.
     pub fn success_rate(&mut self, s: &Settings, now: Instant) -> Option<(u32, u32)> {
         let tally = self.window.tally(s.window, now);
         is_enough(s, tally).then_some((
@@ -426,11 +428,14 @@ impl Breaker {
         })
     }
 
-    /// Judges a probe whose place has been given back.
-    fn judge_probe(&mut self, seen: Observation, around: &Circumstances<'_>) -> Option<Transition> {
-        let Stage::HalfOpen { successes, .. } = &mut self.stage else {
-            return None;
-        };
+    /// Judges a probe whose place has been given back; `successes` are those of the probes before.
+    fn judge_probe(
+        &mut self,
+        out: u32,
+        successes: u32,
+        seen: Observation,
+        around: &Circumstances<'_>,
+    ) -> Option<Transition> {
         let s = around.s;
         match seen.outcome {
             Outcome::Ignored => None,
@@ -438,11 +443,12 @@ impl Breaker {
             Outcome::Success if s.slow_rate.is_some() && is_slow(s, seen.took) => {
                 self.open(Cause::ProbeSlow { took: seen.took }, around)
             }
+            Outcome::Success if successes + 1 < s.probes => {
+                let successes = successes + 1;
+                self.stage = Stage::HalfOpen { out, successes };
+                None
+            }
             Outcome::Success => {
-                *successes += 1;
-                if *successes < s.probes {
-                    return None;
-                }
                 self.cause = None;
                 self.enter(Stage::Closed {
                     ramp_from: Some(around.now),

@@ -1,17 +1,17 @@
 //! Counts of outcomes over a sliding time.
 //!
-//! The time is cut into 16 slots. A call is counted into the newest one and goes out with its slot, so
-//! that it counts for at least 15/16 of the window and never longer than the window; a window of 30 s
-//! is exact to 1.875 s. Memory is bounded, nothing is allocated, and a call costs one comparison and a
-//! few additions unless a slot is over.
+//! The time is cut into 16 slots. A call is counted into the newest one and goes out with its slot,
+//! so that it counts for at least 15/16 of the window and never longer than the window; a window of
+//! 30 s is exact to 1.875 s. Memory is bounded, nothing is allocated, and a call costs one
+//! comparison and a few additions unless a slot is over.
 //!
 //! How long the window is comes in with each call, since it is a setting and settings change:
 //!
-//! - A longer one takes effect at once. What is already counted is laid out anew and keeps its age, to
-//!   one slot of the coarser measure.
-//! - A shorter one takes effect at once to the grain of the slots that there are. Those are cut finer
-//!   when the longer window was not asked for during one whole round; so two routes with windows of
-//!   their own do not spoil each other's counts.
+//! - A longer one takes effect at once. What is already counted is laid out anew and keeps its age,
+//!   to one slot of the coarser measure.
+//! - A shorter one takes effect at once to the grain of the slots that there are. Those are cut
+//!   finer when the longer window was not asked for during one whole round; so two routes with
+//!   windows of their own do not spoil each other's counts.
 
 use std::time::{Duration, Instant};
 
@@ -91,8 +91,8 @@ impl Window {
         }
     }
 
-    /// Counts one call that ended at `now`, in a window of `length`. A `now` before that of an earlier
-    /// call is taken for the same time.
+    /// Counts one call that ended at `now`, in a window of `length`. A `now` before that of an
+    /// earlier call is taken for the same time.
     #[inline]
     pub fn record(&mut self, length: Duration, now: Instant, failed: bool, slow: bool) {
         self.advance(length, now);
@@ -178,8 +178,8 @@ impl Window {
         self.asked_whole = true;
     }
 
-    /// Lays out what is counted in slots of another length. The newest begins empty at `now`; the calls
-    /// of an old slot go where its end belongs.
+    /// Lays out what is counted in slots of another length. The newest begins empty at `now`; the
+    /// calls of an old slot go where its end belongs.
     fn rescale(&mut self, length: Duration, now: Instant) {
         let (old, old_slot, old_newest, old_ends) =
             (self.slots, self.slot(), self.newest, self.ends);

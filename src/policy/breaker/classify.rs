@@ -3,12 +3,12 @@
 use super::Settings;
 use crate::policy::outcome::{Ending, Outcome};
 
-/// What a try says about its endpoint: the one classifier, for breaker, balance and metrics (rules 50
-/// and 51). Without a breaker (`None`) it goes by the defaults.
+/// What a try says about its endpoint: the one classifier, for breaker, balance and metrics (rules
+/// 50 and 51). Without a breaker (`None`) it goes by the defaults.
 ///
-/// Any answer shows that the endpoint works, but for a 5xx; 501 and 505 are about the request, and those
-/// in `ignore` are said to be no failure. 429 speaks of load and says nothing. No answer is a failure
-/// where the endpoint is to blame.
+/// Any answer shows that the endpoint works, but for a 5xx; 501 and 505 are about the request, and
+/// those in `ignore` are said to be no failure. 429 speaks of load and says nothing. No answer is a
+/// failure where the endpoint is to blame.
 pub fn is_failure(s: Option<&Settings>, ending: Ending) -> Outcome {
     match ending {
         Ending::Answered(429) => Outcome::Ignored,

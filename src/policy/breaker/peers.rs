@@ -7,8 +7,8 @@ pub const ENOUGH_ENDPOINTS: usize = 5;
 /// below them; so the deviation counts as at least one percentage point (rule 46).
 const LEAST_DEVIATION: f64 = 0.01;
 
-/// An endpoint that is less than five percentage points below the mean is left in peace, whatever the
-/// deviation (rule 46).
+/// An endpoint that is less than five percentage points below the mean is left in peace, whatever
+/// the deviation (rule 46).
 const LEAST_DISTANCE: f64 = 0.05;
 
 /// The success rates of an endpoint's peers.
@@ -19,12 +19,13 @@ pub struct Peers {
 }
 
 impl Peers {
-    /// From `(successes, requests)` of each *other* endpoint of the upstream that has enough requests, as
-    /// [`Breaker::success_rate`](super::Breaker::success_rate) tells them. `None` where they are too few
-    /// to compare with: fewer than four, which makes five with the one that asks.
+    /// From `(successes, requests)` of each *other* endpoint of the upstream that has enough
+    /// requests, as [`Breaker::success_rate`](super::Breaker::success_rate) tells them. `None`
+    /// where they are too few to compare with: fewer than four, which makes five with the one that
+    /// asks.
     ///
-    /// The endpoint itself is left out, since it would draw the mean down and widen the deviation: of
-    /// five endpoints, one that fails every request would lie no more than two deviations below.
+    /// The endpoint itself is left out, since it would draw the mean down and widen the deviation:
+    /// of five endpoints, one that fails every request would lie no more than two deviations below.
     pub fn of(others: impl IntoIterator<Item = (u32, u32)>) -> Option<Self> {
         let (mut count, mut sum, mut squares) = (0_u32, 0.0, 0.0);
         for (successes, requests) in others.into_iter().filter(|(_, requests)| *requests > 0) {
@@ -59,9 +60,9 @@ impl Peers {
     }
 }
 
-/// Whether one more of `endpoints` may open, where `open` are open or half-open already. `max_open` is
-/// the share that may be, 0 to 1; at least one may, so a single endpoint may too; but never the last one
-/// of several unless `max_open` is 1 (rules 43 and 44).
+/// Whether one more of `endpoints` may open, where `open` are open or half-open already. `max_open`
+/// is the share that may be, 0 to 1; at least one may, so a single endpoint may too; but never the
+/// last one of several unless `max_open` is 1 (rules 43 and 44).
 pub fn may_open(open: usize, endpoints: usize, max_open: f64) -> bool {
     if endpoints < 2 {
         return true;

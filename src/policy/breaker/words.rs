@@ -50,8 +50,9 @@ impl Forced {
 pub enum Gate {
     /// It may.
     Closed {
-        /// The share of its usual traffic that the endpoint should get, above 0 to 1: less than 1 while it
-        /// warms up after closing. It is for the choice among endpoints, never a reason to refuse.
+        /// The share of its usual traffic that the endpoint should get, above 0 to 1: less than 1
+        /// while it warms up after closing. It is for the choice among endpoints, never a reason to
+        /// refuse.
         share: f64,
     },
     /// It may, as a probe: there is a place.

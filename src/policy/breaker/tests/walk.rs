@@ -8,7 +8,8 @@ struct Walk {
     s: Settings,
     breaker: Breaker,
     now: Instant,
-    /// Tickets with the era (counted by the observer) that they were given out in, and whether as probes.
+    /// Tickets with the era (counted by the observer) that they were given out in, and whether as
+    /// probes.
     out: Vec<(Ticket, u32, bool)>,
     era: u32,
     told: State,
