@@ -13,7 +13,8 @@ use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
 use crate::clock;
-use crate::config::{Effective, Loaded, Problems};
+use crate::config::diff::diff;
+use crate::config::{Loaded, Problems};
 use crate::plan::Plan;
 use crate::server::admin::ReloadOrder;
 use crate::server::status::{LastReload, ReloadResult};
@@ -31,17 +32,12 @@ pub type Load = dyn Fn() -> Result<Loaded, Problems> + Send + Sync;
 /// address that is in use, must have changed nothing.
 pub type Apply = dyn FnMut(&Loaded, &Loaded) -> Result<(), Vec<String>> + Send;
 
-/// What differs between two configurations, a line for each setting.
-pub type Diff = fn(&Effective, &Effective) -> Vec<String>;
-
 /// The steps of a reload that are done elsewhere.
 pub struct Steps {
     /// Reads and validates the files.
     pub load: Arc<Load>,
     /// Makes a configuration the running one.
     pub apply: Box<Apply>,
-    /// Says what has changed.
-    pub diff: Diff,
 }
 
 /// The last attempt to reload; `None` before the first. Shared with the status and the metrics.
@@ -163,10 +159,8 @@ impl Reloader {
         if let Err(problems) = (self.steps.apply)(&self.running, &loaded) {
             return refused(problems);
         }
-        let changes = shortened((self.steps.diff)(
-            &self.running.effective,
-            &loaded.effective,
-        ));
+        let changes = diff(&self.running.effective, &loaded.effective);
+        let changes = shortened(changes.iter().map(ToString::to_string).collect());
         self.watch.follow(&loaded.sources);
         self.running = loaded;
         self.generation += 1;

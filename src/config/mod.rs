@@ -6,9 +6,12 @@
 //! `compile` judges how they go together and makes the plan.
 
 mod compile;
+pub mod diff;
+pub mod effective;
 mod environment;
 mod keys;
 mod kind;
+pub mod lint;
 mod merge;
 mod node;
 pub mod origin;
@@ -16,6 +19,7 @@ pub mod problem;
 mod read;
 mod report;
 mod schema;
+pub mod secrets;
 mod setting;
 mod source;
 mod suggest;

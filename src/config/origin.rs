@@ -152,6 +152,21 @@ impl Effective {
     }
 }
 
+/// The keys and indices of a path: `routes[0].retry` is `routes`, `[0]`, `retry`.
+pub(super) fn segments(path: &str) -> impl Iterator<Item = &str> {
+    let mut rest = path;
+    std::iter::from_fn(move || {
+        rest = rest.strip_prefix('.').unwrap_or(rest);
+        let end = match rest.strip_prefix('[') {
+            Some(inner) => inner.find(']').map_or(rest.len(), |end| end + 2),
+            None => rest.find(['.', '[']).unwrap_or(rest.len()),
+        };
+        let (segment, after) = rest.split_at(end);
+        rest = after;
+        (!segment.is_empty()).then_some(segment)
+    })
+}
+
 /// Whether `path` is `outer` or lies below it.
 fn is_within(path: &str, outer: &str) -> bool {
     match path.strip_prefix(outer) {
@@ -183,6 +198,15 @@ mod tests {
             .map(|(path, entry)| (path, entry.value.as_str()))
             .collect();
         assert_eq!(all, [("b", "3"), ("a", "2")]);
+    }
+
+    #[test]
+    fn a_path_has_keys_and_indices() {
+        let all = |path| segments(path).collect::<Vec<_>>();
+        assert_eq!(all("a.b[0].c"), ["a", "b", "[0]", "c"]);
+        assert_eq!(all("a[x.y][1]"), ["a", "[x.y]", "[1]"]);
+        assert_eq!(all("a[0"), ["a", "[0"]);
+        assert_eq!(all(""), [""; 0]);
     }
 
     #[test]

@@ -1,4 +1,16 @@
-//! What listens: the admin interface with its page, and what they show.
+//! What listens: the doors where requests come in, the workers that serve them, and the admin
+//! interface with its page.
 
 pub mod admin;
+mod alarm;
+pub mod connection;
+pub mod door;
+mod exchange;
+pub mod handler;
+pub mod limit;
+pub mod listener;
+mod scan;
 pub mod status;
+pub mod transport;
+mod wire;
+pub mod worker;

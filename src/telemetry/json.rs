@@ -34,6 +34,11 @@ impl<'a> Object<'a> {
         self.to
     }
 
+    /// Where the member that was begun last goes on.
+    pub fn value(&mut self) -> &mut Vec<u8> {
+        self.to
+    }
+
     /// A text member. Bytes that are not UTF-8 become U+FFFD.
     pub fn text(&mut self, key: &'static str, value: impl AsRef<[u8]>) {
         text(self.member(key), value.as_ref());

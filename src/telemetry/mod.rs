@@ -1,6 +1,7 @@
 //! Telling what happened: the report of a request, the metrics and the access line made from it, and
 //! the trace that it belongs to.
 
+pub mod access_log;
 pub mod events;
 pub mod exposition;
 pub mod handles;
@@ -15,17 +16,28 @@ pub mod report;
 pub mod table;
 pub mod trace;
 
+use std::io;
+use std::sync::Arc;
 use std::time::Instant;
 
+use arc_swap::ArcSwapOption;
+use parking_lot::Mutex;
+
+use access_log::AccessLog;
 use events::Events;
 use metrics::Metrics;
 use report::Report;
+
+use crate::plan;
 
 /// What tells of requests; one for the whole process.
 #[derive(Debug, Default)]
 pub struct Telemetry {
     metrics: Metrics,
     events: Events,
+    access_log: ArcSwapOption<AccessLog>,
+    /// What the access log runs with.
+    logging: Mutex<Option<plan::AccessLog>>,
 }
 
 impl Telemetry {
@@ -42,5 +54,85 @@ impl Telemetry {
     /// Tells of a request that ended at `now`: it is counted, once, and its access line handed over.
     pub fn tell(&self, report: &Report, now: Instant) {
         self.metrics.count(report, now);
+        if let Some(log) = &*self.access_log.load() {
+            log.write(report, now);
+        }
+    }
+
+    /// Has access lines written as these settings say, from the next request on. Where they are what
+    /// holds already, nothing happens; where the destination cannot be opened, the old one stays.
+    pub fn log_requests(&self, settings: &plan::AccessLog) -> io::Result<()> {
+        let mut logging = self.logging.lock();
+        if logging.as_ref() == Some(settings) {
+            return Ok(());
+        }
+        let dropped = self.metrics.access_log_dropped.clone();
+        let next = AccessLog::start(settings, dropped)?;
+        if let Some(old) = self.access_log.swap(next.map(Arc::new)) {
+            old.stop();
+        }
+        *logging = Some(settings.clone());
+        Ok(())
+    }
+
+    /// Has the access log's file opened anew, for whoever has just moved it away.
+    pub fn reopen(&self) {
+        if let Some(log) = &*self.access_log.load() {
+            log.reopen();
+        }
+    }
+
+    /// Ends the access log once its last line is written; waits two seconds at most. For the very end:
+    /// lines that come later are dropped.
+    pub fn close(&self) {
+        if let Some(log) = self.access_log.load_full() {
+            log.close();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::{Keep, LogDestination};
+    use crate::telemetry::report::{Outcome, samples};
+
+    #[test]
+    fn a_request_is_counted_and_logged_once_wherever_the_log_goes_meanwhile() {
+        let folder = tempfile::tempdir().unwrap();
+        let telemetry = Telemetry::default();
+        let listener = telemetry.metrics().listener(&samples::name("in"));
+        let report = samples::report(listener, None, Outcome::Refused, 404);
+        telemetry.tell(&report, report.started);
+        let settings = |name: &str| plan::AccessLog {
+            destination: Some(LogDestination::File(folder.path().join(name))),
+            keep: Keep::All,
+        };
+        for name in ["a", "a", "b"] {
+            telemetry.log_requests(&settings(name)).unwrap();
+            telemetry.tell(&report, report.started);
+        }
+        let refused = telemetry.log_requests(&settings("no/such/folder"));
+        assert!(refused.is_err(), "and the old one stays");
+        telemetry.tell(&report, report.started);
+        telemetry.close();
+        let mut off = settings("a");
+        off.destination = None;
+        telemetry.log_requests(&off).unwrap();
+        telemetry.tell(&report, report.started);
+        // The writer of the first file ends by itself.
+        let lines = |name: &str| {
+            let text = std::fs::read_to_string(folder.path().join(name));
+            text.unwrap_or_default().lines().count()
+        };
+        for _ in 0..2000 {
+            if lines("a") == 2 {
+                break;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        assert_eq!((lines("a"), lines("b")), (2, 2));
+        assert_eq!(telemetry.metrics().totals(None).requests, 6);
+        assert_eq!(telemetry.metrics().access_log_dropped.get(), 0);
     }
 }

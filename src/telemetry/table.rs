@@ -117,3 +117,53 @@ table! {
     PROCESS_THREADS: Gauge "process_threads" []
         "Number of OS threads in the process.";
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What dashboards and alerts of others hold on to. A change here breaks them.
+    const CONTRACT: [(&str, &str); 24] = [
+        (
+            "mamparo_requests_total",
+            "listener route upstream outcome code",
+        ),
+        ("mamparo_request_duration_seconds", "route upstream"),
+        ("mamparo_overhead_seconds", ""),
+        ("mamparo_failures_total", "route upstream reason"),
+        ("mamparo_attempts_total", "upstream outcome"),
+        ("mamparo_attempt_duration_seconds", "upstream"),
+        ("mamparo_retries_total", "upstream class"),
+        ("mamparo_retries_denied_total", "upstream why"),
+        ("mamparo_retry_budget_tokens", "upstream"),
+        ("mamparo_circuit_breaker_state", "upstream endpoint"),
+        ("mamparo_circuit_breaker_transitions_total", "upstream to"),
+        ("mamparo_bulkhead_in_flight", "upstream"),
+        ("mamparo_bulkhead_queued", "upstream"),
+        ("mamparo_bulkhead_limit", "upstream"),
+        ("mamparo_bulkhead_refused_total", "upstream reason"),
+        ("mamparo_connections", "upstream state"),
+        ("mamparo_connections_opened_total", "upstream"),
+        ("mamparo_endpoints", "upstream state"),
+        ("mamparo_fallbacks_total", "upstream kind reason"),
+        ("mamparo_config_reloads_total", "result"),
+        ("mamparo_config_last_reload_success", ""),
+        ("mamparo_config_generation", ""),
+        ("mamparo_access_log_dropped_total", ""),
+        ("mamparo_build_info", "version"),
+    ];
+
+    #[test]
+    fn the_names_and_labels_that_others_hold_on_to_stay() {
+        let ours = ALL
+            .iter()
+            .filter(|metric| !metric.name.starts_with("process_"));
+        let ours: Vec<_> = ours
+            .map(|metric| (metric.name, metric.labels.join(" ")))
+            .collect();
+        let contract: Vec<_> = CONTRACT
+            .map(|(name, labels)| (name, labels.to_owned()))
+            .into();
+        assert_eq!(ours, contract);
+    }
+}

@@ -317,3 +317,19 @@ fn overhead_is_the_time_to_the_head_less_what_others_took() {
     assert_eq!(metrics.overhead.read().sum, 0);
     assert_eq!(report.reason, None::<Reason>);
 }
+
+#[test]
+fn fault_073_many_scrapes_at_once_stop_neither_each_other_nor_the_traffic() {
+    let metrics = Metrics::default();
+    let telling = samples::Telling::new(&metrics, 73);
+    std::thread::scope(|scope| {
+        for _ in 0..50 {
+            scope.spawn(|| read(&metrics.render(&readings())));
+        }
+        for _ in 0..3 {
+            scope.spawn(|| samples::Telling::new(&metrics, 73).tell(1000));
+        }
+    });
+    telling.tell(1);
+    assert_eq!(metrics.totals(None).requests, 3001);
+}

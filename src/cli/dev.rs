@@ -1,0 +1,84 @@
+//! `mamparo dev`: good policies in front of one service under development, without a file.
+
+use std::net::SocketAddr;
+
+use clap::Args;
+
+/// What `mamparo dev` takes.
+#[derive(Debug, Clone, Args)]
+pub struct Dev {
+    /// The service under development, such as http://127.0.0.1:3000
+    #[arg(long, value_name = "URL")]
+    pub to: String,
+    /// Where to take requests for it
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
+    pub listen: SocketAddr,
+    /// Print the configuration that this stands for, and end
+    #[arg(long)]
+    pub print_config: bool,
+}
+
+impl Dev {
+    /// The configuration that the command stands for, as YAML.
+    ///
+    /// A service under development is restarted often: its breaker closes soon after, and a connection
+    /// that it has dropped costs one more try instead of an error.
+    pub fn yaml(&self) -> String {
+        let to = quoted(&self.to);
+        let listen = quoted(&self.listen.to_string());
+        format!(
+            r#"# What `mamparo dev` stands for. Save it as mamparo.yaml, and go on with `mamparo run`.
+service: dev
+
+listeners:
+  dev:
+    address: {listen}
+    role: inbound
+    upstream: service
+
+upstreams:
+  service:
+    endpoints: [{to}]
+    timeouts:
+      connect: 1s
+      request: 15s
+    retry:                      # GET, PUT, DELETE … and whatever has an idempotency-key
+      max_attempts: 3
+      backoff: {{ base: 50ms, max: 1s }}
+    circuit_breaker:            # short: a restarted service is found again within seconds
+      consecutive_failures: 5
+      open_for: 1s
+      max_open_for: 5s
+    bulkhead:
+      max_in_flight: 100
+      max_queue: 100
+      queue_timeout: 1s
+"#
+        )
+    }
+}
+
+/// Any text as one YAML value: JSON's strings are YAML's.
+fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_user_typed_stays_one_value() {
+        let dev = Dev {
+            to: "http://a\"]\nx: y".into(),
+            listen: ([127, 0, 0, 1], 8080).into(),
+            print_config: false,
+        };
+        let yaml = dev.yaml();
+        assert!(
+            yaml.contains(r#"endpoints: ["http://a\"]\nx: y"]"#),
+            "{yaml}"
+        );
+        assert!(yaml.contains(r#"address: "127.0.0.1:8080""#), "{yaml}");
+    }
+}

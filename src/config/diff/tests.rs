@@ -1,0 +1,239 @@
+//! Differences as they are printed after a reload.
+
+use super::*;
+use crate::config::Place;
+
+/// Settings, one a line: `path value`, with `!` before those that are written at their place and `^`
+/// before those that are inherited.
+fn effective(text: &str) -> Effective {
+    let mut effective = Effective::default();
+    for (number, line) in text.lines().enumerate() {
+        let Some((path, value)) = line.trim().split_once(' ') else {
+            continue;
+        };
+        let place = Place {
+            file: "a.yaml".into(),
+            line: number + 1,
+            column: 1,
+        };
+        let (origin, path) = match path.split_at(1) {
+            ("!", path) => (Origin::Written(place), path),
+            ("^", path) => (
+                Origin::Inherited {
+                    from: "upstream",
+                    place,
+                },
+                path,
+            ),
+            _ => (Origin::Default, path),
+        };
+        effective.insert(path, value, origin);
+    }
+    effective
+}
+
+fn lines(old: &str, new: &str) -> Vec<String> {
+    diff(&effective(old), &effective(new))
+        .iter()
+        .map(Change::to_string)
+        .collect()
+}
+
+#[test]
+fn equal_configurations_have_no_difference_wherever_the_lines_stand() {
+    let text = "!a.b 1\n!a.c[0].d 2\nx off";
+    assert_eq!(lines(text, &format!("\n\n{text}")), [""; 0]);
+}
+
+#[test]
+fn a_value_that_changes_is_one_line() {
+    let old = "!upstreams.payments.retry.max_attempts 3\n!service a";
+    let new = "!upstreams.payments.retry.max_attempts 5\n!service a";
+    assert_eq!(
+        lines(old, new),
+        ["upstreams.payments.retry.max_attempts: 3 -> 5"]
+    );
+}
+
+#[test]
+fn a_block_that_comes_or_goes_is_one_line_with_what_is_written_in_it() {
+    let old = "!upstreams.a.endpoints [a:1]";
+    let new = "!upstreams.a.endpoints [a:1]
+        !upstreams.b.endpoints [b:1]
+        upstreams.b.critical false
+        !upstreams.b.retry.max_attempts 5";
+    let line = "upstreams.b: { endpoints: [b:1], retry.max_attempts: 5 }";
+    assert_eq!(lines(old, new), [format!("+ {line}")]);
+    assert_eq!(lines(new, old), [format!("- {line}")]);
+    assert_eq!(
+        lines("", "!upstreams.new.endpoints[0] 127.0.0.1:9003"),
+        ["+ upstreams: { new.endpoints[0]: 127.0.0.1:9003 }"]
+    );
+    assert_eq!(lines("a.b 1", "a.b 1\n!a.c 2"), ["+ a.c: 2"]);
+    assert_eq!(lines("!a.b 1\n!a.c 2", "!a.b 1"), ["- a.c: 2"]);
+}
+
+#[test]
+fn a_block_that_is_switched_is_one_line() {
+    let off = "upstreams.a.retry off";
+    let on = "upstreams.a.retry.max_attempts 3\nupstreams.a.retry.backoff.base 25ms";
+    assert_eq!(lines(off, on), ["upstreams.a.retry: off -> {}"]);
+    assert_eq!(lines(on, off), ["upstreams.a.retry: {} -> off"]);
+    let on = "!upstreams.a.retry.max_attempts 5\nupstreams.a.retry.backoff.base 25ms";
+    assert_eq!(
+        lines(off, on),
+        ["upstreams.a.retry: off -> { max_attempts: 5 }"]
+    );
+}
+
+#[test]
+fn a_long_block_is_counted() {
+    let new: String = (0..11).map(|n| format!("!a.k{n} {n}\n")).collect();
+    let told = lines("", &new);
+    assert!(told[0].ends_with("k7: 7, and 3 more }"), "{told:?}");
+}
+
+const ROUTES: &str = "!upstreams.pay.retry.max_attempts 3
+    upstreams.pay.retry.max_body 64KiB
+    !listeners.out.routes[0].name charges
+    !listeners.out.routes[0].upstream pay
+    ^listeners.out.routes[0].retry.max_attempts 3
+    listeners.out.routes[0].retry.max_body 64KiB
+    !listeners.out.routes[1].upstream pay
+    !listeners.out.routes[1].retry.max_attempts 9
+    listeners.out.routes[1].retry.max_body 64KiB";
+
+#[test]
+fn a_route_that_inherits_a_change_is_not_told_again() {
+    let new = ROUTES
+        .replace("pay.retry.max_attempts 3", "pay.retry.max_attempts 5")
+        .replace(
+            "routes[0].retry.max_attempts 3",
+            "routes[0].retry.max_attempts 5",
+        );
+    assert_eq!(
+        lines(ROUTES, &new),
+        ["upstreams.pay.retry.max_attempts: 3 -> 5"]
+    );
+}
+
+#[test]
+fn a_route_that_is_changed_by_itself_is_told() {
+    let new = ROUTES
+        .replace("pay.retry.max_attempts 3", "pay.retry.max_attempts 5")
+        .replace(
+            "^listeners.out.routes[0].retry.max_attempts 3",
+            "!listeners.out.routes[0].retry.max_attempts 5",
+        )
+        .replace("max_attempts 9", "max_attempts 8");
+    assert_eq!(
+        lines(ROUTES, &new),
+        [
+            "upstreams.pay.retry.max_attempts: 3 -> 5",
+            "listeners.out.routes[0].retry.max_attempts: 3 -> 5",
+            "listeners.out.routes[1].retry.max_attempts: 9 -> 8",
+        ]
+    );
+}
+
+#[test]
+fn a_policy_that_is_switched_on_for_an_upstream_is_not_told_for_its_routes() {
+    let old = "!upstreams.pay.endpoints [a:1]
+        upstreams.pay.bulkhead off
+        !listeners.out.routes[0].upstream pay
+        listeners.out.routes[0].bulkhead off";
+    let new = "!upstreams.pay.endpoints [a:1]
+        !upstreams.pay.bulkhead.max_queue 7
+        !listeners.out.routes[0].upstream pay
+        ^listeners.out.routes[0].bulkhead.max_queue 7";
+    assert_eq!(
+        lines(old, new),
+        ["upstreams.pay.bulkhead: off -> { max_queue: 7 }"]
+    );
+    let own = new.replace('^', "!");
+    assert_eq!(lines(old, &own).len(), 2);
+}
+
+#[test]
+fn an_upstream_that_inherits_a_change_of_the_defaults_is_not_told_again() {
+    let text = "!defaults.retry.max_attempts 3\n^upstreams.a.retry.max_attempts 3\n^upstreams.b.retry.max_attempts 3";
+    assert_eq!(
+        lines(text, &text.replace('3', "4")),
+        ["defaults.retry.max_attempts: 3 -> 4"]
+    );
+}
+
+#[test]
+fn a_route_that_is_inserted_leaves_the_others_alone() {
+    let new = "!listeners.out.routes[0].name first
+        !listeners.out.routes[0].upstream pay
+        !listeners.out.routes[1].name charges
+        !listeners.out.routes[1].upstream pay
+        !listeners.out.routes[1].retry.max_attempts 1
+        !listeners.out.routes[2].upstream pay";
+    let old = "!listeners.out.routes[0].name charges
+        !listeners.out.routes[0].upstream pay
+        !listeners.out.routes[0].retry.max_attempts 2
+        !listeners.out.routes[1].upstream pay";
+    assert_eq!(
+        lines(old, new),
+        [
+            "listeners.out.routes[1].retry.max_attempts: 2 -> 1",
+            "+ listeners.out.routes[0]: { name: first, upstream: pay }",
+        ]
+    );
+}
+
+#[test]
+fn another_order_of_routes_is_told() {
+    let route = |index, name| format!("!listeners.out.routes[{index}].name {name}\n");
+    let old = [route(0, "a"), route(1, "b"), route(2, "c")].concat();
+    let new = [route(0, "c"), route(1, "b"), route(2, "d")].concat();
+    assert_eq!(
+        lines(&old, &new),
+        [
+            "- listeners.out.routes[0]: { name: a }",
+            "+ listeners.out.routes[2]: { name: d }",
+            "listeners.out.routes: [b, c] -> [c, b]",
+        ]
+    );
+}
+
+#[test]
+fn weighted_endpoints_are_known_by_their_address() {
+    let old = "!upstreams.a.endpoints[0] a:1
+        !upstreams.a.endpoints[1].address b:1
+        !upstreams.a.endpoints[1].weight 2";
+    let new = "!upstreams.a.endpoints[0].address b:1
+        !upstreams.a.endpoints[0].weight 3
+        !upstreams.a.endpoints[1] a:1";
+    assert_eq!(lines(old, new), ["upstreams.a.endpoints[0].weight: 2 -> 3"]);
+    let list = "!upstreams.a.endpoints [a:1, b:1]";
+    assert_eq!(
+        lines(list, old),
+        ["upstreams.a.endpoints: [a:1, b:1] -> { [0]: a:1, [1].address: b:1, [1].weight: 2 }"]
+    );
+}
+
+#[test]
+fn secrets_are_told_to_have_changed_and_not_what_they_are() {
+    let old = "!a.headers.authorization Bearer one\n!u.endpoints [http://u:one@a]";
+    let new =
+        "!a.headers.authorization Bearer two\n!u.endpoints [http://u:two@a]\n!b.headers.cookie two";
+    let told = lines(old, new);
+    assert_eq!(
+        told,
+        [
+            "a.headers.authorization: (hidden) -> (hidden)",
+            "u.endpoints: [http://(hidden)@a] -> [http://(hidden)@a]",
+            "+ b: { headers.cookie: (hidden) }",
+        ]
+    );
+}
+
+#[test]
+fn strange_paths_do_no_harm() {
+    let strange = "a.. 1\n[ 2\n.[0 3\nroutes[x] 4\nlisteners.a.routes[0] 5\nupstreams.a.a 6";
+    assert_eq!(lines(strange, strange), [""; 0]);
+    assert!(!lines(strange, "").is_empty() && !lines("", strange).is_empty());
+}

@@ -1,0 +1,99 @@
+//! One client's connection, as a request sees it: where it came from, when the request began, and
+//! whether the client still takes bytes. The server keeps it up to date, the request only reads it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+/// A client's connection. One for the connection's whole life, shared by all of its requests.
+#[derive(Debug)]
+pub struct Client {
+    /// The other end; `None` where the transport has no addresses.
+    pub peer: Option<SocketAddr>,
+    /// The name of the listener that accepted it.
+    pub listener: Arc<str>,
+    /// The worker that serves it, counted from 0.
+    pub worker: usize,
+    /// When it was accepted; the times below are nanoseconds since then, so that an atomic holds them.
+    accepted: Instant,
+    began: AtomicU64,
+    progress: AtomicU64,
+    stall: AtomicU64,
+    draining: AtomicBool,
+}
+
+impl Client {
+    /// A connection accepted at `accepted`. `stall` is how long it may refuse to take bytes of an
+    /// answer; see [`Client::set_stall`].
+    pub fn new(
+        peer: Option<SocketAddr>,
+        listener: Arc<str>,
+        worker: usize,
+        accepted: Instant,
+        stall: Duration,
+    ) -> Self {
+        Self {
+            peer,
+            listener,
+            worker,
+            accepted,
+            began: AtomicU64::new(0),
+            progress: AtomicU64::new(0),
+            stall: AtomicU64::new(nanos(stall)),
+            draining: AtomicBool::new(false),
+        }
+    }
+
+    /// When it was accepted.
+    pub const fn accepted(&self) -> Instant {
+        self.accepted
+    }
+
+    /// When the first byte of the current request came; the request's deadline counts from here. For
+    /// a pipelined request: when its turn came.
+    pub fn began(&self) -> Instant {
+        self.accepted + Duration::from_nanos(self.began.load(Relaxed))
+    }
+
+    /// Bytes read from and written to the connection so far. While an answer is sent and this stands
+    /// still, the client does not take bytes.
+    pub fn progress(&self) -> u64 {
+        self.progress.load(Relaxed)
+    }
+
+    /// How long the client may refuse to take bytes of an answer before the connection is cut, from
+    /// now on and for later requests too. It is the server that cuts: while the client takes nothing
+    /// the answer's body is not asked for more, so no timer in the body would be looked at.
+    pub fn set_stall(&self, stall: Duration) {
+        self.stall.store(nanos(stall), Relaxed);
+    }
+
+    /// How long the client may refuse to take bytes of an answer.
+    pub fn stall(&self) -> Duration {
+        Duration::from_nanos(self.stall.load(Relaxed))
+    }
+
+    /// Whether the connection ends after the current answer because its listener drains.
+    pub fn draining(&self) -> bool {
+        self.draining.load(Relaxed)
+    }
+
+    pub(crate) fn set_began(&self, since_accepted: u64) {
+        self.began.store(since_accepted, Relaxed);
+    }
+
+    pub(crate) fn add_progress(&self, bytes: usize) {
+        // Only the connection's own task writes, so a plain store is enough.
+        let sum = self.progress.load(Relaxed).wrapping_add(bytes as u64);
+        self.progress.store(sum, Relaxed);
+    }
+
+    pub(crate) fn set_draining(&self) {
+        self.draining.store(true, Relaxed);
+    }
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX / 2)
+}

@@ -1,0 +1,299 @@
+//! What a parsed request may not be (RFC 9110, RFC 9112): the checks that guard against a request
+//! that two parties read differently.
+//!
+//! Not everything can be seen here: the parser has already dropped a `content-length` beside a
+//! `transfer-encoding`, collapsed equal lengths, accepted bare line feeds and cut a fragment off. The
+//! server looks for those in the bytes, before the parser (`server/scan.rs`). What is checked here is
+//! what needs the parsed head, and the lengths once more, so that no other way in can miss them.
+
+use std::error::Error;
+use std::io;
+
+use http::request::Parts;
+use http::{HeaderValue, Method, Uri, Version};
+
+use crate::policy::outcome::Reason;
+
+/// Why a request is not forwarded: the reason, and a sentence for the client.
+pub type Refusal = (Reason, &'static str);
+
+/// Whether the request may be forwarded. One pass over the headers; no allocation.
+///
+/// # Errors
+/// The reason and the sentence of the answer; the connection must be closed after it.
+pub fn check(parts: &Parts) -> Result<(), Refusal> {
+    let fields = Fields::read(parts)?;
+    if fields.chunked {
+        if fields.length {
+            return refuse("Both content-length and transfer-encoding are given.");
+        }
+        if parts.version < Version::HTTP_11 {
+            return refuse("HTTP/1.0 has no transfer-encoding.");
+        }
+    }
+    if parts.method == Method::CONNECT {
+        return refuse("CONNECT is not offered here.");
+    }
+    match fields.host {
+        Some(host) if host.is_empty() => return refuse("The host header is empty."),
+        Some(host) if !is_authority(host.as_bytes()) => {
+            return refuse("The host header is not a host name or address with an optional port.");
+        }
+        Some(_) => {}
+        None if parts.version >= Version::HTTP_11 => return refuse("The host header is missing."),
+        None => {}
+    }
+    check_target(&parts.method, &parts.uri, fields.host)
+}
+
+/// Why a request's body broke off, from the error that reading it gave: malformed framing is a bad
+/// request, everything else means that the client has gone.
+pub fn broken_body(error: &(dyn Error + 'static)) -> Reason {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<io::Error>() {
+            use io::ErrorKind::{InvalidData, InvalidInput};
+            let malformed = matches!(error.kind(), InvalidData | InvalidInput);
+            return if malformed {
+                Reason::BadRequest
+            } else {
+                Reason::ClientGone
+            };
+        }
+        cause = error.source();
+    }
+    Reason::ClientGone
+}
+
+#[derive(Default)]
+struct Fields<'a> {
+    host: Option<&'a HeaderValue>,
+    length: bool,
+    chunked: bool,
+}
+
+impl<'a> Fields<'a> {
+    fn read(parts: &'a Parts) -> Result<Self, Refusal> {
+        let mut fields = Self::default();
+        for (name, value) in &parts.headers {
+            match name.as_str() {
+                "host" => {
+                    let twice = fields.host.replace(value).is_some();
+                    if twice {
+                        return refuse("The host header is given more than once.");
+                    }
+                }
+                "content-length" => {
+                    if fields.length {
+                        return refuse("The content-length is given more than once.");
+                    }
+                    fields.length = true;
+                    if value.is_empty() || !value.as_bytes().iter().all(u8::is_ascii_digit) {
+                        return refuse("The content-length is not a number.");
+                    }
+                }
+                "transfer-encoding" => {
+                    if fields.chunked || value.as_bytes() != b"chunked" {
+                        return refuse("The transfer-encoding is not exactly \"chunked\".");
+                    }
+                    fields.chunked = true;
+                }
+                "expect" => {
+                    let known = value.as_bytes().eq_ignore_ascii_case(b"100-continue");
+                    if !known && parts.version >= Version::HTTP_11 {
+                        return refuse("The expectation is unknown: only 100-continue is met.");
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(fields)
+    }
+}
+
+fn check_target(method: &Method, uri: &Uri, host: Option<&HeaderValue>) -> Result<(), Refusal> {
+    let Some(authority) = uri.authority() else {
+        return match uri.path().as_bytes() {
+            [b'/', ..] => Ok(()),
+            b"*" if method == Method::OPTIONS => Ok(()),
+            b"*" => refuse("The target * is for OPTIONS only."),
+            _ => refuse("The target is not a path, nor a whole URL, nor *."),
+        };
+    };
+    let default_port = match uri.scheme_str() {
+        Some("http") => ":80",
+        Some("https") => ":443",
+        Some(_) => return refuse("The target's scheme is neither http nor https."),
+        None => return refuse("The target is not a path, nor a whole URL, nor *."),
+    };
+    let authority = authority.as_str();
+    if !is_authority(authority.as_bytes()) {
+        return refuse("The target's authority is not a host with an optional port.");
+    }
+    let Some(host) = host else { return Ok(()) };
+    let bare = |name: &'_ [u8]| {
+        let port = default_port.as_bytes();
+        name.strip_suffix(port).unwrap_or(name).to_ascii_lowercase()
+    };
+    if bare(host.as_bytes()) == bare(authority.as_bytes()) {
+        Ok(())
+    } else {
+        refuse("The target and the host header name different hosts.")
+    }
+}
+
+/// Whether it is a host name, an IPv4 address or an IPv6 address in brackets, with an optional port.
+/// Neither userinfo nor a path.
+fn is_authority(text: &[u8]) -> bool {
+    let (host, rest) = if text.first() == Some(&b'[') {
+        let Some(end) = text.iter().position(|byte| *byte == b']') else {
+            return false;
+        };
+        let inside = &text[1..end];
+        let hex = |byte: &u8| byte.is_ascii_hexdigit() || matches!(byte, b':' | b'.');
+        if !inside.iter().all(hex) {
+            return false;
+        }
+        (inside, &text[end + 1..])
+    } else {
+        let end = text.iter().position(|byte| !is_host_byte(*byte));
+        text.split_at(end.unwrap_or(text.len()))
+    };
+    let port = match rest {
+        [] => &[],
+        [b':', port @ ..] => port,
+        _ => return false,
+    };
+    !host.is_empty() && port.len() <= 5 && port.iter().all(u8::is_ascii_digit)
+}
+
+const fn is_host_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric()
+        || matches!(
+            byte,
+            b'-' | b'.'
+                | b'_'
+                | b'~'
+                | b'%'
+                | b'!'
+                | b'$'
+                | b'&'
+                | b'\''
+                | b'('
+                | b')'
+                | b'*'
+                | b'+'
+                | b';'
+                | b'='
+        )
+}
+
+const fn refuse<T>(sentence: &'static str) -> Result<T, Refusal> {
+    Err((Reason::BadRequest, sentence))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::Request;
+
+    fn verdict(build: http::request::Builder) -> Option<&'static str> {
+        let (parts, ()) = build.body(()).expect("a request").into_parts();
+        check(&parts).err().map(|(reason, sentence)| {
+            assert_eq!(reason, Reason::BadRequest);
+            sentence
+        })
+    }
+
+    fn get(uri: &str, headers: &[(&str, &str)]) -> Option<&'static str> {
+        let request = Request::builder().uri(uri);
+        verdict(headers.iter().fold(request, |request, (name, value)| {
+            request.header(*name, *value)
+        }))
+    }
+
+    #[test]
+    fn what_is_well_formed_passes() {
+        for host in ["a", "a.b:8080", "127.0.0.1:1", "[::1]", "[::1]:80", "a_b"] {
+            assert_eq!(get("/x?y=z", &[("host", host)]), None, "{host}");
+        }
+        assert_eq!(get("http://a/x", &[("host", "A:80")]), None);
+        assert_eq!(
+            get(
+                "/",
+                &[
+                    ("host", "a"),
+                    ("expect", "100-Continue"),
+                    ("content-length", "3")
+                ]
+            ),
+            None
+        );
+        let options = Request::builder().method("OPTIONS").uri("*");
+        assert_eq!(verdict(options.header("host", "a")), None);
+        assert_eq!(verdict(Request::builder().version(Version::HTTP_10)), None);
+    }
+
+    #[test]
+    fn fault_015_hosts_and_targets_that_can_be_read_two_ways_are_refused() {
+        for host in [
+            "", "a@b", "a/b", "a b", "a,b", "a:b", "a:123456", "[::1", "[x]", ":80", "a:1:2",
+        ] {
+            assert!(get("/", &[("host", host)]).is_some(), "{host}");
+        }
+        assert!(get("/", &[]).is_some());
+        assert!(get("/", &[("host", "a"), ("host", "a")]).is_some());
+        assert!(get("*", &[("host", "a")]).is_some());
+        assert!(get("http://b/", &[("host", "a")]).is_some());
+        assert!(get("http://u@a/", &[("host", "a")]).is_some());
+        assert!(get("ftp://a/", &[("host", "a")]).is_some());
+        assert!(get("a:80", &[("host", "a:80")]).is_some());
+    }
+
+    #[test]
+    fn fault_001_to_005_lengths_that_can_be_read_two_ways_are_refused() {
+        let with = |headers: &[(&str, &str)]| {
+            let mut all = vec![("host", "a")];
+            all.extend(headers);
+            get("/", &all)
+        };
+        assert!(with(&[("content-length", "1"), ("transfer-encoding", "chunked")]).is_some());
+        assert!(with(&[("content-length", "1"), ("content-length", "1")]).is_some());
+        for length in ["+1", "0x1", "1, 1", "", "-1"] {
+            assert!(with(&[("content-length", length)]).is_some(), "{length}");
+        }
+        for coding in [
+            "xchunked",
+            "Chunked",
+            "gzip, chunked",
+            "chunked, identity",
+            "",
+        ] {
+            assert!(with(&[("transfer-encoding", coding)]).is_some(), "{coding}");
+        }
+        assert!(
+            with(&[
+                ("transfer-encoding", "chunked"),
+                ("transfer-encoding", "chunked")
+            ])
+            .is_some()
+        );
+        let old = Request::builder().version(Version::HTTP_10);
+        assert!(verdict(old.header("transfer-encoding", "chunked")).is_some());
+    }
+
+    #[test]
+    fn fault_016_and_022_connect_and_unknown_expectations_are_refused() {
+        let connect = Request::builder().method("CONNECT").uri("a:80");
+        assert!(verdict(connect.header("host", "a:80")).is_some());
+        assert!(get("/", &[("host", "a"), ("expect", "200-ok")]).is_some());
+    }
+
+    #[test]
+    fn a_broken_body_is_malformed_or_its_client_has_gone() {
+        let malformed = io::Error::new(io::ErrorKind::InvalidData, "no hexadecimal digit");
+        assert_eq!(broken_body(&malformed), Reason::BadRequest);
+        let gone = io::Error::from(io::ErrorKind::UnexpectedEof);
+        assert_eq!(broken_body(&gone), Reason::ClientGone);
+    }
+}

@@ -1,0 +1,355 @@
+//! One client's connection: the HTTP library over the [`Wire`], the deadlines of a slow client, the
+//! drain, and an end that does not cost the client its last answer.
+//!
+//! Beside the library's own future a connection has one timer and one drain signal. Neither is
+//! touched while requests come and go: the deadlines are numbers that the wire keeps, and the timer
+//! is set again when it fires, or when a deadline comes to lie before it.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::{Request, Version};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::Sleep;
+
+use super::alarm::Alarm;
+use super::door::{Door, Entered, Phase, Settings};
+use super::exchange::{Answer, Exchange, Exchanging, NEVER, Stage};
+use super::handler::Handler;
+use super::transport::Transport;
+use super::wire::{Shared, Times, Wire, nanos, since};
+use crate::clock;
+use crate::proxy::Reason;
+use crate::proxy::client::Client;
+
+/// After an answer that ends the connection, so long and so many bytes the client may go on sending.
+/// Closed at once, the connection would be reset and the answer lost on its way.
+const LINGER: Duration = Duration::from_secs(1);
+const LINGER_BYTES: usize = 64 * 1024;
+
+/// Timers have no finer grain: a millisecond.
+const LEAST_PERIOD: u64 = 1_000_000;
+
+/// The HTTP library's own number of headers; it takes more only at the price of an allocation for
+/// each request.
+const LIBRARY_HEADERS: usize = 100;
+
+/// Serves one connection of that door to its end. `worker` is the worker that it runs on, for the
+/// handler.
+pub async fn serve<IO, H>(io: IO, door: &Arc<Door<H>>, peer: Option<SocketAddr>, worker: usize)
+where
+    IO: Transport,
+    H: Handler,
+{
+    serve_entered(io, door.enter(), peer, worker).await;
+}
+
+/// As [`serve`], for a connection that is counted already.
+pub(super) async fn serve_entered<IO, H>(
+    io: IO,
+    door: Entered<H>,
+    peer: Option<SocketAddr>,
+    worker: usize,
+) where
+    IO: Transport,
+    H: Handler,
+{
+    let settings = door.settings();
+    let times = Times {
+        header: nanos(settings.header_timeout),
+        idle: nanos(settings.idle_timeout),
+    };
+    let client = Client::new(
+        peer,
+        Arc::clone(door.name()),
+        worker,
+        clock::now(),
+        settings.idle_timeout,
+    );
+    let served = Arc::new(Served {
+        handler: Arc::clone(door.handler()),
+        client: Arc::new(client),
+        exchange: Exchange::new(times.header),
+    });
+    let wire = Wire::new(io, &settings, times, Arc::clone(&served));
+    let service = service_fn(|request: Request<Incoming>| {
+        let served = Arc::clone(&served);
+        served
+            .exchange
+            .set_old(request.version() < Version::HTTP_11);
+        served.exchange.enter(Stage::Serving, NEVER);
+        async move {
+            let handled = served.handler.handle(&served.client, request);
+            let answer = served.exchange.guard(handled).await?;
+            let served = Arc::clone(&served);
+            Ok::<_, super::exchange::Panicked>(answer.map(|body| Answer::new(body, served)))
+        }
+    });
+    let mut library = builder(&settings).serve_connection(TokioIo::new(wire), service);
+    let end = run(&mut library, &door, &served, times).await;
+    let (io, fault, eof) = library.into_parts().io.into_inner().into_parts();
+    let refusal = refusal(&end, &served, fault);
+    let bytes = refusal.and_then(|(reason, detail)| {
+        let client = &served.client;
+        served
+            .handler
+            .refuse(client, reason, &detail, client.began())
+    });
+    close(io, &end, &served.exchange, bytes, eof).await;
+}
+
+fn builder(settings: &Settings) -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder
+        .half_close(false)
+        .header_read_timeout(None)
+        .max_buf_size(settings.header_size.saturating_add(1).max(8192));
+    if settings.max_headers > LIBRARY_HEADERS {
+        builder.max_headers(settings.max_headers);
+    }
+    builder
+}
+
+/// What the parts of one connection share.
+struct Served<H> {
+    handler: Arc<H>,
+    client: Arc<Client>,
+    exchange: Exchange,
+}
+
+impl<H> Exchanging for Served<H> {
+    fn exchange(&self) -> &Exchange {
+        &self.exchange
+    }
+}
+
+impl<H> Shared for Served<H> {
+    fn client(&self) -> &Client {
+        &self.client
+    }
+}
+
+/// Why a connection ends.
+#[derive(Debug)]
+enum End {
+    /// The HTTP library is done, well or not.
+    Library(hyper::Result<()>),
+    /// A head took too long.
+    HeaderTimeout,
+    /// Nothing was under way: idle for too long, or its listener drains.
+    Idle,
+    /// The client took no byte of its answer for too long.
+    Stalled,
+    /// The drain's deadline is over.
+    Cut,
+}
+
+/// Runs the connection until it ends.
+async fn run<H, L>(library: &mut L, door: &Arc<Door<H>>, served: &Served<H>, times: Times) -> End
+where
+    L: Library,
+{
+    let mut timer = pin!(sleep_until(&served.client, times.header));
+    let mut signal = pin!(door.reached(Phase::Draining));
+    let mut state = Watch {
+        alarm: Alarm::default(),
+        phase: Phase::Open,
+        told: false,
+        armed: times.header,
+        period: times.header.min(times.idle).max(LEAST_PERIOD),
+    };
+    std::future::poll_fn(|cx| {
+        loop {
+            if let Poll::Ready(outcome) = Pin::new(&mut *library).poll(cx) {
+                return Poll::Ready(End::Library(outcome));
+            }
+            if let Some(waker) = state.alarm.rang(cx) {
+                let cx = &mut Context::from_waker(&waker);
+                while state.phase != Phase::Cut && signal.as_mut().poll(cx).is_ready() {
+                    if state.phase == Phase::Draining || door.phase() == Phase::Cut {
+                        return Poll::Ready(End::Cut);
+                    }
+                    state.phase = Phase::Draining;
+                    served.client.set_draining();
+                    signal.set(door.reached(Phase::Cut));
+                }
+                if let Poll::Ready(end) = state.poll_timer(&mut timer, served, cx) {
+                    return Poll::Ready(end);
+                }
+            }
+            if served.exchange.deadline() < state.armed {
+                let waker = state.alarm.waker(cx);
+                state.arm(&mut timer, &served.client, served.exchange.deadline());
+                let cx = &mut Context::from_waker(&waker);
+                if let Poll::Ready(end) = state.poll_timer(&mut timer, served, cx) {
+                    return Poll::Ready(end);
+                }
+            }
+            if state.phase == Phase::Open || state.told {
+                return Poll::Pending;
+            }
+            match served.exchange.stage() {
+                Stage::Idle => return Poll::Ready(End::Idle),
+                // It will be told when the request is complete: the library would drop the head.
+                Stage::Head => return Poll::Pending,
+                Stage::Serving | Stage::Answered => {
+                    library.end_after_this_answer();
+                    state.told = true;
+                }
+            }
+        }
+    })
+    .await
+}
+
+/// What a connection looks after beside the HTTP library.
+struct Watch {
+    alarm: Alarm,
+    phase: Phase,
+    /// Whether the library knows of the drain.
+    told: bool,
+    /// When the timer fires, nanoseconds after the connection was accepted.
+    armed: u64,
+    /// The timer fires at least so often while requests are served, so that no deadline that is set
+    /// meanwhile lies before it.
+    period: u64,
+}
+
+impl Watch {
+    fn arm(&mut self, timer: &mut Pin<&mut Sleep>, client: &Client, at: u64) {
+        self.armed = at;
+        let at = client.accepted() + Duration::from_nanos(at);
+        timer.as_mut().reset(tokio::time::Instant::from_std(at));
+    }
+
+    fn poll_timer<H>(
+        &mut self,
+        timer: &mut Pin<&mut Sleep>,
+        served: &Served<H>,
+        cx: &mut Context<'_>,
+    ) -> Poll<End> {
+        while timer.as_mut().poll(cx).is_ready() {
+            let now = since(&served.client);
+            let deadline = served.exchange.deadline();
+            if deadline <= now {
+                return Poll::Ready(match served.exchange.stage() {
+                    Stage::Idle => End::Idle,
+                    Stage::Head => End::HeaderTimeout,
+                    Stage::Serving | Stage::Answered => End::Stalled,
+                });
+            }
+            let next = match deadline {
+                NEVER => now.saturating_add(self.period),
+                deadline => deadline,
+            };
+            self.arm(timer, &served.client, next);
+        }
+        Poll::Pending
+    }
+}
+
+fn sleep_until(client: &Client, at: u64) -> Sleep {
+    let at = client.accepted() + Duration::from_nanos(at);
+    tokio::time::sleep_until(tokio::time::Instant::from_std(at))
+}
+
+/// The HTTP library's connection, whatever its type parameters.
+trait Library: Future<Output = hyper::Result<()>> + Unpin {
+    fn end_after_this_answer(&mut self);
+}
+
+impl<I, S, B> Library for http1::Connection<I, S>
+where
+    S: hyper::service::HttpService<Incoming, ResBody = B>,
+    S::Error: Into<super::handler::BoxError>,
+    I: hyper::rt::Read + hyper::rt::Write + Unpin,
+    B: http_body::Body + 'static,
+    B::Error: Into<super::handler::BoxError>,
+{
+    fn end_after_this_answer(&mut self) {
+        Pin::new(self).graceful_shutdown();
+    }
+}
+
+/// What a head that never became a request is refused for.
+fn refusal<H>(
+    end: &End,
+    served: &Served<H>,
+    fault: Option<(Reason, &'static str)>,
+) -> Option<(Reason, String)> {
+    let error = match end {
+        End::HeaderTimeout => {
+            let sentence =
+                "The head of the request did not come within the listener's header timeout.";
+            return Some((Reason::HeaderTimeout, sentence.to_owned()));
+        }
+        End::Library(Err(error)) => Some(error),
+        End::Library(Ok(())) => None,
+        End::Idle | End::Stalled | End::Cut => return None,
+    };
+    if served.exchange.panicked() {
+        return Some((Reason::Internal, "The handler has panicked.".to_owned()));
+    }
+    if served.exchange.stage().is_busy() {
+        return None;
+    }
+    if let Some((reason, sentence)) = fault {
+        return Some((reason, sentence.to_owned()));
+    }
+    let error = error.filter(|error| error.is_parse())?;
+    let reason = if error.is_parse_too_large() {
+        Reason::HeaderTooLarge
+    } else {
+        Reason::BadRequest
+    };
+    Some((
+        reason,
+        format!("The head of the request is malformed: {error}."),
+    ))
+}
+
+/// Ends the connection: with `bytes` if there are any, and so that the client can read what it was
+/// sent, and sees a break where its answer broke off.
+async fn close<IO: Transport>(
+    mut io: IO,
+    end: &End,
+    served: &Exchange,
+    bytes: Option<Vec<u8>>,
+    eof: bool,
+) {
+    let linger = match end {
+        End::Library(_) if bytes.is_some() => !eof,
+        End::Library(Ok(())) => !eof,
+        // Our answer's body broke off. Without a length the client could take that for its end.
+        End::Library(Err(error)) if error.is_user() && served.is_old() => return io.break_off(),
+        End::Library(Err(error)) => error.is_user() && !eof,
+        End::HeaderTimeout => true,
+        End::Idle => false,
+        End::Stalled | End::Cut => return io.break_off(),
+    };
+    let ending = async {
+        if let Some(bytes) = bytes {
+            io.write_all(&bytes).await?;
+        }
+        io.shutdown().await?;
+        let mut left = if linger { LINGER_BYTES } else { 0 };
+        let mut buffer = [0; 2048];
+        while left > 0 {
+            match io.read(&mut buffer).await? {
+                0 => break,
+                bytes => left = left.saturating_sub(bytes),
+            }
+        }
+        io::Result::Ok(())
+    };
+    // A client that breaks the connection now has no interest in its end.
+    let _ = tokio::time::timeout(LINGER, ending).await;
+}

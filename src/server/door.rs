@@ -1,0 +1,206 @@
+//! The live part of one listener: its settings, its open connections, and the signal that drains it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::sync::{Notify, watch};
+
+use crate::proxy::Role;
+
+/// What a listener allows its clients. A reload replaces it for new connections.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// How long a request's head may take, from its first byte; also how long a new connection may
+    /// stay silent.
+    pub header_timeout: Duration,
+    /// How long a connection may lie idle between requests. It is also how long a client may refuse
+    /// to take bytes of an answer, until the request says otherwise.
+    pub idle_timeout: Duration,
+    /// Bytes of a request's head.
+    pub header_size: usize,
+    /// Header lines of a request.
+    pub max_headers: usize,
+}
+
+/// How far a door is on its way to be closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    /// Connections come and stay.
+    Open,
+    /// A connection ends after the request that it has begun; an idle one at once.
+    Draining,
+    /// A connection ends where it stands.
+    Cut,
+}
+
+/// One listener's live part, with what answers its requests. It outlives its sockets: connections
+/// that are drained hold on to it.
+#[derive(Debug)]
+pub struct Door<H> {
+    name: Arc<str>,
+    role: Role,
+    handler: Arc<H>,
+    settings: ArcSwap<Settings>,
+    phase: watch::Sender<Phase>,
+    open: AtomicUsize,
+    emptied: Notify,
+}
+
+impl<H> Door<H> {
+    /// The door of the listener of that name.
+    pub fn new(name: Arc<str>, role: Role, settings: Settings, handler: Arc<H>) -> Arc<Self> {
+        Arc::new(Self {
+            name,
+            role,
+            handler,
+            settings: ArcSwap::from_pointee(settings),
+            phase: watch::Sender::new(Phase::Open),
+            open: AtomicUsize::new(0),
+            emptied: Notify::new(),
+        })
+    }
+
+    /// The listener's name.
+    pub const fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    /// Whom it serves.
+    pub const fn role(&self) -> Role {
+        self.role
+    }
+
+    /// What answers its requests.
+    pub const fn handler(&self) -> &Arc<H> {
+        &self.handler
+    }
+
+    /// What new connections are allowed.
+    pub fn settings(&self) -> Arc<Settings> {
+        self.settings.load_full()
+    }
+
+    /// Sets what new connections are allowed; those that are open keep what they began with.
+    pub fn set_settings(&self, settings: Settings) {
+        self.settings.store(Arc::new(settings));
+    }
+
+    /// Its open connections.
+    pub fn open(&self) -> usize {
+        self.open.load(SeqCst)
+    }
+
+    /// Its phase.
+    pub fn phase(&self) -> Phase {
+        *self.phase.borrow()
+    }
+
+    /// Tells the connections to end: idle ones at once, the others after the request that they have
+    /// begun. Returns at once; new connections are the listener's to refuse.
+    pub fn begin_drain(&self) {
+        self.phase.send_if_modified(|phase| {
+            let changed = *phase == Phase::Open;
+            *phase = (*phase).max(Phase::Draining);
+            changed
+        });
+    }
+
+    /// Drains: returns when all connections have ended, or `deadline` from now, after which the rest
+    /// is cut. Gives the number that was cut.
+    pub async fn drain(&self, deadline: Duration) -> usize {
+        self.begin_drain();
+        if tokio::time::timeout(deadline, self.empty()).await.is_ok() {
+            return 0;
+        }
+        let cut = self.open();
+        self.phase.send_replace(Phase::Cut);
+        // Each one has only to be polled once more; a worker that hangs must not hold us up.
+        let soon = Duration::from_secs(1);
+        let _ = tokio::time::timeout(soon, self.empty()).await;
+        cut
+    }
+
+    /// Returns when no connection is open.
+    pub async fn empty(&self) {
+        loop {
+            let mut emptied = std::pin::pin!(self.emptied.notified());
+            emptied.as_mut().enable();
+            if self.open() == 0 {
+                return;
+            }
+            emptied.await;
+        }
+    }
+
+    /// Returns when the door has come to that phase or beyond.
+    pub(super) async fn reached(&self, phase: Phase) {
+        // An error means that the sender is gone, but it is ours.
+        let _ = self.phase.subscribe().wait_for(|now| *now >= phase).await;
+    }
+
+    /// Counts one connection until what it gives is dropped.
+    pub(super) fn enter(self: &Arc<Self>) -> Entered<H> {
+        self.open.fetch_add(1, SeqCst);
+        Entered(Arc::clone(self))
+    }
+}
+
+/// One open connection of a door; counted until dropped.
+#[derive(Debug)]
+pub(super) struct Entered<H>(Arc<Door<H>>);
+
+impl<H> std::ops::Deref for Entered<H> {
+    type Target = Arc<Door<H>>;
+
+    fn deref(&self) -> &Arc<Door<H>> {
+        &self.0
+    }
+}
+
+impl<H> Drop for Entered<H> {
+    fn drop(&mut self) {
+        if self.0.open.fetch_sub(1, SeqCst) == 1 {
+            self.0.emptied.notify_waiters();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn door() -> Arc<Door<()>> {
+        let settings = Settings {
+            header_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(60),
+            header_size: 65536,
+            max_headers: 100,
+        };
+        Door::new("in".into(), Role::Inbound, settings, Arc::new(()))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_drain_ends_with_the_last_connection() {
+        let door = door();
+        let entered = door.enter();
+        let ends = tokio::spawn(async move {
+            entered.reached(Phase::Draining).await;
+            tokio::time::sleep(Duration::from_secs(3)).await;
+        });
+        assert_eq!(door.drain(Duration::from_secs(30)).await, 0);
+        assert_eq!(door.open(), 0);
+        ends.await.expect("no panic");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_left_at_the_deadline_is_cut_and_counted() {
+        let door = door();
+        let entered = door.enter();
+        let ends = tokio::spawn(async move { entered.reached(Phase::Cut).await });
+        assert_eq!(door.drain(Duration::from_secs(30)).await, 1);
+        assert_eq!(door.open(), 0);
+        ends.await.expect("no panic");
+    }
+}

@@ -1,0 +1,46 @@
+//! What answers requests, as the server sees it: the proxy, or a stand-in in tests.
+
+use std::error::Error;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Body;
+use hyper::body::Incoming;
+
+use crate::proxy::Reason;
+use crate::proxy::client::Client;
+
+/// What a body's error becomes on the way to the connection.
+pub type BoxError = Box<dyn Error + Send + Sync>;
+
+/// What answers requests.
+pub trait Handler: Send + Sync + 'static {
+    /// The body of an answer.
+    type Body: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static;
+
+    /// Answers one request. When the client leaves, the future and the body are dropped where they
+    /// stand; guards inside must put things right. A request's body that is malformed gives an error
+    /// (see [`crate::proxy::framing::broken_body`]).
+    fn handle(
+        self: &Arc<Self>,
+        client: &Arc<Client>,
+        request: Request<Incoming>,
+    ) -> impl Future<Output = Response<Self::Body>> + Send;
+
+    /// A head that never became a request: `bad_request`, `header_too_large` or `header_timeout`. It
+    /// is counted and logged here. Gives the bytes of a whole HTTP/1.1 answer with `connection:
+    /// close`; `None`: the connection is closed without a word.
+    ///
+    /// Also called with `internal` after [`Handler::handle`] has panicked before its answer began;
+    /// then the request's own guards have been dropped by the panic and have told of it already, and
+    /// only the bytes are wanted.
+    fn refuse(
+        self: &Arc<Self>,
+        client: &Client,
+        reason: Reason,
+        detail: &str,
+        started: Instant,
+    ) -> Option<Vec<u8>>;
+}

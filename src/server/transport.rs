@@ -1,0 +1,19 @@
+//! What a client's connection runs over.
+
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream};
+use tokio::net::TcpStream;
+
+/// A stream of bytes to a client: a socket, or a pipe in memory in tests.
+pub trait Transport: AsyncRead + AsyncWrite + Unpin + Send + 'static {
+    /// Makes the coming close a break: the other end is to see an error, not an end.
+    fn break_off(&self) {}
+}
+
+impl Transport for TcpStream {
+    fn break_off(&self) {
+        // With no time to linger the kernel discards what is unsent and sends a reset.
+        let _ = socket2::SockRef::from(self).set_linger(Some(std::time::Duration::ZERO));
+    }
+}
+
+impl Transport for DuplexStream {}

@@ -1,0 +1,286 @@
+//! What stands between a client's socket and the HTTP library, and does what the library does not:
+//!
+//! - It gives the library one request at a time. Bytes of the next one are kept until the answer has
+//!   been written out, so that a refused request can never spoil the answer before it.
+//! - It refuses framing that could be read in two ways ([`super::scan`]).
+//! - It withholds the library's own error answers; ours are sent when the library has ended.
+//! - It tells a half-close from a client that has gone. A FIN alone does not say which it is: a
+//!   client that calls `shutdown(SHUT_WR)` after its request still wants the answer, one that calls
+//!   `close` does not. But a half-close is part of sending the request and comes with it, while a
+//!   client that gives up does so after a while. So a FIN within [`HALF_CLOSE`] of the last byte is
+//!   a half-close, a later one means that the client has gone. Mistaken for a half-close, a client
+//!   that has gone costs one answer; its reset of our first bytes ends the connection.
+//! - It keeps the connection's deadlines, without touching a timer.
+//!
+//! A client that leaves while its request's body still has to be read is noticed when the handler
+//! reads on: a FIN behind unread bytes cannot be seen.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Buf, BytesMut};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::door::Settings;
+use super::exchange::{Exchanging, NEVER, Stage};
+use super::scan::{Fault, Scan};
+use crate::clock;
+use crate::proxy::client::Client;
+
+/// A FIN that comes so soon after a request's last byte belongs to the request.
+pub(super) const HALF_CLOSE: Duration = Duration::from_millis(20);
+
+/// Bytes of later requests that are taken in while one is served. Then reading pauses, and the
+/// client's leaving is not seen until the answer is written.
+const MAX_CARRY: usize = 16 * 1024;
+
+/// One client's connection, as the HTTP library reads and writes it.
+pub(super) struct Wire<IO, S> {
+    io: IO,
+    scan: Scan,
+    served: Arc<S>,
+    times: Times,
+    /// Read, but not yet the library's turn to see.
+    carry: BytesMut,
+    fault: Option<Fault>,
+    /// The client's FIN has come.
+    eof: bool,
+    /// The answer is written out; only the request's body is missing to its end.
+    flushed: bool,
+    /// The client does not take what we write.
+    blocked: bool,
+    /// When the client's last byte came, nanoseconds after the connection was accepted.
+    last_byte: u64,
+}
+
+/// The settings that the wire needs, in nanoseconds.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Times {
+    pub(super) header: u64,
+    pub(super) idle: u64,
+}
+
+/// What the wire and the service share of a connection.
+pub(super) trait Shared: Exchanging {
+    fn client(&self) -> &Client;
+}
+
+impl<IO, S: Shared> Wire<IO, S> {
+    pub(super) fn new(io: IO, settings: &Settings, times: Times, served: Arc<S>) -> Self {
+        Self {
+            io,
+            scan: Scan::new(settings.header_size, settings.max_headers),
+            served,
+            times,
+            carry: BytesMut::new(),
+            fault: None,
+            eof: false,
+            flushed: false,
+            blocked: false,
+            last_byte: 0,
+        }
+    }
+
+    /// The socket, what is wrong with the bytes, and whether the client's FIN has come.
+    pub(super) fn into_parts(self) -> (IO, Option<Fault>, bool) {
+        (self.io, self.fault, self.eof)
+    }
+
+    fn stage(&self) -> Stage {
+        self.served.exchange().stage()
+    }
+
+    /// Nanoseconds since the connection was accepted.
+    fn now(&self) -> u64 {
+        since(self.served.client())
+    }
+
+    /// Follows the bytes in `buf` behind `before`, hands on what belongs to the current request and
+    /// keeps the rest.
+    fn admit(&mut self, buf: &mut ReadBuf<'_>, before: usize, carried: bool) -> io::Result<()> {
+        let fresh = &buf.filled()[before..];
+        let began = self.scan.at_start();
+        let taken = self.scan.take(fresh);
+        if began && (taken.is_err() || !self.scan.at_start()) {
+            self.last_byte = self.now();
+            self.served.client().set_began(self.last_byte);
+            let deadline = self.last_byte.saturating_add(self.times.header);
+            self.served.exchange().enter(Stage::Head, deadline);
+        } else if self.scan.is_complete() {
+            self.last_byte = self.now();
+        }
+        let taken = match taken {
+            Ok(taken) => taken,
+            Err(fault) => {
+                buf.set_filled(before);
+                self.fault = Some(fault);
+                return Err(broken(fault));
+            }
+        };
+        if carried {
+            self.carry.advance(taken);
+        } else if taken < fresh.len() {
+            self.carry.extend_from_slice(&fresh[taken..]);
+        }
+        buf.set_filled(before + taken);
+        if self.flushed && self.scan.is_complete() {
+            self.end_exchange();
+        }
+        Ok(())
+    }
+
+    fn end_exchange(&mut self) {
+        self.flushed = false;
+        self.scan.next();
+        let deadline = self.now().saturating_add(self.times.idle);
+        self.served.exchange().enter(Stage::Idle, deadline);
+    }
+
+    /// Keeps account of a write's outcome.
+    fn written(&mut self, outcome: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        match &outcome {
+            Poll::Pending if !self.blocked => {
+                self.blocked = true;
+                let stall = nanos(self.served.client().stall());
+                let deadline = self.now().saturating_add(stall);
+                self.served.exchange().set_deadline(deadline);
+            }
+            Poll::Ready(Ok(bytes)) => {
+                self.served.client().add_progress(*bytes);
+                if self.blocked {
+                    self.blocked = false;
+                    self.served.exchange().set_deadline(NEVER);
+                }
+            }
+            Poll::Pending | Poll::Ready(Err(_)) => {}
+        }
+        outcome
+    }
+}
+
+impl<IO: AsyncRead + Unpin, S: Shared> Wire<IO, S> {
+    /// While an answer is awaited: looks whether the client leaves, and keeps what it sends ahead.
+    fn poll_watch(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        while !self.eof && self.carry.len() < MAX_CARRY {
+            ready!(Pin::new(&mut self.io).poll_read(cx, buf))?;
+            let fresh = &buf.filled()[before..];
+            let now = since(self.served.client());
+            if fresh.is_empty() {
+                self.eof = true;
+                let after = Duration::from_nanos(now.saturating_sub(self.last_byte));
+                // An answer that is complete is written out in any case.
+                if after > HALF_CLOSE && self.stage() == Stage::Serving {
+                    return Poll::Ready(Ok(()));
+                }
+            } else {
+                self.last_byte = now;
+                self.served.client().add_progress(fresh.len());
+                self.carry.extend_from_slice(fresh);
+                buf.set_filled(before);
+            }
+        }
+        // Woken when the exchange ends.
+        Poll::Pending
+    }
+}
+
+impl<IO: AsyncRead + Unpin, S: Shared> AsyncRead for Wire<IO, S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        if let Some(fault) = this.fault {
+            return Poll::Ready(Err(broken(fault)));
+        }
+        if this.scan.is_complete() {
+            return this.poll_watch(cx, buf);
+        }
+        let before = buf.filled().len();
+        let carried = !this.carry.is_empty();
+        if carried {
+            let some = this.carry.len().min(buf.remaining());
+            buf.put_slice(&this.carry[..some]);
+        } else if this.eof {
+            return Poll::Ready(Ok(()));
+        } else {
+            ready!(Pin::new(&mut this.io).poll_read(cx, buf))?;
+            let bytes = buf.filled().len() - before;
+            if bytes == 0 {
+                this.eof = true;
+                return Poll::Ready(Ok(()));
+            }
+            this.served.client().add_progress(bytes);
+        }
+        Poll::Ready(this.admit(buf, before, carried))
+    }
+}
+
+impl<IO: AsyncWrite + Unpin, S: Shared> AsyncWrite for Wire<IO, S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        if !self.stage().is_busy() {
+            return Poll::Ready(Ok(bytes.len()));
+        }
+        let outcome = Pin::new(&mut self.io).poll_write(cx, bytes);
+        self.written(outcome)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        if !self.stage().is_busy() {
+            return Poll::Ready(Ok(slices.iter().map(|slice| slice.len()).sum()));
+        }
+        let outcome = Pin::new(&mut self.io).poll_write_vectored(cx, slices);
+        self.written(outcome)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    /// Called by the HTTP library when it has nothing left to write.
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(Pin::new(&mut self.io).poll_flush(cx))?;
+        if self.stage() == Stage::Answered {
+            self.flushed = true;
+            if self.scan.is_complete() {
+                self.end_exchange();
+                if !self.carry.is_empty() || self.eof {
+                    // The socket will not wake the task for these.
+                    cx.waker().wake_by_ref();
+                }
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// The end of the connection is ours to shape: see [`super::connection`].
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// Nanoseconds since the client's connection was accepted.
+pub(super) fn since(client: &Client) -> u64 {
+    nanos(clock::now().saturating_duration_since(client.accepted()))
+}
+
+pub(super) fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(NEVER)
+}
+
+fn broken((_, sentence): Fault) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, sentence)
+}

@@ -1,0 +1,77 @@
+"""The metrics of real traffic, judged by promtool and collected by a real Prometheus."""
+
+import json
+import subprocess
+import urllib.parse
+
+from client import send, send_all
+from programs import Program, free_port, get_json, program_path, wait_until
+from services import settled, sum_of
+
+POLICIES = {
+    "timeouts": {"try": "100ms", "request": "1s"},
+    "retry": {},
+    "circuit_breaker": {"consecutive_failures": "none", "failure_rate": "none"},
+    "bulkhead": {"max_in_flight": 50},
+    "rate_limit": {"per_second": 100000, "burst": 100000},
+    "fallback": [{"on": ["timeout"], "respond": {"status": 200, "body": "late"}}],
+}
+PROMETHEUS = """
+global: {{ scrape_interval: 1s }}
+scrape_configs:
+  - job_name: mamparo
+    static_configs: [{{ targets: ["127.0.0.1:{}"] }}]
+"""
+
+
+def mixed(count):
+    """Requests of several outcomes: answered, retried, refused by the application, answered by the fallback."""
+    paths = ["/get/1", "/status/404", "/status/500", "/status/503", "/sleep/300"]
+    for number in range(count):
+        yield number, ("GET", paths[number % len(paths)], None, b"")
+
+
+def test_promtool_finds_nothing_wrong_with_the_metrics_of_real_traffic(mamparo, apps, relays):
+    """Every metric that can be moved by traffic was moved, so that each one's form is checked."""
+    proxy = mamparo(relays(apps(2), seed=7), POLICIES)
+    send_all(proxy.port, mixed(1000))
+    metrics = proxy.metrics()
+    said = subprocess.run([program_path("promtool"), "check", "metrics"], input=metrics, capture_output=True, text=True)
+    assert (said.returncode, said.stdout, said.stderr) == (0, "", "")
+    for name in ("requests", "failures", "attempts", "retries", "connections_opened", "fallbacks"):
+        assert sum_of(metrics, f"mamparo_{name}_total") > 0, name
+    assert sum_of(metrics, "mamparo_request_duration_seconds_count") == 1000
+
+
+def test_prometheus_collects_exactly_the_requests_that_were_sent(mamparo, apps, stack, tmp_path):
+    """Each request is counted once, in one outcome: those of curl on kept connections, those of many connections, and
+    those that no route took."""
+    proxy = mamparo(apps(1), POLICIES)
+    curl = [program_path("curl"), "--silent", "--show-error", "--fail", "--output", "/dev/null"]
+    subprocess.run([*curl, f"http://127.0.0.1:{proxy.port}/get/[1-500]"], check=True, timeout=60)
+    send_all(proxy.port, mixed(1000))
+    refused = send(proxy.port, "GET", "/get/1", {"host": "second.test"})  # a second host header: fault 15
+    assert refused.status == 400
+    settled(proxy)
+    sent = 500 + 1000 + 1
+    assert proxy.metric("mamparo_requests_total") == sent
+
+    config = tmp_path / "prometheus.yml"
+    config.write_text(PROMETHEUS.format(proxy.admin))
+    port = free_port()
+    command = [program_path("prometheus"), f"--config.file={config}", f"--storage.tsdb.path={tmp_path / 'tsdb'}"]
+    command.append(f"--web.listen-address=127.0.0.1:{port}")
+    prometheus = stack.enter_context(Program(command, tmp_path / "prometheus.log"))
+    prometheus.answers(f"http://127.0.0.1:{port}/-/ready")
+
+    def ask(query):
+        url = f"http://127.0.0.1:{port}/api/v1/query?" + urllib.parse.urlencode({"query": query})
+        result = get_json(url)["data"]["result"]
+        return float(result[0]["value"][1]) if result else None
+
+    wait_until(lambda: ask("sum(mamparo_requests_total)") is not None, 15, "Prometheus has collected the metrics")
+    assert ask("sum(mamparo_requests_total)") == sent
+    assert ask("count(up == 1)") == 1
+    assert ask("sum(scrape_samples_post_metric_relabeling)") > 20
+    assert ask("histogram_quantile(0.5, sum by (le) (mamparo_request_duration_seconds_bucket))") < 1
+    assert json.dumps(get_json(f"http://127.0.0.1:{port}/api/v1/targets")).count('"health": "up"') == 1
