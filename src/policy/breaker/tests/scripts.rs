@@ -285,12 +285,13 @@ fn rule_37_results_of_an_earlier_era_are_not_heard() {
         "0     fail ×5       -> open
          30000 take a b c    -> half_open
          30001 end a fail    -> open, opens 2
-         30002 end b fail    -> open, opens 2, retry 59999
-         90001 take d e      -> half_open
-         90001 end c ok      -> half_open     # a probe of the time before
+         90001 take d e f    -> half_open
+         90001 end b ok      -> half_open     # a probe of the time before
+         90001 drop c        -> half_open     # and no place comes back for it either
+         90001 refused
          90001 end d ok      -> half_open
          90001 end e ok      -> half_open
-         90001 ok            -> closed",
+         90001 end f ok      -> closed",
     );
 }
 
