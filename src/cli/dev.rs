@@ -45,7 +45,7 @@ upstreams:
     retry:                      # GET, PUT, DELETE … and whatever has an idempotency-key
       max_attempts: 3
       backoff: {{ base: 50ms, max: 1s }}
-    circuit_breaker:            # short: a restarted service is found again within seconds
+    circuit_breaker:            # short on purpose: a restarted service is found again at once
       consecutive_failures: 5
       open_for: 1s
       max_open_for: 5s
@@ -66,15 +66,38 @@ fn quoted(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config;
+    use crate::config::lint::lint;
+
+    fn dev(to: &str) -> Dev {
+        Dev {
+            to: to.into(),
+            listen: ([127, 0, 0, 1], 8080).into(),
+            print_config: false,
+        }
+    }
+
+    #[test]
+    fn the_configuration_is_right_and_has_every_policy() {
+        let yaml = dev("http://127.0.0.1:3000").yaml();
+        let loaded = match config::parse("dev", &yaml, &|_| None) {
+            Ok(loaded) => loaded,
+            Err(problems) => panic!("{problems}"),
+        };
+        let upstream = &loaded.plan.upstreams[0];
+        assert_eq!(upstream.endpoints[0].address.to_string(), "127.0.0.1:3000");
+        assert!(upstream.policies.retry.is_some());
+        assert!(upstream.policies.circuit_breaker.is_some());
+        assert!(upstream.policies.bulkhead.is_some());
+        // The breaker is short on purpose: what fails here is a service that is being restarted.
+        let odd: Vec<_> = lint(&loaded).iter().map(|lint| lint.id).collect();
+        assert_eq!(odd, ["open-for-below-probe"]);
+    }
 
     #[test]
     fn what_the_user_typed_stays_one_value() {
-        let dev = Dev {
-            to: "http://a\"]\nx: y".into(),
-            listen: ([127, 0, 0, 1], 8080).into(),
-            print_config: false,
-        };
-        let yaml = dev.yaml();
+        let yaml = dev("http://a\"]\nx: y").yaml();
+        assert!(config::parse("dev", &yaml, &|_| None).is_err());
         assert!(
             yaml.contains(r#"endpoints: ["http://a\"]\nx: y"]"#),
             "{yaml}"

@@ -29,7 +29,7 @@ function duration(ms) {
 
 function when(at) {
   const date = new Date(at);
-  const node = el('time', '', Number.isNaN(date.getTime()) ? String(at) : date.toLocaleTimeString());
+  const node = el('time', '', Number.isNaN(date.getTime()) ? String(at) : date.toLocaleTimeString([], { hour12: false }));
   node.title = String(at);
   return node;
 }
