@@ -1,3 +1,69 @@
 //! The command line: one file for each command.
 
+pub mod check;
+pub mod completions;
 pub mod dev;
+pub mod schema;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Exit code for a configuration that is wrong.
+pub const BAD_CONFIG: u8 = 2;
+
+/// A resilience sidecar: timeouts, retries, circuit breakers, bulkheads and fallbacks for any service.
+#[derive(Debug, Parser)]
+#[command(
+    name = "mamparo",
+    version,
+    propagate_version = true,
+    max_term_width = 100
+)]
+pub struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Read, validate and lint a configuration without starting.
+    Check(check::Arguments),
+    /// Print the JSON Schema of the configuration, for editors.
+    Schema,
+    /// Print completions for a shell.
+    Completions(completions::Arguments),
+}
+
+/// Runs the command that the program was started with.
+pub fn run() -> ExitCode {
+    match Arguments::parse().command {
+        Command::Check(arguments) => check::run(&arguments),
+        Command::Schema => schema::run(),
+        Command::Completions(arguments) => completions::run(&arguments),
+    }
+}
+
+/// Writes to the standard output. A reader that has gone, such as `head`, is no failure.
+fn print(text: &str) -> ExitCode {
+    use std::io::{ErrorKind, Write};
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            eprintln!("mamparo: cannot write: {error}");
+            ExitCode::FAILURE
+        }
+        Ok(()) | Err(_) => ExitCode::SUCCESS,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        use clap::CommandFactory;
+        Arguments::command().debug_assert();
+    }
+}

@@ -96,8 +96,8 @@ impl fmt::Display for Problems {
             writeln!(f, "{problem}\n")?;
         }
         match self.0.len() {
-            1 => f.write_str("1 problem; nothing was changed."),
-            count => write!(f, "{count} problems; nothing was changed."),
+            1 => f.write_str("1 problem."),
+            count => write!(f, "{count} problems."),
         }
     }
 }
@@ -150,14 +150,11 @@ mod tests {
     #[test]
     fn problems_are_counted() {
         let all = Problems(vec![problem(1, "x"), problem(2, "y")]);
-        assert!(
-            all.to_string()
-                .ends_with("2 problems; nothing was changed.")
-        );
+        assert!(all.to_string().ends_with("2 problems."));
         assert!(
             Problems(vec![problem(1, "x")])
                 .to_string()
-                .ends_with("1 problem; nothing was changed.")
+                .ends_with("1 problem.")
         );
     }
 }
