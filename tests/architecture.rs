@@ -66,7 +66,7 @@ const LAYERS: &[Layer] = &[
     },
     Layer {
         name: "telemetry",
-        // The access log's own thread reads the clock; whatever is told comes with its time.
+        // The access log dates its lines, and its writer looks after its file once a second.
         may_import: Only(&["clock", "policy", "plan"]),
         must_not_name: &["hyper"],
     },
