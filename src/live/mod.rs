@@ -1,3 +1,12 @@
 //! What runs: the state behind a configuration, which outlives it, and the choices made from it.
 
+pub mod connection;
+pub mod pool;
+pub mod request_body;
+pub mod roster;
 pub mod router;
+pub mod seats;
+pub mod slots;
+pub mod snapshot;
+pub mod upstream;
+pub mod wire;

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
+use http::HeaderValue;
+
 /// A client's connection. One for the connection's whole life, shared by all of its requests.
 #[derive(Debug)]
 pub struct Client {
@@ -21,6 +23,7 @@ pub struct Client {
     progress: AtomicU64,
     stall: AtomicU64,
     draining: AtomicBool,
+    forwarded_for: Option<HeaderValue>,
 }
 
 impl Client {
@@ -42,7 +45,13 @@ impl Client {
             progress: AtomicU64::new(0),
             stall: AtomicU64::new(nanos(stall)),
             draining: AtomicBool::new(false),
+            forwarded_for: peer.and_then(|peer| HeaderValue::try_from(peer.ip().to_string()).ok()),
         }
+    }
+
+    /// The client's address for `x-forwarded-for`, built once.
+    pub const fn forwarded_for(&self) -> Option<&HeaderValue> {
+        self.forwarded_for.as_ref()
     }
 
     /// When it was accepted.

@@ -4,6 +4,11 @@
 use std::fmt::{self, Display};
 use std::time::Duration;
 
+use crate::live::roster::Move;
+use crate::policy::breaker::State;
+use crate::policy::outcome::Reason;
+use crate::policy::timeout;
+
 /// Where a request's last try went, and how many there were.
 #[derive(Debug, Clone, Copy)]
 pub struct Tried<'a> {
@@ -187,6 +192,43 @@ pub fn request_timeout(upstream: &str, timeout: Duration, tried: Option<Tried<'_
     match tried {
         Some(tried) => format!("{start}: {tried}."),
         None => format!("{start}: it waited for a place and was never sent."),
+    }
+}
+
+/// The sentence of a try that brought no answer and was the last. `whole` is the request's time.
+pub fn failed_try(
+    reason: Reason,
+    tried: Tried<'_>,
+    timeouts: &timeout::Settings,
+    whole: Option<Duration>,
+    detail: Option<&str>,
+) -> String {
+    let detail: &dyn Display = &detail.unwrap_or("the connection broke");
+    match (reason, timeouts.connect, timeouts.per_try, whole) {
+        (Reason::ConnectTimeout, Some(limit), _, _) => connect_timeout(tried, limit),
+        (Reason::TryTimeout, _, Some(limit), _) => try_timeout(tried, limit),
+        (Reason::RequestTimeout, _, _, Some(whole)) => {
+            request_timeout(tried.upstream, whole, Some(tried))
+        }
+        (Reason::ConnectFailure, ..) => connect_failure(tried, detail),
+        (Reason::TlsFailure, ..) => tls_failure(tried, detail),
+        (Reason::ProtocolError, ..) => protocol_error(tried, detail),
+        (Reason::Reset, ..) => reset(tried, detail),
+        _ => internal(),
+    }
+}
+
+/// A breaker that moved, for the log and the page.
+pub fn breaker_moved(moved: &Move) -> String {
+    let next = moved
+        .retry_in
+        .map(|wait| format!("; next probe in {}", About(wait)));
+    let next = next.unwrap_or_default();
+    match (moved.transition.to, &moved.cause) {
+        (State::Open, Some(cause)) => format!("breaker opened: {cause}{next}"),
+        (State::Open, None) => format!("breaker opened{next}"),
+        (State::HalfOpen, _) => "breaker half-open: probing".to_owned(),
+        (State::Closed, _) => "breaker closed: the endpoint answers again".to_owned(),
     }
 }
 

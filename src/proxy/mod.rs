@@ -1,10 +1,118 @@
-//! The life of one request.
+//! The life of one request. Start with [`handle`].
 
 pub mod answer;
+pub mod attempt;
+pub mod body;
 pub mod client;
 pub mod framing;
+pub mod handle;
+pub mod headers;
 pub mod message;
+pub mod refuse;
 pub mod retry_after;
+pub mod site;
+pub mod told;
+pub mod tries;
 
 /// The words that the server shares with the requests that it hands over.
 pub use crate::{plan::Role, policy::outcome::Reason};
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use arc_swap::ArcSwap;
+
+use crate::clock;
+use crate::live::request_body::ReplayMemory;
+use crate::live::roster::{Move, Moves};
+use crate::live::wire::Dialer;
+use crate::plan::Plan;
+use crate::policy::breaker::State;
+use crate::telemetry::Telemetry;
+use crate::telemetry::events::Kind;
+
+/// Bytes of request bodies that are kept for another try, whole process. Above it bodies are streamed
+/// and not tried again.
+const REPLAY_MEMORY: usize = 64 * 1024 * 1024;
+
+/// What all requests of the process share.
+#[derive(Debug)]
+pub struct Proxy {
+    site: ArcSwap<site::Site>,
+    /// What is told of requests.
+    pub telemetry: Arc<Telemetry>,
+    dialer: Dialer,
+    memory: Arc<ReplayMemory>,
+    refusing: AtomicBool,
+}
+
+impl Proxy {
+    /// Runs the first generation.
+    pub fn new(plan: Plan, telemetry: Arc<Telemetry>, dialer: Dialer) -> Arc<Self> {
+        let site = site::Site::first(plan, &telemetry, clock::now());
+        Arc::new(Self {
+            site: ArcSwap::from_pointee(site),
+            telemetry,
+            dialer,
+            memory: Arc::new(ReplayMemory::new(REPLAY_MEMORY)),
+            refusing: AtomicBool::new(false),
+        })
+    }
+
+    /// The generation that new requests run under.
+    pub fn site(&self) -> Arc<site::Site> {
+        self.site.load_full()
+    }
+
+    /// New requests run under this plan from now on; those under way finish under theirs (rule 82).
+    pub fn reload(&self, plan: Plan) -> u64 {
+        let next = self.site.load().next(plan, &self.telemetry, clock::now());
+        let generation = next.snapshot.generation;
+        self.site.store(Arc::new(next));
+        generation
+    }
+
+    /// From now on new requests are refused with `draining`.
+    pub fn refuse_new_requests(&self) {
+        self.refusing.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether new requests are refused.
+    pub fn refuses_new_requests(&self) -> bool {
+        self.refusing.load(Ordering::Relaxed)
+    }
+
+    /// The memory for bodies that are kept for another try.
+    pub fn memory(&self) -> &ReplayMemory {
+        &self.memory
+    }
+
+    /// Tells of breakers that moved.
+    pub fn moved(&self, upstream: &Arc<str>, moves: &Moves) {
+        for one in moves {
+            self.moved_one(upstream, one);
+        }
+    }
+
+    /// Tells of a breaker that moved: metric, log, page.
+    pub fn moved_one(&self, upstream: &Arc<str>, moved: &Move) {
+        let to = moved.transition.to;
+        self.telemetry
+            .metrics()
+            .upstream(upstream)
+            .breaker_changed(to);
+        let sentence = message::breaker_moved(moved);
+        let endpoint = &*moved.endpoint;
+        match to {
+            State::Open => tracing::warn!(%upstream, endpoint, "{sentence}"),
+            State::Closed | State::HalfOpen => tracing::info!(%upstream, endpoint, "{sentence}"),
+        }
+        self.telemetry.events().note_endpoint(
+            clock::date(),
+            Kind::Breaker,
+            upstream,
+            endpoint,
+            sentence,
+        );
+    }
+}

@@ -3,6 +3,7 @@
 
 pub mod admin;
 mod alarm;
+mod answering;
 pub mod connection;
 pub mod door;
 mod exchange;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use smallvec::SmallVec;
 
 use super::meters::{ListenerMeters, RouteMeters};
-use super::trace::TraceContext;
+use super::trace::{TraceContext, request_id};
 use crate::policy::outcome::{self, Class, Ending, Reason, Sent};
 use crate::policy::retry::Why;
 
@@ -144,6 +144,43 @@ pub struct Report {
 }
 
 impl Report {
+    /// What is known when a request begins. Until more is known it says that the client has gone.
+    pub fn begin(
+        started: Instant,
+        generation: u64,
+        listener: Arc<ListenerMeters>,
+        peer: Option<SocketAddr>,
+        method: http::Method,
+        target: http::Uri,
+        headers: &http::HeaderMap,
+    ) -> Self {
+        Self {
+            started,
+            generation,
+            listener,
+            route: None,
+            peer,
+            method,
+            target,
+            host: headers.get(http::header::HOST).cloned(),
+            request_id: request_id(headers),
+            trace: TraceContext::of(headers),
+            queued: Duration::ZERO,
+            backoff: Duration::ZERO,
+            tries: SmallVec::new(),
+            denied: None,
+            reason: None,
+            detail: None,
+            fallback: None,
+            outcome: Outcome::ClientGone,
+            status: Reason::ClientGone.status(),
+            head_at: None,
+            received: 0,
+            sent: 0,
+            broken: false,
+        }
+    }
+
     /// What we added ourselves: the time to the head of the answer, less tries, queue and backoff.
     /// `None` where there was no head.
     pub fn overhead(&self) -> Option<Duration> {

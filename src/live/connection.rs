@@ -1,0 +1,165 @@
+//! One HTTP/1.1 connection to an endpoint, driven by the task of the request that uses it: no task of
+//! its own, so that nothing is left behind when the request ends, and nobody has to be woken between
+//! the two. Built on `hyper::client::conn`, which sends what it is given once and never again.
+
+use std::future::{Future, poll_fn};
+use std::io;
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::task::{Context, Waker};
+use std::time::Duration;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+
+use super::pool::Idle;
+use super::request_body::TryBody;
+use super::slots::{Slot, Slots};
+use super::wire::{Dialer, Wire, Written};
+
+/// Lines of an answer's head; an answer with more is a protocol error.
+const MAX_ANSWER_HEADERS: usize = 100;
+
+/// An open connection.
+pub struct Connection {
+    sender: http1::SendRequest<TryBody>,
+    driver: Option<http1::Connection<TokioIo<Wire>, TryBody>>,
+    written: Written,
+    requests: u64,
+    keep_alive: Option<Duration>,
+    slot: Slot,
+}
+
+/// How sending a request ended without an answer.
+#[derive(Debug)]
+pub struct SendError {
+    /// The request, where it was never started.
+    pub unsent: Option<Request<TryBody>>,
+    /// Whether no byte of it left us.
+    pub nothing_written: bool,
+    /// Whether the upstream sent what is no valid answer, rather than nothing.
+    pub invalid_answer: bool,
+    /// What went wrong, for the log.
+    pub cause: String,
+}
+
+impl Connection {
+    /// Opens a connection in the slot.
+    ///
+    /// # Errors
+    /// What the system says of the attempt.
+    pub async fn open(dialer: &Dialer, address: SocketAddr, slot: Slot) -> io::Result<Box<Self>> {
+        let wire = dialer.dial(address).await?;
+        let written = wire.written();
+        let (sender, driver) = http1::Builder::new()
+            .max_headers(MAX_ANSWER_HEADERS)
+            .handshake(TokioIo::new(wire))
+            .await
+            .map_err(io::Error::other)?;
+        let driver = Some(driver);
+        Ok(Box::new(Self {
+            sender,
+            driver,
+            written,
+            requests: 0,
+            keep_alive: None,
+            slot,
+        }))
+    }
+
+    /// Sends one request and drives the connection until the head of the answer is there. The
+    /// connection must be fresh or [`Self::is_reusable`].
+    ///
+    /// # Errors
+    /// How far the request got, and what ended it.
+    pub async fn send(
+        &mut self,
+        request: Request<TryBody>,
+    ) -> Result<Response<Incoming>, Box<SendError>> {
+        self.requests += 1;
+        let written_before = self.written.bytes();
+        let mut answer = pin!(self.sender.try_send_request(request));
+        let result = poll_fn(|cx| {
+            self.drive(cx);
+            answer.as_mut().poll(cx)
+        });
+        result.await.map_err(|mut error| {
+            let unsent = error.take_message();
+            let error = error.into_error();
+            Box::new(SendError {
+                nothing_written: unsent.is_some() || self.written.bytes() == written_before,
+                unsent,
+                invalid_answer: error.is_parse() || error.is_parse_too_large(),
+                cause: cause_of(&error),
+            })
+        })
+    }
+
+    /// Requests sent so far, the current one included.
+    pub fn requests(&self) -> u64 {
+        self.requests
+    }
+
+    /// Bytes written so far.
+    pub fn written(&self) -> u64 {
+        self.written.bytes()
+    }
+
+    /// Remembers for how long the endpoint said that it keeps an idle connection.
+    pub fn learn_keep_alive(&mut self, timeout: Option<Duration>) {
+        self.keep_alive = timeout;
+    }
+
+    /// Whether the last exchange is complete in both directions and another may follow.
+    pub fn is_reusable(&self) -> bool {
+        self.driver.is_some() && self.sender.is_ready()
+    }
+
+    /// Lets the connection read and write. To be called by whoever waits for a body's next part.
+    pub fn drive(&mut self, cx: &mut Context<'_>) {
+        if let Some(driver) = &mut self.driver
+            && Pin::new(driver).poll(cx).is_ready()
+        {
+            // What went wrong is told to whoever waits for the answer or its body.
+            self.driver = None;
+        }
+    }
+}
+
+impl std::fmt::Debug for Connection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Connection")
+            .field("requests", &self.requests)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Idle for Box<Connection> {
+    fn is_alive(&mut self) -> bool {
+        // Nobody waits for it now, so nobody needs to be woken; whoever takes it polls it again.
+        self.drive(&mut Context::from_waker(Waker::noop()));
+        self.is_reusable()
+    }
+
+    fn keep_alive(&self) -> Option<Duration> {
+        self.keep_alive
+    }
+
+    fn slots(&self) -> &Slots {
+        self.slot.slots()
+    }
+}
+
+/// The error with what is behind it, in one line.
+fn cause_of(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}

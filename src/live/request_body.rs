@@ -1,0 +1,314 @@
+//! The body of a request on its way to the upstream: streamed as it comes, and kept beside that for
+//! another try while it is small enough. Never collected before the first try (rule 19).
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use parking_lot::Mutex;
+
+/// The bytes of request bodies that are kept for another try, whole process.
+#[derive(Debug)]
+pub struct ReplayMemory {
+    used: AtomicUsize,
+    limit: usize,
+}
+
+impl ReplayMemory {
+    /// Room for so many bytes.
+    pub fn new(limit: usize) -> Self {
+        Self {
+            used: AtomicUsize::new(0),
+            limit,
+        }
+    }
+
+    /// Bytes kept now.
+    pub fn used(&self) -> usize {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    /// Bytes that may be kept.
+    pub fn limit(&self) -> usize {
+        self.limit
+    }
+
+    fn reserve(&self, bytes: usize) -> bool {
+        self.used
+            .fetch_update(Ordering::AcqRel, Ordering::Relaxed, |used| {
+                used.checked_add(bytes).filter(|sum| *sum <= self.limit)
+            })
+            .is_ok()
+    }
+
+    fn release(&self, bytes: usize) {
+        self.used.fetch_sub(bytes, Ordering::AcqRel);
+    }
+}
+
+/// Why a request's body broke off before its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Broken {
+    /// It is over the listener's limit.
+    TooLarge,
+    /// The client sent what is no valid body.
+    Malformed,
+    /// The client left.
+    ClientGone,
+}
+
+/// Why a body cannot be sent again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unkept {
+    /// It is longer than `retry.max_body`.
+    MaxBody,
+    /// The memory for all kept bodies is used up.
+    Memory,
+}
+
+/// One request's body, shared by its tries.
+#[derive(Debug, Clone)]
+pub struct RequestBody {
+    shared: Arc<Mutex<Source>>,
+}
+
+#[derive(Debug)]
+struct Source {
+    incoming: Incoming,
+    total: Option<u64>,
+    received: u64,
+    limit: Option<u64>,
+    ended: bool,
+    trailers: Option<HeaderMap>,
+    broken: Option<Broken>,
+    kept: Vec<Bytes>,
+    kept_bytes: usize,
+    max_kept: usize,
+    unkept: Option<Unkept>,
+    memory: Arc<ReplayMemory>,
+}
+
+impl RequestBody {
+    /// The body as it comes from the client; `max_kept` bytes are kept, `limit` may come at all.
+    pub fn new(
+        incoming: Incoming,
+        limit: Option<u64>,
+        max_kept: usize,
+        memory: &Arc<ReplayMemory>,
+    ) -> Self {
+        let source = Source {
+            total: incoming.size_hint().exact(),
+            ended: incoming.is_end_stream(),
+            incoming,
+            received: 0,
+            limit,
+            trailers: None,
+            broken: None,
+            kept: Vec::new(),
+            kept_bytes: 0,
+            max_kept,
+            unkept: None,
+            memory: Arc::clone(memory),
+        };
+        Self {
+            shared: Arc::new(Mutex::new(source)),
+        }
+    }
+
+    /// The body for one try, from its first byte. Meant to be called when no other try reads it.
+    pub fn for_try(&self) -> TryBody {
+        let total = self.shared.lock().total;
+        TryBody {
+            shared: Some(Arc::clone(&self.shared)),
+            next: 0,
+            delivered: 0,
+            total,
+        }
+    }
+
+    /// `None` while it can be sent again from its first byte.
+    pub fn unkept(&self) -> Option<Unkept> {
+        self.shared.lock().unkept
+    }
+
+    /// Why it broke off, if it did.
+    pub fn broken(&self) -> Option<Broken> {
+        self.shared.lock().broken
+    }
+
+    /// Bytes that came from the client, and whether they were all.
+    pub fn progress(&self) -> (u64, bool) {
+        let source = self.shared.lock();
+        (source.received, source.ended)
+    }
+}
+
+/// A body without bytes and the body of one try are the same type, so that connections have one type.
+#[derive(Debug)]
+pub struct TryBody {
+    shared: Option<Arc<Mutex<Source>>>,
+    next: usize,
+    delivered: u64,
+    total: Option<u64>,
+}
+
+impl TryBody {
+    /// No body.
+    pub fn empty() -> Self {
+        Self {
+            shared: None,
+            next: 0,
+            delivered: 0,
+            total: Some(0),
+        }
+    }
+}
+
+/// The error that ends a try whose request's body broke off.
+#[derive(Debug, thiserror::Error)]
+#[error("the request's body broke off")]
+pub struct BodyBroken;
+
+impl Source {
+    fn poll_next(
+        &mut self,
+        cx: &mut Context<'_>,
+        next: &mut usize,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyBroken>>> {
+        if let Some(chunk) = self.kept.get(*next) {
+            *next += 1;
+            return Poll::Ready(Some(Ok(Frame::data(chunk.clone()))));
+        }
+        if self.broken.is_some() {
+            return Poll::Ready(Some(Err(BodyBroken)));
+        }
+        if self.ended {
+            let trailers = self.trailers.clone().filter(|_| *next == self.kept.len());
+            *next = self.kept.len() + 1;
+            return Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))));
+        }
+        let frame = std::task::ready!(Pin::new(&mut self.incoming).poll_frame(cx));
+        Poll::Ready(match frame {
+            Some(Ok(frame)) => Some(self.accept(frame, next)),
+            Some(Err(error)) => {
+                self.broken = Some(why_broken(&error));
+                Some(Err(BodyBroken))
+            }
+            None => {
+                self.ended = true;
+                *next = self.kept.len() + 1;
+                None
+            }
+        })
+    }
+
+    fn accept(
+        &mut self,
+        frame: Frame<Bytes>,
+        next: &mut usize,
+    ) -> Result<Frame<Bytes>, BodyBroken> {
+        match frame.into_data() {
+            Ok(chunk) => {
+                self.received += chunk.len() as u64;
+                if self.limit.is_some_and(|limit| self.received > limit) {
+                    self.broken = Some(Broken::TooLarge);
+                    return Err(BodyBroken);
+                }
+                self.keep(&chunk, next);
+                self.ended = self.incoming.is_end_stream();
+                Ok(Frame::data(chunk))
+            }
+            Err(frame) => {
+                self.ended = true;
+                self.trailers = frame.trailers_ref().cloned();
+                *next = self.kept.len() + 1;
+                Ok(frame)
+            }
+        }
+    }
+
+    /// Keeps the chunk, or lets go of all that is kept: a body with a gap is of no use.
+    fn keep(&mut self, chunk: &Bytes, next: &mut usize) {
+        if self.unkept.is_some() {
+            return;
+        }
+        if self.kept_bytes + chunk.len() > self.max_kept {
+            self.unkept = Some(Unkept::MaxBody);
+        } else if !self.memory.reserve(chunk.len()) {
+            self.unkept = Some(Unkept::Memory);
+        }
+        if self.unkept.is_some() {
+            self.release();
+            *next = 0;
+        } else {
+            self.kept_bytes += chunk.len();
+            self.kept.push(chunk.clone());
+            *next = self.kept.len();
+        }
+    }
+
+    fn release(&mut self) {
+        self.memory.release(std::mem::take(&mut self.kept_bytes));
+        self.kept = Vec::new();
+    }
+}
+
+impl Drop for Source {
+    fn drop(&mut self) {
+        self.release();
+    }
+}
+
+/// hyper wraps what went wrong; only the source tells malformed framing from a client that left.
+fn why_broken(error: &hyper::Error) -> Broken {
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        if let Some(io) = cause.downcast_ref::<std::io::Error>() {
+            let malformed = [
+                std::io::ErrorKind::InvalidInput,
+                std::io::ErrorKind::InvalidData,
+            ];
+            if malformed.contains(&io.kind()) {
+                return Broken::Malformed;
+            }
+        }
+        source = cause.source();
+    }
+    Broken::ClientGone
+}
+
+impl Body for TryBody {
+    type Data = Bytes;
+    type Error = BodyBroken;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyBroken>>> {
+        let this = self.get_mut();
+        let Some(shared) = &this.shared else {
+            return Poll::Ready(None);
+        };
+        let frame = std::task::ready!(shared.lock().poll_next(cx, &mut this.next));
+        if let Some(Ok(frame)) = &frame {
+            this.delivered += frame.data_ref().map_or(0, |chunk| chunk.len() as u64);
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.shared.is_none() || self.total == Some(self.delivered)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self.total {
+            Some(total) => SizeHint::with_exact(total.saturating_sub(self.delivered)),
+            None => SizeHint::default(),
+        }
+    }
+}

@@ -1,0 +1,516 @@
+//! The endpoints of one upstream with what was learnt of each: breaker, penalty, requests in flight.
+//! One lock, held for the time of one decision. An [`Admission`] is the right to one try.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use smallvec::SmallVec;
+
+use super::connection::Connection;
+use super::pool::Pool;
+use crate::policy::balance::{self, Candidate, Penalty};
+use crate::policy::breaker::{
+    self, Breaker, Cause, Counts, Forced, Gate, Observation, Peers, State, Ticket, Transition,
+    WhenAllOpen,
+};
+use crate::policy::outcome::Outcome;
+
+/// One address of an upstream.
+#[derive(Debug)]
+pub struct Endpoint {
+    /// Where it is.
+    pub address: SocketAddr,
+    /// The address as text, for logs, metrics and messages.
+    pub label: Arc<str>,
+    /// A stable hash of the address.
+    pub key: u64,
+    /// Its idle connections.
+    pub pool: Pool<Box<Connection>>,
+}
+
+#[derive(Debug)]
+struct Member {
+    endpoint: Arc<Endpoint>,
+    weight: u32,
+    breaker: Breaker,
+    penalty: Penalty,
+    in_flight: u32,
+    /// It has left the upstream; its last requests still run.
+    leaving: bool,
+}
+
+#[derive(Debug, Default)]
+struct Members {
+    list: Vec<Member>,
+    memory: balance::Memory,
+}
+
+/// The endpoints of one upstream.
+#[derive(Debug)]
+pub struct Roster {
+    members: Mutex<Members>,
+    workers: usize,
+}
+
+/// A breaker that moved, for metrics, logs and the page.
+#[derive(Debug, Clone)]
+pub struct Move {
+    /// Which endpoint's.
+    pub endpoint: Arc<str>,
+    /// From where to where.
+    pub transition: Transition,
+    /// Why, where it opened.
+    pub cause: Option<Cause>,
+    /// Until the next probe, where it opened.
+    pub retry_in: Option<Duration>,
+}
+
+/// Breakers that moved in one decision; mostly none.
+pub type Moves = SmallVec<[Move; 1]>;
+
+/// What a choice of an endpoint depends on.
+#[derive(Debug)]
+pub struct Wish<'a> {
+    /// The route's breaker settings; `None`: off.
+    pub breaker: Option<&'a Arc<breaker::Settings>>,
+    /// How to choose.
+    pub balance: &'a balance::Settings,
+    /// The hash of what `balance: hash` goes by.
+    pub hash: Option<u64>,
+    /// Keys of endpoints that this request has tried already: others are preferred (rule 28).
+    pub tried: &'a [u64],
+}
+
+/// Why no endpoint may be tried.
+#[derive(Debug)]
+pub enum Refusal {
+    /// There is none.
+    NoEndpoint,
+    /// Every one's breaker is open.
+    BreakerOpen {
+        /// Why the one that will be probed first is open.
+        cause: Option<Cause>,
+        /// Until then; `None` where no time is known.
+        retry_in: Option<Duration>,
+    },
+}
+
+/// The right to one try at one endpoint. Settled once; dropped, it says "learnt nothing" (rule 38).
+#[derive(Debug)]
+pub struct Admission {
+    roster: Arc<Roster>,
+    endpoint: Arc<Endpoint>,
+    settings: Option<Arc<breaker::Settings>>,
+    ticket: Option<Ticket>,
+    open: bool,
+}
+
+impl Roster {
+    /// No endpoints yet; pools get a shard for each of so many workers.
+    pub fn new(workers: usize) -> Arc<Self> {
+        Arc::new(Self {
+            members: Mutex::default(),
+            workers,
+        })
+    }
+
+    /// Chooses an endpoint among those whose breaker admits, and takes the right to try it.
+    ///
+    /// # Errors
+    /// Why there is none; breakers that moved on the way are told in any case.
+    pub fn pick(
+        self: &Arc<Self>,
+        wish: &Wish<'_>,
+        now: Instant,
+        chance: [f64; 2],
+    ) -> (Result<Admission, Refusal>, Moves) {
+        let mut moves = Moves::new();
+        let mut members = self.members.lock();
+        let Members { list, memory } = &mut *members;
+        let mut candidates: SmallVec<[Candidate; 8]> = SmallVec::new();
+        let mut indexes: SmallVec<[usize; 8]> = SmallVec::new();
+        for fresh_only in [true, false] {
+            for (index, member) in list.iter_mut().enumerate() {
+                let tried = wish.tried.contains(&member.endpoint.key);
+                if member.leaving || tried == fresh_only {
+                    continue;
+                }
+                if let Some(share) = member.share(wish.breaker, now, &mut moves) {
+                    candidates.push(member.candidate(share, now));
+                    indexes.push(index);
+                }
+            }
+            if !candidates.is_empty() {
+                break;
+            }
+        }
+        let anyway = wish
+            .breaker
+            .is_some_and(|settings| settings.when_all_open == WhenAllOpen::SendAnyway);
+        if candidates.is_empty() && anyway {
+            for (index, member) in list.iter_mut().enumerate().filter(|(_, m)| !m.leaving) {
+                candidates.push(member.candidate(1.0, now));
+                indexes.push(index);
+            }
+        }
+        let chosen = wish.balance.pick(memory, &candidates, chance, wish.hash);
+        let Some(member) = chosen.and_then(|at| list.get_mut(*indexes.get(at)?)) else {
+            return (Err(refusal(list, now)), moves);
+        };
+        let ticket = wish.breaker.map(|settings| {
+            let ticket = member.breaker.admit(settings, now);
+            ticket.unwrap_or_else(|| member.breaker.bypass())
+        });
+        member.in_flight += 1;
+        let admission = Admission {
+            roster: Arc::clone(self),
+            endpoint: Arc::clone(&member.endpoint),
+            settings: wish.breaker.cloned(),
+            ticket,
+            open: true,
+        };
+        (Ok(admission), moves)
+    }
+
+    /// The endpoints are now these (address and weight). Those that stay keep what was learnt of them,
+    /// those that are gone take no new request and close their idle connections (rules 68, 81).
+    pub fn set(&self, addresses: &[(SocketAddr, u32)]) {
+        let mut members = self.members.lock();
+        for member in &mut members.list {
+            member.leaving = !addresses
+                .iter()
+                .any(|(address, _)| *address == member.endpoint.address);
+        }
+        for (address, weight) in addresses {
+            let known = members
+                .list
+                .iter_mut()
+                .find(|m| m.endpoint.address == *address);
+            match known {
+                Some(member) => member.weight = *weight,
+                None => {
+                    let member = Member::new(*address, *weight, self.workers);
+                    members.list.push(member);
+                }
+            }
+        }
+        members.forget_gone();
+    }
+
+    /// Sets or lifts the operator's hand on an endpoint's breaker; `None` where there is no such
+    /// endpoint.
+    pub fn force(
+        &self,
+        address: SocketAddr,
+        forced: Option<Forced>,
+        now: Instant,
+    ) -> Option<Option<Move>> {
+        let mut members = self.members.lock();
+        let member = members
+            .list
+            .iter_mut()
+            .find(|m| !m.leaving && m.endpoint.address == address)?;
+        let transition = member.breaker.force(forced, now);
+        Some(transition.map(|transition| member.moved(transition, now)))
+    }
+
+    /// Closes idle connections that have expired or were closed by their peer.
+    pub fn sweep(&self, idle_timeout: Duration, now: Instant) {
+        for endpoint in self.endpoints() {
+            endpoint.pool.sweep(idle_timeout, now);
+        }
+    }
+
+    /// An idle connection to another endpoint is closed, so that its place can be used; whether there
+    /// was one.
+    pub fn close_one_idle(&self, worker: usize, now: Instant) -> bool {
+        let endpoints = self.endpoints();
+        endpoints
+            .iter()
+            .any(|e| e.pool.take_any(worker, Duration::MAX, now).is_some())
+    }
+
+    /// The endpoints, those that are leaving included.
+    pub fn endpoints(&self) -> SmallVec<[Arc<Endpoint>; 8]> {
+        self.members
+            .lock()
+            .list
+            .iter()
+            .map(|member| Arc::clone(&member.endpoint))
+            .collect()
+    }
+
+    /// What is known of each endpoint now.
+    pub fn readings(&self, settings: Option<&breaker::Settings>, now: Instant) -> Vec<Reading> {
+        let mut members = self.members.lock();
+        members
+            .list
+            .iter_mut()
+            .map(|member| member.reading(settings, now))
+            .collect()
+    }
+
+    fn give_back(
+        &self,
+        admission: &mut Admission,
+        seen: Option<(Observation, f64)>,
+        now: Instant,
+    ) -> Option<Move> {
+        let mut members = self.members.lock();
+        let key = admission.endpoint.key;
+        // Only a failure or a slow call can open a breaker: others need not look at the siblings.
+        let settings = admission.settings.as_deref().filter(|settings| {
+            let failed = seen.is_some_and(|(seen, _)| seen.outcome == Outcome::Failure);
+            failed || settings.slow_rate.is_some()
+        });
+        let peers = settings.and_then(|settings| members.peers(key, settings, now));
+        let may_open = settings.is_some_and(|settings| members.may_open(key, settings, now));
+        let member = members.list.iter_mut().find(|m| m.endpoint.key == key)?;
+        member.in_flight = member.in_flight.saturating_sub(1);
+        if let Some((observation, _)) = &seen {
+            member.penalty.record(now, observation.outcome);
+        }
+        let gone = member.leaving && member.in_flight == 0;
+        let moved = match (admission.ticket.take(), seen, admission.settings.as_deref()) {
+            (Some(ticket), Some((observation, chance)), Some(settings)) => member
+                .breaker
+                .settle(
+                    settings,
+                    now,
+                    ticket,
+                    observation,
+                    may_open,
+                    peers.as_ref(),
+                    chance,
+                )
+                .map(|transition| member.moved(transition, now)),
+            (Some(ticket), _, _) => {
+                member.breaker.release(ticket);
+                None
+            }
+            (None, _, _) => None,
+        };
+        if gone {
+            members.forget_gone();
+        }
+        moved
+    }
+
+    /// An answer's body broke off after its head was judged: one more failing observation.
+    pub fn late_failure(
+        &self,
+        key: u64,
+        settings: &breaker::Settings,
+        now: Instant,
+        chance: f64,
+    ) -> Option<Move> {
+        let mut members = self.members.lock();
+        let may_open = members.may_open(key, settings, now);
+        let member = members.list.iter_mut().find(|m| m.endpoint.key == key)?;
+        member.penalty.record(now, Outcome::Failure);
+        let transition = member
+            .breaker
+            .late_failure(settings, now, may_open, chance)?;
+        Some(member.moved(transition, now))
+    }
+}
+
+impl Members {
+    fn forget_gone(&mut self) {
+        for member in &self.list {
+            if member.leaving {
+                member.endpoint.pool.clear();
+            }
+        }
+        self.list
+            .retain(|member| !member.leaving || member.in_flight > 0);
+    }
+
+    /// Whether this endpoint's breaker may open beside those that are open already.
+    fn may_open(&self, key: u64, settings: &breaker::Settings, now: Instant) -> bool {
+        let (mut open, mut endpoints) = (0, 0);
+        for member in self.list.iter().filter(|member| !member.leaving) {
+            let other = member.endpoint.key != key;
+            endpoints += 1;
+            open += usize::from(other && member.breaker.state(settings, now) != State::Closed);
+        }
+        breaker::may_open(open, endpoints, settings.max_open)
+    }
+
+    fn peers(&mut self, key: u64, settings: &breaker::Settings, now: Instant) -> Option<Peers> {
+        settings.peer_deviation?;
+        let others = self
+            .list
+            .iter_mut()
+            .filter(|m| !m.leaving && m.endpoint.key != key);
+        Peers::of(others.filter_map(|member| member.breaker.success_rate(settings, now)))
+    }
+}
+
+impl Member {
+    fn new(address: SocketAddr, weight: u32, workers: usize) -> Self {
+        let label: Arc<str> = address.to_string().into();
+        let endpoint = Arc::new(Endpoint {
+            address,
+            key: balance::hash(label.as_bytes()),
+            label,
+            pool: Pool::new(workers),
+        });
+        Self {
+            endpoint,
+            weight,
+            breaker: Breaker::new(),
+            penalty: Penalty::default(),
+            in_flight: 0,
+            leaving: false,
+        }
+    }
+
+    /// The share of its traffic that the endpoint may have now; `None`: nothing.
+    fn share(
+        &mut self,
+        settings: Option<&Arc<breaker::Settings>>,
+        now: Instant,
+        moves: &mut Moves,
+    ) -> Option<f64> {
+        let Some(settings) = settings else {
+            return Some(1.0);
+        };
+        let (gate, transition) = self.breaker.gate(settings, now);
+        if let Some(transition) = transition {
+            moves.push(self.moved(transition, now));
+        }
+        match gate {
+            Gate::Closed { share } => Some(share),
+            Gate::Probing => Some(1.0),
+            Gate::Shut => None,
+        }
+    }
+
+    fn candidate(&mut self, share: f64, now: Instant) -> Candidate {
+        Candidate {
+            load: self.in_flight,
+            weight: f64::from(self.weight) * share,
+            key: self.endpoint.key,
+            penalty: self.penalty.value(now),
+        }
+    }
+
+    fn moved(&self, transition: Transition, now: Instant) -> Move {
+        let opened = transition.to == State::Open;
+        Move {
+            endpoint: Arc::clone(&self.endpoint.label),
+            transition,
+            cause: opened.then(|| self.breaker.cause().cloned()).flatten(),
+            retry_in: opened.then(|| self.breaker.retry_in(now)).flatten(),
+        }
+    }
+
+    /// Looking must not move a breaker: only one that reads closed is asked for its share.
+    fn share_when_closed(&mut self, settings: &breaker::Settings, now: Instant) -> f64 {
+        if self.breaker.state(settings, now) != State::Closed {
+            return 0.0;
+        }
+        match self.breaker.gate(settings, now).0 {
+            Gate::Closed { share } => share,
+            Gate::Probing | Gate::Shut => 0.0,
+        }
+    }
+
+    fn reading(&mut self, settings: Option<&breaker::Settings>, now: Instant) -> Reading {
+        let breaker = settings.map(|settings| BreakerReading {
+            state: self.breaker.state(settings, now),
+            cause: self.breaker.cause().cloned(),
+            retry_in: self.breaker.retry_in(now),
+            forced: self.breaker.forced(),
+            opens_in_a_row: self.breaker.opens_in_a_row(),
+            counts: self.breaker.counts(settings, now),
+            share: self.share_when_closed(settings, now),
+        });
+        Reading {
+            endpoint: Arc::clone(&self.endpoint.label),
+            weight: self.weight,
+            in_flight: self.in_flight,
+            leaving: self.leaving,
+            breaker,
+        }
+    }
+}
+
+/// What is known of one endpoint, for the page and the metrics.
+#[derive(Debug, Clone)]
+pub struct Reading {
+    /// Its address.
+    pub endpoint: Arc<str>,
+    /// Its configured weight.
+    pub weight: u32,
+    /// Tries under way.
+    pub in_flight: u32,
+    /// It has left the upstream; its last requests still run.
+    pub leaving: bool,
+    /// Its breaker; `None`: off.
+    pub breaker: Option<BreakerReading>,
+}
+
+/// What is known of one breaker.
+#[derive(Debug, Clone)]
+pub struct BreakerReading {
+    /// Where it stands.
+    pub state: State,
+    /// Why it opened last.
+    pub cause: Option<Cause>,
+    /// Until the next probe, while open.
+    pub retry_in: Option<Duration>,
+    /// The operator's hand.
+    pub forced: Option<Forced>,
+    /// Openings in a row.
+    pub opens_in_a_row: u32,
+    /// What its window holds.
+    pub counts: Counts,
+    /// The share of its traffic that it gets, 0 to 1: less than 1 while it warms up after closing.
+    pub share: f64,
+}
+
+impl Admission {
+    /// Where to try.
+    pub fn endpoint(&self) -> &Arc<Endpoint> {
+        &self.endpoint
+    }
+
+    /// The route's breaker settings that it was given under.
+    pub fn settings(&self) -> Option<&Arc<breaker::Settings>> {
+        self.settings.as_ref()
+    }
+
+    /// Tells what came of the try.
+    pub fn settle(mut self, seen: Observation, now: Instant, chance: f64) -> Option<Move> {
+        self.open = false;
+        let roster = Arc::clone(&self.roster);
+        roster.give_back(&mut self, Some((seen, chance)), now)
+    }
+}
+
+impl Drop for Admission {
+    fn drop(&mut self) {
+        if self.open {
+            let roster = Arc::clone(&self.roster);
+            roster.give_back(self, None, crate::clock::now());
+        }
+    }
+}
+
+fn refusal(list: &[Member], now: Instant) -> Refusal {
+    let soonest = list
+        .iter()
+        .filter(|member| !member.leaving)
+        .min_by_key(|member| member.breaker.retry_in(now).unwrap_or(Duration::MAX));
+    match soonest {
+        None => Refusal::NoEndpoint,
+        Some(member) => Refusal::BreakerOpen {
+            cause: member.breaker.cause().cloned(),
+            retry_in: member.breaker.retry_in(now),
+        },
+    }
+}

@@ -1,0 +1,284 @@
+//! The memory of one upstream. It is found again by name at every reload, so that breakers, budget,
+//! seats and connections outlive the settings they run under (rule 81).
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+
+use super::connection::Connection;
+use super::roster::{Endpoint, Move, Roster};
+use super::seats::Seats;
+use super::slots::{Slot, Slots};
+use crate::plan::{self, Address};
+use crate::policy::budget::{self, Budget};
+use crate::policy::rate_limit::{self, Bucket};
+
+/// One upstream's memory.
+#[derive(Debug)]
+pub struct Upstream {
+    name: Arc<str>,
+    settings: ArcSwap<plan::Upstream>,
+    roster: Arc<Roster>,
+    seats: Arc<Seats>,
+    slots: Arc<Slots>,
+    budget: Mutex<Budget>,
+    bucket: Mutex<Option<Bucket>>,
+    /// What names resolved to last; the good set is kept when they do not (rule 68).
+    resolved: Mutex<Vec<Resolved>>,
+}
+
+/// What a name resolved to last.
+#[derive(Debug)]
+struct Resolved {
+    name: Address,
+    addresses: Vec<SocketAddr>,
+    /// The last attempt failed.
+    failing: bool,
+}
+
+/// Why a request got no connection from the pool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Full {
+    /// Connections that may be open.
+    pub limit: usize,
+}
+
+/// A connection of the pool, or the right to open one.
+#[derive(Debug)]
+pub enum Lease {
+    /// Idle until now.
+    Pooled(Box<Connection>),
+    /// To be opened in this slot.
+    New(Slot),
+}
+
+impl Upstream {
+    /// An upstream without memory; pools get a shard for each of so many workers.
+    pub fn new(settings: &Arc<plan::Upstream>, workers: usize) -> Arc<Self> {
+        let upstream = Self {
+            name: Arc::clone(&settings.name),
+            settings: ArcSwap::new(Arc::clone(settings)),
+            roster: Roster::new(workers),
+            seats: Arc::default(),
+            slots: Arc::default(),
+            budget: Mutex::new(Budget::new()),
+            bucket: Mutex::new(None),
+            resolved: Mutex::default(),
+        };
+        upstream.configure(settings);
+        Arc::new(upstream)
+    }
+
+    /// Runs under these settings from now on; memory stays.
+    pub fn configure(&self, settings: &Arc<plan::Upstream>) {
+        self.settings.store(Arc::clone(settings));
+        if let Some(bulkhead) = settings.policies.bulkhead {
+            self.seats.configure(bulkhead);
+        }
+        self.resolved.lock().retain(|known| {
+            settings
+                .endpoints
+                .iter()
+                .any(|endpoint| endpoint.address == known.name)
+        });
+        self.refresh();
+    }
+
+    /// Its key in the configuration.
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    /// What it runs under now. A request goes by its own snapshot instead.
+    pub fn settings(&self) -> Arc<plan::Upstream> {
+        self.settings.load_full()
+    }
+
+    /// Its endpoints.
+    pub fn roster(&self) -> &Arc<Roster> {
+        &self.roster
+    }
+
+    /// Its seats.
+    pub fn seats(&self) -> &Arc<Seats> {
+        &self.seats
+    }
+
+    /// Its connections.
+    pub fn slots(&self) -> &Arc<Slots> {
+        &self.slots
+    }
+
+    /// Decides with the retry budget.
+    pub fn with_budget<T>(&self, decide: impl FnOnce(&mut Budget) -> T) -> T {
+        decide(&mut self.budget.lock())
+    }
+
+    /// Tokens of the retry budget and what its window allows in all.
+    pub fn budget_tokens(&self, settings: &budget::Settings, now: Instant) -> (f64, f64) {
+        self.with_budget(|budget| (budget.tokens(settings, now), budget.limit(settings, now)))
+    }
+
+    /// Takes a token of the upstream's rate limit.
+    ///
+    /// # Errors
+    /// How long until the next token.
+    pub fn take_token(
+        &self,
+        settings: &rate_limit::Settings,
+        now: Instant,
+    ) -> Result<(), Duration> {
+        let mut bucket = self.bucket.lock();
+        bucket
+            .get_or_insert_with(|| Bucket::new(settings, now))
+            .take(settings, now)
+    }
+
+    /// Tokens of the upstream's rate limit now.
+    pub fn rate_tokens(&self, settings: &rate_limit::Settings, now: Instant) -> f64 {
+        let mut bucket = self.bucket.lock();
+        bucket
+            .get_or_insert_with(|| Bucket::new(settings, now))
+            .tokens(settings, now)
+    }
+
+    /// A connection to the endpoint: the newest idle one of this worker, else a new one within the
+    /// limit, else an idle one of any worker, else the place of one that is idle at another endpoint.
+    ///
+    /// # Errors
+    /// Every connection that may be open is in use.
+    pub fn lease(
+        &self,
+        endpoint: &Endpoint,
+        settings: &plan::Upstream,
+        worker: usize,
+        now: Instant,
+    ) -> Result<Lease, Full> {
+        let idle_timeout = settings.pool.idle_timeout;
+        if let Some(connection) = endpoint.pool.take(worker, idle_timeout, now) {
+            return Ok(Lease::Pooled(connection));
+        }
+        if let Some(slot) = self.slots.take(settings.max_connections) {
+            return Ok(Lease::New(slot));
+        }
+        if let Some(connection) = endpoint.pool.take_any(worker, idle_timeout, now) {
+            return Ok(Lease::Pooled(connection));
+        }
+        let limit = settings.max_connections.unwrap_or(usize::MAX);
+        if self.roster.close_one_idle(worker, now)
+            && let Some(slot) = self.slots.take(Some(limit))
+        {
+            return Ok(Lease::New(slot));
+        }
+        Err(Full { limit })
+    }
+
+    /// Keeps a connection for the next request, unless it has served all it may.
+    pub fn keep(
+        &self,
+        endpoint: &Endpoint,
+        connection: Box<Connection>,
+        settings: &plan::Pool,
+        worker: usize,
+        now: Instant,
+    ) {
+        let spent = settings
+            .max_requests_per_connection
+            .is_some_and(|limit| connection.requests() >= limit);
+        if !spent && connection.is_reusable() {
+            endpoint
+                .pool
+                .put(worker, connection, settings.max_idle, now);
+        }
+    }
+
+    /// Closes idle connections that have had their time.
+    pub fn sweep(&self, now: Instant) {
+        self.roster
+            .sweep(self.settings.load().pool.idle_timeout, now);
+    }
+
+    /// An answer's body broke off: the endpoint's breaker learns of it.
+    pub fn body_broke_off(
+        &self,
+        endpoint: &Endpoint,
+        settings: &crate::policy::breaker::Settings,
+        now: Instant,
+        chance: f64,
+    ) -> Option<Move> {
+        self.roster
+            .late_failure(endpoint.key, settings, now, chance)
+    }
+
+    /// The names among its endpoints, which have to be resolved.
+    pub fn names(&self) -> Vec<Address> {
+        let settings = self.settings.load();
+        let addresses = settings.endpoints.iter().map(|endpoint| &endpoint.address);
+        addresses
+            .filter(|address| matches!(address, Address::Name { .. }))
+            .cloned()
+            .collect()
+    }
+
+    /// A name resolved to these addresses; whether that changed anything.
+    pub fn resolved(&self, name: &Address, mut addresses: Vec<SocketAddr>) -> bool {
+        addresses.sort_unstable();
+        addresses.dedup();
+        {
+            let mut resolved = self.resolved.lock();
+            let known = known(&mut resolved, name);
+            let recovered = std::mem::replace(&mut known.failing, false);
+            if known.addresses == addresses {
+                return recovered;
+            }
+            known.addresses = addresses;
+        }
+        self.refresh();
+        true
+    }
+
+    /// A name did not resolve: its addresses stay. Whether this is news.
+    pub fn unresolved(&self, name: &Address) -> bool {
+        let mut resolved = self.resolved.lock();
+        !std::mem::replace(&mut known(&mut resolved, name).failing, true)
+    }
+
+    fn refresh(&self) {
+        let settings = self.settings.load();
+        let resolved = self.resolved.lock();
+        let mut addresses: Vec<(SocketAddr, u32)> = Vec::new();
+        for endpoint in &settings.endpoints {
+            let found: &[SocketAddr] = match &endpoint.address {
+                Address::Ip(address) => std::slice::from_ref(address),
+                name @ Address::Name { .. } => resolved
+                    .iter()
+                    .find(|known| known.name == *name)
+                    .map_or(&[], |known| known.addresses.as_slice()),
+            };
+            for address in found {
+                if !addresses.iter().any(|(known, _)| known == address) {
+                    addresses.push((*address, endpoint.weight));
+                }
+            }
+        }
+        self.roster.set(&addresses);
+    }
+}
+
+fn known<'a>(resolved: &'a mut Vec<Resolved>, name: &Address) -> &'a mut Resolved {
+    let index = resolved
+        .iter()
+        .position(|known| known.name == *name)
+        .unwrap_or_else(|| {
+            resolved.push(Resolved {
+                name: name.clone(),
+                addresses: Vec::new(),
+                failing: false,
+            });
+            resolved.len() - 1
+        });
+    &mut resolved[index]
+}

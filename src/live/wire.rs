@@ -1,0 +1,152 @@
+//! The bytes to and from an endpoint: a TCP connection, or an in-memory one in tests. It counts what
+//! left us, which is the only proof that a request was not sent.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
+use tokio::net::TcpStream;
+
+/// How connections to endpoints are made.
+#[derive(Clone, Default)]
+pub enum Dialer {
+    /// Over the network.
+    #[default]
+    Tcp,
+    /// In memory, for tests without sockets.
+    Memory(Arc<dyn Fn(SocketAddr) -> io::Result<DuplexStream> + Send + Sync>),
+}
+
+impl Dialer {
+    /// Opens a connection.
+    ///
+    /// # Errors
+    /// What the system says of the attempt.
+    pub(super) async fn dial(&self, address: SocketAddr) -> io::Result<Wire> {
+        let stream = match self {
+            Self::Tcp => {
+                let stream = TcpStream::connect(address).await?;
+                stream.set_nodelay(true)?;
+                Stream::Tcp(stream)
+            }
+            Self::Memory(open) => Stream::Memory(open(address)?),
+        };
+        Ok(Wire {
+            stream,
+            written: Written::default(),
+        })
+    }
+}
+
+impl std::fmt::Debug for Dialer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Tcp => "Tcp",
+            Self::Memory(_) => "Memory",
+        })
+    }
+}
+
+/// How many bytes have left us over one connection. Only the connection's own task adds to it.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Written(Arc<AtomicU64>);
+
+impl Written {
+    /// Bytes so far.
+    pub(super) fn bytes(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn add(&self, result: &Poll<io::Result<usize>>) {
+        if let Poll::Ready(Ok(bytes)) = result {
+            self.0
+                .store(self.bytes() + *bytes as u64, Ordering::Relaxed);
+        }
+    }
+}
+
+enum Stream {
+    Tcp(TcpStream),
+    Memory(DuplexStream),
+}
+
+/// One connection's bytes.
+pub(super) struct Wire {
+    stream: Stream,
+    written: Written,
+}
+
+impl Wire {
+    /// The count of bytes that left us, which stays readable when the wire is given away.
+    pub(super) fn written(&self) -> Written {
+        self.written.clone()
+    }
+}
+
+impl AsyncRead for Wire {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match &mut self.get_mut().stream {
+            Stream::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
+            Stream::Memory(stream) => Pin::new(stream).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Wire {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let result = match &mut this.stream {
+            Stream::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
+            Stream::Memory(stream) => Pin::new(stream).poll_write(cx, buf),
+        };
+        this.written.add(&result);
+        result
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let result = match &mut this.stream {
+            Stream::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Stream::Memory(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+        };
+        this.written.add(&result);
+        result
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match &self.stream {
+            Stream::Tcp(stream) => stream.is_write_vectored(),
+            Stream::Memory(stream) => stream.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.get_mut().stream {
+            Stream::Tcp(stream) => Pin::new(stream).poll_flush(cx),
+            Stream::Memory(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.get_mut().stream {
+            Stream::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            Stream::Memory(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}

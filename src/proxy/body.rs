@@ -1,0 +1,350 @@
+//! The body of an answer on its way to the client. It holds what the request holds, seat, connection
+//! and report, to the last byte, and lets go of them whichever way it ends.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::time::Sleep;
+
+use super::told::Told;
+use crate::clock;
+use crate::live::connection::Connection;
+use crate::live::request_body::RequestBody;
+use crate::live::roster::Endpoint;
+use crate::live::seats::Seat;
+use crate::live::upstream::Upstream;
+use crate::plan;
+use crate::policy::breaker;
+use crate::policy::outcome::Reason;
+
+/// The body of an answer.
+#[derive(Debug)]
+pub struct AnswerBody {
+    source: Source,
+    told: Option<Told>,
+    seat: Option<Seat>,
+}
+
+#[derive(Debug)]
+enum Source {
+    /// Ours, or kept from a try before.
+    Bytes(Bytes),
+    /// As it comes from the upstream.
+    Stream(Box<Stream>),
+    /// Nothing more to come.
+    Done,
+}
+
+/// An upstream's body with the connection that it comes over.
+#[derive(Debug)]
+pub struct Stream {
+    incoming: Incoming,
+    /// A part that was there with the head, so that both go to the client in one write.
+    first: Option<Frame<Bytes>>,
+    link: Link,
+    idle: Option<Duration>,
+    timer: Option<Pin<Box<Sleep>>>,
+    rearm: bool,
+    uploaded: u64,
+    upload: Option<RequestBody>,
+}
+
+/// A part of an upstream's body, or why none will come.
+type Part = Result<Frame<Bytes>, (Reason, String)>;
+
+/// What an upstream's connection goes back to when its body is complete.
+#[derive(Debug)]
+pub struct Link {
+    /// The connection; gone when it was given back or has to be closed.
+    pub connection: Option<Box<Connection>>,
+    /// Whose it is.
+    pub upstream: Arc<Upstream>,
+    /// Where it goes.
+    pub endpoint: Arc<Endpoint>,
+    /// What the upstream runs under, for this request.
+    pub settings: Arc<plan::Upstream>,
+    /// Which worker's shard it goes to.
+    pub worker: usize,
+    /// The route's breaker settings, for a body that breaks off.
+    pub breaker: Option<Arc<breaker::Settings>>,
+}
+
+/// The error that cuts the client's connection: the answer cannot be completed.
+#[derive(Debug, thiserror::Error)]
+#[error("the answer's body broke off: {0}")]
+pub struct BrokenOff(String);
+
+impl AnswerBody {
+    /// Bytes that are there already.
+    pub fn bytes(bytes: Bytes, told: Told) -> Self {
+        Self {
+            source: Source::Bytes(bytes),
+            told: Some(told),
+            seat: None,
+        }
+    }
+
+    /// An upstream's body.
+    pub fn stream(stream: Stream, told: Told, seat: Option<Seat>) -> Self {
+        let mut body = Self {
+            source: Source::Stream(Box::new(stream)),
+            told: Some(told),
+            seat,
+        };
+        if body.is_end_stream() {
+            body.complete();
+        }
+        body
+    }
+
+    /// The last byte is on its way: everything is let go.
+    fn complete(&mut self) {
+        if let Source::Stream(stream) = std::mem::replace(&mut self.source, Source::Done) {
+            stream.link.give_back();
+        }
+        self.seat = None;
+        if let Some(told) = self.told.take() {
+            told.complete();
+        }
+    }
+
+    fn break_off(&mut self, reason: Reason, detail: String) -> BrokenOff {
+        if let Source::Stream(stream) = std::mem::replace(&mut self.source, Source::Done)
+            && let (Some(told), Some(moved)) = (&self.told, stream.link.broke_off())
+        {
+            told.proxy().moved_one(stream.link.upstream.name(), &moved);
+        }
+        self.seat = None;
+        if let Some(mut told) = self.told.take() {
+            let report = told.report();
+            report.broken = true;
+            report.reason = Some(reason);
+            report.detail = Some(detail.clone().into());
+            told.complete();
+        }
+        BrokenOff(detail)
+    }
+
+    fn count(&mut self, frame: &Frame<Bytes>) {
+        if let (Some(told), Some(data)) = (&mut self.told, frame.data_ref()) {
+            told.report().sent += data.len() as u64;
+        }
+    }
+}
+
+impl Stream {
+    /// The body of an answer that came over the link. `upload` is the request's body, which may still
+    /// be on its way.
+    pub fn new(
+        incoming: Incoming,
+        link: Link,
+        idle: Option<Duration>,
+        upload: Option<RequestBody>,
+    ) -> Self {
+        Self {
+            incoming,
+            first: None,
+            link,
+            idle,
+            timer: None,
+            rearm: false,
+            uploaded: 0,
+            upload,
+        }
+    }
+
+    /// Takes the first part of the body where it came together with the head. Never waits for it.
+    pub fn prefetch(&mut self, cx: &mut Context<'_>) {
+        if self.first.is_some() || self.incoming.is_end_stream() {
+            return;
+        }
+        // The first poll says that the body is wanted, the connection then hands it over.
+        for _ in 0..2 {
+            if let Poll::Ready(Some(Ok(frame))) = Pin::new(&mut self.incoming).poll_frame(cx) {
+                self.first = Some(frame);
+                return;
+            }
+            self.link.drive(cx);
+        }
+    }
+
+    /// Reads the whole body, if it comes within `limit` bytes; gives the connection back. `None`: it is
+    /// longer, or it broke off.
+    pub async fn collect(mut self, limit: usize) -> Option<Bytes> {
+        let mut collected = Vec::new();
+        let complete = std::future::poll_fn(|cx| {
+            loop {
+                match ready!(self.poll_part(cx)) {
+                    None => return Poll::Ready(true),
+                    Some(Err(_)) => return Poll::Ready(false),
+                    Some(Ok(frame)) => {
+                        let data = frame.data_ref().map_or(&[][..], |data| data);
+                        if collected.len() + data.len() > limit {
+                            return Poll::Ready(false);
+                        }
+                        collected.extend_from_slice(data);
+                    }
+                }
+            }
+        })
+        .await;
+        if complete {
+            self.link.give_back();
+        }
+        complete.then(|| collected.into())
+    }
+
+    fn is_end(&self) -> bool {
+        self.first.is_none() && self.incoming.is_end_stream()
+    }
+
+    fn poll_part(&mut self, cx: &mut Context<'_>) -> Poll<Option<Part>> {
+        if let Some(first) = self.first.take() {
+            return Poll::Ready(Some(Ok(first)));
+        }
+        self.link.drive(cx);
+        let mut polled = Pin::new(&mut self.incoming).poll_frame(cx);
+        if polled.is_pending() {
+            // Now it is known to be wanted, the connection may have it at hand.
+            self.link.drive(cx);
+            polled = Pin::new(&mut self.incoming).poll_frame(cx);
+        }
+        match polled {
+            Poll::Ready(Some(Ok(frame))) => {
+                self.rearm = true;
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(Some(Err(error))) => {
+                Poll::Ready(Some(Err((Reason::Reset, error.to_string()))))
+            }
+            Poll::Ready(None) => Poll::Ready(None),
+            Poll::Pending => self.poll_idle(cx),
+        }
+    }
+
+    /// The upstream sends nothing now: how long may that last?
+    fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<Option<Part>> {
+        let Some(idle) = self.idle else {
+            return Poll::Pending;
+        };
+        let timer = match &mut self.timer {
+            Some(timer) => {
+                if std::mem::take(&mut self.rearm) {
+                    timer.as_mut().reset(later(idle));
+                }
+                timer
+            }
+            None => self
+                .timer
+                .insert(Box::pin(tokio::time::sleep_until(later(idle)))),
+        };
+        while timer.as_mut().poll(cx).is_ready() {
+            let uploaded = self.upload.as_ref().map_or(0, |upload| upload.progress().0);
+            if uploaded == self.uploaded {
+                let sentence = format!("no byte of a body for {idle:?} (idle timeout)");
+                return Poll::Ready(Some(Err((Reason::TryTimeout, sentence))));
+            }
+            // The client still uploads: the exchange is alive.
+            self.uploaded = uploaded;
+            timer.as_mut().reset(later(idle));
+        }
+        Poll::Pending
+    }
+}
+
+fn later(wait: Duration) -> tokio::time::Instant {
+    (clock::now() + wait).into()
+}
+
+impl Link {
+    fn drive(&mut self, cx: &mut Context<'_>) {
+        if let Some(connection) = &mut self.connection {
+            connection.drive(cx);
+        }
+    }
+
+    /// Another request may have the connection, if it is fit for one.
+    pub fn give_back(mut self) {
+        if let Some(mut connection) = self.connection.take() {
+            // The end of the body may not have been seen by the connection itself yet. Nobody waits for
+            // it now, so nobody has to be woken.
+            connection.drive(&mut Context::from_waker(std::task::Waker::noop()));
+            let pool = &self.settings.pool;
+            self.upstream
+                .keep(&self.endpoint, connection, pool, self.worker, clock::now());
+        }
+    }
+
+    fn broke_off(&self) -> Option<crate::live::roster::Move> {
+        let settings = self.breaker.as_deref()?;
+        self.upstream
+            .body_broke_off(&self.endpoint, settings, clock::now(), fastrand::f64())
+    }
+}
+
+impl Body for AnswerBody {
+    type Data = Bytes;
+    type Error = BrokenOff;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+        let this = self.get_mut();
+        let part = match &mut this.source {
+            Source::Done => None,
+            Source::Bytes(bytes) if bytes.is_empty() => None,
+            Source::Bytes(bytes) => Some(Ok(Frame::data(std::mem::take(bytes)))),
+            Source::Stream(stream) => ready!(stream.poll_part(cx)),
+        };
+        Poll::Ready(match part {
+            Some(Ok(frame)) => {
+                this.count(&frame);
+                if this.is_end_stream() {
+                    this.complete();
+                }
+                Some(Ok(frame))
+            }
+            Some(Err((reason, detail))) => Some(Err(this.break_off(reason, detail))),
+            None => {
+                this.complete();
+                None
+            }
+        })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.source {
+            Source::Done => true,
+            Source::Bytes(bytes) => bytes.is_empty(),
+            Source::Stream(stream) => stream.is_end(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.source {
+            Source::Done => SizeHint::with_exact(0),
+            Source::Bytes(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Source::Stream(stream) => stream.size_hint(),
+        }
+    }
+}
+
+impl Stream {
+    fn size_hint(&self) -> SizeHint {
+        let ahead = self
+            .first
+            .as_ref()
+            .and_then(Frame::data_ref)
+            .map_or(0, Bytes::len) as u64;
+        match self.incoming.size_hint().exact() {
+            Some(rest) => SizeHint::with_exact(ahead + rest),
+            None => SizeHint::default(),
+        }
+    }
+}

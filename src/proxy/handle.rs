@@ -1,0 +1,415 @@
+//! READ THIS FIRST: what happens to a request, from top to bottom.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::header::{ACCEPT, CONTENT_LENGTH, HOST};
+use http::request::Parts;
+use http::{HeaderMap, Method, Request, Response};
+use hyper::body::Incoming;
+
+use super::answer::Failure;
+use super::body::AnswerBody;
+use super::client::Client;
+use super::site::{ListenerSite, RouteSite, Site};
+use super::told::Told;
+use super::tries::Ended;
+use super::{Proxy, framing, headers, message};
+use crate::clock;
+use crate::live::router::{self, Wanted};
+use crate::live::seats::{Seat, Seating};
+use crate::plan::{self, Role};
+use crate::policy::outcome::{Ending, Reason};
+use crate::policy::timeout::shorter;
+use crate::telemetry::report::{FallbackKind, Outcome, Report};
+
+/// Answers one request, whatever happens to it.
+pub async fn handle(
+    proxy: &Arc<Proxy>,
+    client: &Arc<Client>,
+    request: Request<Incoming>,
+) -> Response<AnswerBody> {
+    let (mut head, body) = request.into_parts();
+    let asked = Asked::of(&head);
+    // 1: the snapshot is loaded once: a request lives under one configuration from begin to end.
+    let site = proxy.site();
+    let mut exchange = Exchange::begin(proxy, client, &site, &head);
+    let ended = exchange.serve(&mut head, body).await;
+    exchange.finish(ended, &asked)
+}
+
+/// What of a request is still needed when its head has gone to the upstream.
+pub(super) struct Asked {
+    accept: Option<http::HeaderValue>,
+    head_only: bool,
+}
+
+impl Asked {
+    fn of(head: &Parts) -> Self {
+        Self {
+            accept: head.headers.get(ACCEPT).cloned(),
+            head_only: head.method == Method::HEAD,
+        }
+    }
+}
+
+/// Why a request fails, and what there is to say about it.
+#[derive(Debug)]
+pub(super) struct Failed {
+    pub(super) reason: Reason,
+    pub(super) message: String,
+    pub(super) retry_after: Option<Duration>,
+}
+
+impl Failed {
+    pub(super) fn new(reason: Reason, message: String) -> Self {
+        Self {
+            reason,
+            message,
+            retry_after: None,
+        }
+    }
+
+    fn later(reason: Reason, message: String, retry_after: Option<Duration>) -> Self {
+        Self {
+            reason,
+            message,
+            retry_after,
+        }
+    }
+}
+
+/// When a request's time is over.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Deadline {
+    pub(super) at: Instant,
+    /// The whole time that it had.
+    pub(super) whole: Duration,
+}
+
+impl Deadline {
+    /// What is left of it.
+    pub(super) fn left(&self, now: Instant) -> Duration {
+        self.at.saturating_duration_since(now)
+    }
+}
+
+/// One request on its way, with what it holds.
+pub(super) struct Exchange<'a> {
+    pub(super) proxy: &'a Arc<Proxy>,
+    pub(super) client: &'a Client,
+    pub(super) site: &'a Site,
+    pub(super) started: Instant,
+    pub(super) told: Told,
+    listener: Option<&'a ListenerSite>,
+    route: Option<Arc<RouteSite>>,
+    seat: Option<Seat>,
+}
+
+impl<'a> Exchange<'a> {
+    fn begin(proxy: &'a Arc<Proxy>, client: &'a Client, site: &'a Site, head: &Parts) -> Self {
+        let listener = site.listener(&client.listener);
+        let meters = listener.map_or_else(
+            || proxy.telemetry.metrics().listener(&client.listener),
+            |listener| Arc::clone(&listener.meters),
+        );
+        let report = Report::begin(
+            client.began(),
+            site.snapshot.generation,
+            meters,
+            client.peer,
+            head.method.clone(),
+            head.uri.clone(),
+            &head.headers,
+        );
+        let started = report.started;
+        let told = Told::new(proxy, report);
+        Self {
+            proxy,
+            client,
+            site,
+            started,
+            told,
+            listener,
+            route: None,
+            seat: None,
+        }
+    }
+
+    /// Steps 2 to 6: everything before an answer is chosen.
+    async fn serve(&mut self, head: &mut Parts, body: Incoming) -> Result<Ended, Failed> {
+        let listener = self.check(head)?;
+        // 2: the route says which policies rule.
+        let route = self.find_route(listener, head)?;
+        // 3: the clock runs since the first byte, so that every wait below counts.
+        let deadline = self.deadline(listener, &route, head);
+        // 4: the rate limit comes before the seat: a refusal must not hold one (rule 64).
+        take_token(&route)?;
+        // 5: the seat is above the tries: one request holds one, however often it is tried.
+        self.seat = self.take_seat(&route, deadline).await?;
+        // 6: one try, or as many as the policies allow.
+        self.try_all(listener, &route, head, body, deadline).await
+    }
+
+    /// What must not be forwarded is refused before anything is taken.
+    fn check(&self, head: &Parts) -> Result<&'a ListenerSite, Failed> {
+        let listener = self.listener.filter(|_| !self.proxy.refuses_new_requests());
+        let Some(listener) = listener else {
+            return Err(Failed::later(
+                Reason::Draining,
+                message::draining(&self.site.snapshot.plan.service),
+                Some(Duration::from_secs(1)),
+            ));
+        };
+        framing::check(head).map_err(|(reason, why)| Failed::new(reason, why.to_owned()))?;
+        let limit = listener.plan.header_size;
+        let size = head_size(head);
+        if size > limit {
+            let headers = listener.plan.max_headers;
+            let message = message::header_too_large(&listener.plan.name, limit, headers);
+            return Err(Failed::new(Reason::HeaderTooLarge, message));
+        }
+        let length = head
+            .headers
+            .get(CONTENT_LENGTH)
+            .and_then(|length| length.to_str().ok());
+        let length: Option<u64> = length.and_then(|length| length.parse().ok());
+        match (listener.plan.body_size, length) {
+            (Some(limit), Some(length)) if length > limit => Err(Failed::new(
+                Reason::BodyTooLarge,
+                message::body_too_large(&listener.plan.name, limit),
+            )),
+            _ => Ok(listener),
+        }
+    }
+
+    fn find_route(
+        &mut self,
+        listener: &ListenerSite,
+        head: &Parts,
+    ) -> Result<Arc<RouteSite>, Failed> {
+        let wanted = Wanted {
+            host: host_of(head),
+            method: head.method.as_str(),
+            path: head.uri.path(),
+            query: head.uri.query(),
+            headers: &head.headers,
+        };
+        let found = router::find(&listener.plan.routes, &wanted);
+        let Some(route) = found.and_then(|index| listener.routes.get(index)) else {
+            let message =
+                message::no_route(&listener.plan.name, wanted.method, wanted.host, wanted.path);
+            return Err(Failed::new(Reason::NoRoute, message));
+        };
+        self.told.report().route = Some(Arc::clone(&route.meters));
+        self.route = Some(Arc::clone(route));
+        Ok(Arc::clone(route))
+    }
+
+    fn deadline(
+        &self,
+        listener: &ListenerSite,
+        route: &RouteSite,
+        head: &Parts,
+    ) -> Option<Deadline> {
+        let timeouts = &route.plan.policies.timeouts;
+        // The server cuts a client that takes nothing: its body here is not asked for more then.
+        self.client.set_stall(timeouts.idle.unwrap_or(NEVER));
+        let asked = match listener.plan.role {
+            Role::Outbound => headers::timeout_of(&head.headers),
+            Role::Inbound => None,
+        };
+        let whole = shorter(timeouts.request, asked)?;
+        Some(Deadline {
+            at: self.started + whole,
+            whole,
+        })
+    }
+
+    async fn take_seat(
+        &mut self,
+        route: &RouteSite,
+        deadline: Option<Deadline>,
+    ) -> Result<Option<Seat>, Failed> {
+        let Some(settings) = &route.plan.policies.bulkhead else {
+            return Ok(None);
+        };
+        let seats = route.upstream.seats();
+        let mut queued = match seats.enter(settings) {
+            Seating::Seated(seat) => return Ok(Some(seat)),
+            Seating::Refused => {
+                let message = message::too_many_in_flight(
+                    route.upstream.name(),
+                    seats.in_flight(),
+                    settings.max_in_flight.unwrap_or(usize::MAX),
+                    seats.queued(),
+                    settings.max_queue,
+                );
+                let again = Some(Duration::from_secs(1));
+                return Err(Failed::later(Reason::TooManyInFlight, message, again));
+            }
+            Seating::Queued(queued) => queued,
+        };
+        let began = clock::now();
+        let patience = began + settings.queue_timeout;
+        let first = deadline.filter(|deadline| deadline.at <= patience);
+        let until = first.map_or(patience, |deadline| deadline.at);
+        let seat = tokio::time::timeout_at(until.into(), queued.seat()).await;
+        self.told.report().queued = clock::now().saturating_duration_since(began);
+        if let Ok(Some(seat)) = seat {
+            return Ok(Some(seat));
+        }
+        let upstream = route.upstream.name();
+        match first {
+            Some(deadline) => {
+                let message = message::request_timeout(upstream, deadline.whole, None);
+                Err(Failed::new(Reason::RequestTimeout, message))
+            }
+            None => {
+                let limit = settings.max_in_flight.unwrap_or(usize::MAX);
+                let message = message::queue_timeout(upstream, settings.queue_timeout, limit);
+                let again = Some(Duration::from_secs(1));
+                Err(Failed::later(Reason::QueueTimeout, message, again))
+            }
+        }
+    }
+
+    /// Steps 7 and 8: who answers.
+    fn finish(mut self, ended: Result<Ended, Failed>, asked: &Asked) -> Response<AnswerBody> {
+        let report = self.told.report();
+        if let Err(failed) = &ended {
+            report.reason = Some(failed.reason);
+            report.detail = Some(failed.message.as_str().into());
+        }
+        // 7: a fallback sees every way to fail, ours and the upstream's; the failure is noted already.
+        let (ending, answer) = match &ended {
+            Ok(ended) => (ended.ending, Ending::Answered(ended.head.status.as_u16())),
+            Err(failed) => (Ending::Failed(failed.reason), Ending::Failed(failed.reason)),
+        };
+        let route = self.route.take();
+        let fallback = route.as_deref().and_then(|route| {
+            let fallbacks = &route.plan.policies.fallback;
+            fallbacks
+                .iter()
+                .find(|one| one.on.holds(ending) || one.on.holds(answer))
+        });
+        if let Some(fallback) = fallback {
+            return self.fall_back(&fallback.respond, asked);
+        }
+        // 8: the upstream's answer, the last real one, or ours.
+        match ended {
+            Ok(ended) => self.pass_on(ended),
+            Err(failed) => self.refuse(failed, route.as_deref(), asked),
+        }
+    }
+
+    fn fall_back(mut self, respond: &plan::Respond, asked: &Asked) -> Response<AnswerBody> {
+        let report = self.told.report();
+        report.outcome = Outcome::Fallback;
+        report.fallback = Some(FallbackKind::Respond);
+        let voice = &self.site.voice;
+        let answer = voice.respond(respond, report.reason, &report.request_id, asked.head_only);
+        self.hand_over(answer)
+    }
+
+    fn refuse(
+        mut self,
+        failed: Failed,
+        route: Option<&RouteSite>,
+        asked: &Asked,
+    ) -> Response<AnswerBody> {
+        let elapsed = clock::now().saturating_duration_since(self.started);
+        let report = self.told.report();
+        report.outcome = if report.tries.is_empty() {
+            Outcome::Refused
+        } else {
+            Outcome::Failed
+        };
+        let failure = Failure {
+            reason: failed.reason,
+            message: failed.message,
+            retry_after: failed.retry_after,
+            attempts: u32::try_from(report.tries.len()).unwrap_or(u32::MAX),
+            elapsed,
+            upstream: route.map(|route| Arc::clone(route.upstream.name())),
+            route: route.map(|route| Arc::clone(&route.plan.name)),
+        };
+        let answer = self.site.voice.answer(
+            &failure,
+            asked.accept.as_ref(),
+            report.trace.trace_id,
+            &report.request_id,
+            asked.head_only,
+        );
+        self.hand_over(answer)
+    }
+
+    /// An answer of our own: nothing of the upstream is needed any more.
+    fn hand_over(mut self, answer: Response<Bytes>) -> Response<AnswerBody> {
+        let report = self.told.report();
+        report.status = answer.status().as_u16();
+        report.head_at = Some(clock::now().saturating_duration_since(report.started));
+        let told = self.told;
+        answer.map(|bytes| AnswerBody::bytes(bytes, told))
+    }
+
+    fn pass_on(mut self, ended: Ended) -> Response<AnswerBody> {
+        let report = self.told.report();
+        report.outcome = Outcome::Upstream;
+        report.status = ended.head.status.as_u16();
+        report.head_at = Some(clock::now().saturating_duration_since(report.started));
+        let mut head = ended.head;
+        headers::back(&mut head.headers, &report.request_id, report.tries.len());
+        let body = ended.body.into_answer(self.told, self.seat);
+        Response::from_parts(head, body)
+    }
+}
+
+/// A time that does not come.
+const NEVER: Duration = Duration::from_secs(60 * 60 * 24 * 365);
+
+fn take_token(route: &RouteSite) -> Result<(), Failed> {
+    let Some(settings) = &route.plan.policies.rate_limit else {
+        return Ok(());
+    };
+    let now = clock::now();
+    let taken = match &route.bucket {
+        Some(bucket) => bucket.lock().take(settings, now),
+        None => route.upstream.take_token(settings, now),
+    };
+    taken.map_err(|wait| {
+        let message = message::rate_limited(
+            route.upstream.name(),
+            settings.per_second,
+            settings.burst,
+            Some(wait),
+        );
+        Failed::later(Reason::RateLimited, message, Some(wait))
+    })
+}
+
+/// The host that a request is for: the target's where it has one, else the header's.
+fn host_of(head: &Parts) -> Option<&str> {
+    match head.uri.authority() {
+        Some(authority) => Some(authority.as_str()),
+        None => head.headers.get(HOST)?.to_str().ok(),
+    }
+}
+
+/// Bytes of a head as it was on the wire, to within white space.
+fn head_size(head: &Parts) -> usize {
+    let target = head
+        .uri
+        .path_and_query()
+        .map_or(1, |target| target.as_str().len());
+    let line = head.method.as_str().len() + target + " HTTP/1.1\r\n ".len();
+    line + header_lines(&head.headers)
+}
+
+fn header_lines(headers: &HeaderMap) -> usize {
+    headers
+        .iter()
+        .map(|(name, value)| name.as_str().len() + value.len() + ": \r\n".len())
+        .sum()
+}

@@ -1,0 +1,74 @@
+//! Answers to what never became a request: a head that is malformed, too large or too slow. They are
+//! counted and logged like the others, with what is known of them.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use http::{HeaderMap, Method, Uri};
+
+use super::answer::Failure;
+use super::client::Client;
+use super::told::Told;
+use super::{Proxy, Reason, message};
+use crate::clock;
+use crate::telemetry::report::{Outcome, Report};
+use crate::telemetry::trace::new_request_id;
+
+/// A whole HTTP/1.1 answer with `connection: close`.
+pub fn refuse(
+    proxy: &Arc<Proxy>,
+    client: &Client,
+    reason: Reason,
+    detail: &str,
+    started: Instant,
+) -> Vec<u8> {
+    let site = proxy.site();
+    let message = match site
+        .listener(&client.listener)
+        .map(|listener| &listener.plan)
+    {
+        Some(plan) if reason == Reason::HeaderTooLarge => {
+            message::header_too_large(&plan.name, plan.header_size, plan.max_headers)
+        }
+        Some(plan) if reason == Reason::HeaderTimeout => {
+            message::header_timeout(&plan.name, plan.header_timeout)
+        }
+        _ if reason == Reason::Internal => message::internal(),
+        _ => message::bad_request(&detail.trim_end_matches('.')),
+    };
+    let mut report = Report::begin(
+        started,
+        site.snapshot.generation,
+        proxy.telemetry.metrics().listener(&client.listener),
+        client.peer,
+        // No method, no target: there was no request.
+        Method::from_bytes(b"-").unwrap_or_default(),
+        Uri::default(),
+        &HeaderMap::new(),
+    );
+    let elapsed = clock::now().saturating_duration_since(started);
+    let failure = Failure {
+        reason,
+        message,
+        retry_after: None,
+        attempts: 0,
+        elapsed,
+        upstream: None,
+        route: None,
+    };
+    let request_id = new_request_id();
+    let bytes = site
+        .voice
+        .raw(&failure, None, report.trace.trace_id, &request_id, false);
+    // A handler that panicked has told of its request when its guard was dropped.
+    if reason != Reason::Internal {
+        report.request_id = request_id;
+        report.outcome = Outcome::Refused;
+        report.reason = Some(reason);
+        report.detail = Some(detail.into());
+        report.status = reason.status();
+        report.head_at = Some(elapsed);
+        Told::new(proxy, report).complete();
+    }
+    bytes
+}

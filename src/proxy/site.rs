@@ -1,0 +1,134 @@
+//! One generation as the pipeline sees it: everything that can be worked out once is worked out here,
+//! so that a request only follows references.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use http::HeaderValue;
+
+use super::answer::Voice;
+use crate::live::snapshot::{SharedBucket, Snapshot};
+use crate::live::upstream::Upstream;
+use crate::plan::{self, Plan};
+use crate::policy::breaker;
+use crate::telemetry::Telemetry;
+use crate::telemetry::meters::{ListenerMeters, RouteMeters};
+
+/// One generation.
+#[derive(Debug)]
+pub struct Site {
+    /// The plan and the memory behind it.
+    pub snapshot: Snapshot,
+    /// How our own answers look.
+    pub voice: Voice,
+    listeners: Vec<ListenerSite>,
+}
+
+/// One listener of a generation.
+#[derive(Debug)]
+pub struct ListenerSite {
+    /// Its part of the plan.
+    pub plan: plan::Listener,
+    /// Its handle for counting.
+    pub meters: Arc<ListenerMeters>,
+    /// What belongs to each of the plan's routes, in their order.
+    pub routes: Vec<Arc<RouteSite>>,
+}
+
+/// One route of a generation.
+#[derive(Debug)]
+pub struct RouteSite {
+    /// Its part of the plan.
+    pub plan: plan::Route,
+    /// The upstream's memory.
+    pub upstream: Arc<Upstream>,
+    /// Its handle for counting.
+    pub meters: Arc<RouteMeters>,
+    /// The bucket of a rate limit of its own; the upstream's otherwise.
+    pub bucket: Option<SharedBucket>,
+    /// What takes the place of `host`.
+    pub host: Option<HeaderValue>,
+}
+
+impl Site {
+    /// The first generation.
+    pub fn first(plan: Plan, telemetry: &Telemetry, now: Instant) -> Self {
+        Self::build(Snapshot::first(Arc::new(plan), now), telemetry)
+    }
+
+    /// The generation after this one; memory stays.
+    pub fn next(&self, plan: Plan, telemetry: &Telemetry, now: Instant) -> Self {
+        Self::build(self.snapshot.next(Arc::new(plan), now), telemetry)
+    }
+
+    /// The listener of that name.
+    pub fn listener(&self, name: &Arc<str>) -> Option<&ListenerSite> {
+        self.listeners
+            .iter()
+            .find(|listener| listener.plan.name == *name)
+    }
+
+    /// The breaker settings that hold for an upstream: its own, else those of the first route that has
+    /// some.
+    pub fn breaker_settings(&self, upstream: &str) -> Option<Arc<breaker::Settings>> {
+        let plan = &self.snapshot.plan;
+        let own = plan.upstreams.iter().find(|one| *one.name == *upstream)?;
+        let routes = plan.listeners.iter().flat_map(|listener| &listener.routes);
+        let routed = routes
+            .filter(|route| *route.upstream.name == *upstream)
+            .find_map(|route| route.policies.circuit_breaker.clone());
+        own.policies.circuit_breaker.clone().or(routed)
+    }
+
+    fn build(snapshot: Snapshot, telemetry: &Telemetry) -> Self {
+        let plan = &snapshot.plan;
+        let listeners = plan.listeners.iter().map(|listener| ListenerSite {
+            meters: telemetry.metrics().listener(&listener.name),
+            routes: listener
+                .routes
+                .iter()
+                .filter_map(|route| route_site(&snapshot, listener, route, telemetry))
+                .map(Arc::new)
+                .collect(),
+            plan: listener.clone(),
+        });
+        let listeners = listeners.collect();
+        let voice = Voice::new(Arc::clone(&plan.service), plan.errors.clone());
+        Self {
+            voice,
+            listeners,
+            snapshot,
+        }
+    }
+}
+
+/// `None` is not met: a plan's routes go to upstreams of the same plan.
+fn route_site(
+    snapshot: &Snapshot,
+    listener: &plan::Listener,
+    route: &plan::Route,
+    telemetry: &Telemetry,
+) -> Option<RouteSite> {
+    let upstream = snapshot.upstream(&route.upstream.name)?;
+    let meters = telemetry
+        .metrics()
+        .route(&listener.name, &route.name, &route.upstream.name);
+    let bucket = if route.own_rate_limit {
+        snapshot.bucket(&listener.name, &route.name).cloned()
+    } else {
+        None
+    };
+    let host = route
+        .rewrite
+        .host
+        .as_deref()
+        .and_then(|host| HeaderValue::from_str(host).ok());
+    let upstream = Arc::clone(upstream);
+    Some(RouteSite {
+        plan: route.clone(),
+        upstream,
+        meters,
+        bucket,
+        host,
+    })
+}

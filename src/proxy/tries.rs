@@ -1,0 +1,398 @@
+//! Step 6: one try, or as many as the policies allow. What a try ended in is judged once, and breaker,
+//! budget and balance learn the same from it.
+
+use std::fmt::Display;
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::header::{HOST, HeaderValue};
+use http::request::Parts;
+use http::uri::{PathAndQuery, Uri};
+use http::{Version, response};
+use http_body::Body;
+use hyper::body::Incoming;
+use smallvec::SmallVec;
+
+use super::attempt::{Attempt, Attempted};
+use super::body::{AnswerBody, Stream};
+use super::handle::{Deadline, Exchange, Failed};
+use super::headers::{self, Onward};
+use super::message::{self, Tried};
+use super::retry_after;
+use super::site::{ListenerSite, RouteSite};
+use super::told::Told;
+use crate::clock;
+use crate::live::request_body::{Broken, RequestBody};
+use crate::live::roster::{Refusal, Wish};
+use crate::live::router;
+use crate::live::seats::Seat;
+use crate::plan::{self, Role};
+use crate::policy::balance;
+use crate::policy::breaker::{self, Observation};
+use crate::policy::outcome::{Ending, Reason};
+use crate::policy::retry::{self, Decision};
+use crate::telemetry::report::Try;
+
+/// Bytes of a failed answer that are kept while another try is made, to be passed on if that one
+/// brings none.
+const KEPT_ANSWER: usize = 64 * 1024;
+
+/// How long the rest of a failed answer is waited for before another try is made without it.
+const KEEP_WITHIN: Duration = Duration::from_millis(100);
+
+/// What the tries ended in: an answer.
+pub(super) struct Ended {
+    /// What the last try ended in, for the fallbacks. It may have failed: then the answer is the last
+    /// real one before it (rule 31).
+    pub(super) ending: Ending,
+    pub(super) head: response::Parts,
+    pub(super) body: EndedBody,
+}
+
+/// The body of the answer.
+pub(super) enum EndedBody {
+    /// Still coming.
+    Stream(Stream),
+    /// Kept from an earlier try.
+    Kept(Bytes),
+}
+
+impl EndedBody {
+    pub(super) fn into_answer(self, told: Told, seat: Option<Seat>) -> AnswerBody {
+        match self {
+            Self::Stream(stream) => AnswerBody::stream(stream, told, seat),
+            Self::Kept(bytes) => AnswerBody::bytes(bytes, told),
+        }
+    }
+}
+
+/// What does not change from try to try.
+pub(super) struct Passage<'a> {
+    pub(super) route: &'a Arc<RouteSite>,
+    pub(super) head: &'a Parts,
+    pub(super) body: Option<RequestBody>,
+    /// When the request's time is over, and how long that is.
+    pub(super) deadline: Option<Deadline>,
+    pub(super) body_limit: Option<u64>,
+    hash: Option<u64>,
+    repeatable: bool,
+}
+
+impl Exchange<'_> {
+    pub(super) async fn try_all(
+        &mut self,
+        listener: &ListenerSite,
+        route: &Arc<RouteSite>,
+        head: &mut Parts,
+        body: Incoming,
+        deadline: Option<Deadline>,
+    ) -> Result<Ended, Failed> {
+        let policies = &route.plan.policies;
+        let retry = policies.retry.as_deref();
+        let keyed = head.headers.contains_key(headers::IDEMPOTENCY_KEY);
+        let repeatable =
+            retry.is_some_and(|retry| retry.methods.allow(head.method.as_str(), keyed));
+        let hash = hash_of(&route.plan.upstream.balance, head);
+        self.make_onward(listener, route, head);
+        let max_kept = retry.map_or(0, |retry| retry.max_body);
+        let memory = &self.proxy.memory;
+        let body_limit = listener.plan.body_size;
+        let body =
+            (!body.is_end_stream()).then(|| RequestBody::new(body, body_limit, max_kept, memory));
+        if let Some(settings) = retry.and_then(|retry| retry.budget.as_ref()) {
+            let now = clock::now();
+            route
+                .upstream
+                .with_budget(|budget| budget.deposit(settings, now));
+        }
+        let passage = Passage {
+            route,
+            head,
+            body,
+            deadline,
+            body_limit,
+            hash,
+            repeatable,
+        };
+        let ended = self.try_until_done(&passage, retry).await;
+        if let Some(body) = &passage.body {
+            self.told.report().received = body.progress().0;
+        }
+        ended
+    }
+
+    async fn try_until_done(
+        &mut self,
+        passage: &Passage<'_>,
+        retry: Option<&retry::Settings>,
+    ) -> Result<Ended, Failed> {
+        let mut tried: SmallVec<[u64; 4]> = SmallVec::new();
+        let mut kept: Option<Ended> = None;
+        let mut waited = Duration::ZERO;
+        loop {
+            // A breaker that opened between two tries must not hide the last real answer.
+            let attempt = match self.admit(passage, &tried, waited) {
+                Ok(attempt) => attempt,
+                Err(failed) => return or_kept(failed, kept),
+            };
+            tried.push(attempt.endpoint().key);
+            let attempted = match self.attempt(passage, attempt).await {
+                Ok(attempted) => attempted,
+                Err(failed) => return or_kept(failed, kept),
+            };
+            let again = retry.map(|retry| self.decide(passage, retry, &attempted));
+            let wait = match again {
+                Some(Decision::Again { wait }) => wait,
+                Some(Decision::Denied(why)) => {
+                    self.told.report().denied = Some(why);
+                    return self.settle_for(passage, attempted, kept).await;
+                }
+                Some(Decision::Final) | None => {
+                    return self.settle_for(passage, attempted, kept).await;
+                }
+            };
+            let until = clock::now() + wait;
+            if let Some(answer) = self.keep(attempted, until).await {
+                kept = Some(answer);
+            }
+            tokio::time::sleep_until(until.into()).await;
+            self.told.report().backoff += wait;
+            waited = wait;
+        }
+    }
+
+    /// An endpoint whose breaker admits, by the balance of the upstream.
+    fn admit(
+        &mut self,
+        passage: &Passage<'_>,
+        tried: &[u64],
+        waited: Duration,
+    ) -> Result<Attempt, Failed> {
+        let upstream = &passage.route.upstream;
+        let wish = Wish {
+            breaker: passage.route.plan.policies.circuit_breaker.as_ref(),
+            balance: &passage.route.plan.upstream.balance,
+            hash: passage.hash,
+            tried,
+        };
+        let chance = [fastrand::f64(), fastrand::f64()];
+        let (picked, moves) = upstream.roster().pick(&wish, clock::now(), chance);
+        self.proxy.moved(upstream.name(), &moves);
+        match picked {
+            Ok(admission) => Ok(Attempt::new(admission, waited)),
+            Err(Refusal::NoEndpoint) => {
+                let message = message::no_endpoint(upstream.name(), None);
+                Err(Failed::new(Reason::NoEndpoint, message))
+            }
+            Err(Refusal::BreakerOpen { cause, retry_in }) => {
+                let cause = cause.as_ref().map(|cause| cause as &dyn Display);
+                let message = message::breaker_open(upstream.name(), cause, retry_in);
+                let mut failed = Failed::new(Reason::BreakerOpen, message);
+                failed.retry_after = retry_in;
+                Err(failed)
+            }
+        }
+    }
+
+    /// Makes the try and tells everyone who learns from it.
+    ///
+    /// # Errors
+    /// A failure of ours or the client's, which no other try can mend.
+    async fn attempt(
+        &mut self,
+        passage: &Passage<'_>,
+        attempt: Attempt,
+    ) -> Result<Attempted, Failed> {
+        let number = u32::try_from(self.told.report().tries.len() + 1).unwrap_or(u32::MAX);
+        let began = clock::now();
+        let tried = attempt.run(self, passage, number).await?;
+        let broken = passage.body.as_ref().and_then(RequestBody::broken);
+        if let (Ending::Failed(_), Some(broken)) = (tried.ending, broken) {
+            return Err(self.blame_client(broken, passage.body_limit));
+        }
+        let now = clock::now();
+        let took = now.saturating_duration_since(began);
+        let settings = passage.route.plan.policies.circuit_breaker.as_deref();
+        let outcome = breaker::is_failure(settings, tried.ending);
+        self.told.report().tries.push(Try {
+            endpoint: Arc::clone(&attempt.endpoint().label),
+            started: began.saturating_duration_since(self.started),
+            waited: attempt.waited(),
+            took,
+            ending: tried.ending,
+            sent: tried.sent,
+            reused: tried.reused,
+            outcome,
+        });
+        if let Some(moved) = attempt.settle(Observation { outcome, took }, now) {
+            self.proxy.moved_one(passage.route.upstream.name(), &moved);
+        }
+        Ok(tried)
+    }
+
+    fn blame_client(&self, broken: Broken, limit: Option<u64>) -> Failed {
+        match broken {
+            Broken::TooLarge => {
+                let limit = limit.unwrap_or_default();
+                let message = message::body_too_large(&self.client.listener, limit);
+                Failed::new(Reason::BodyTooLarge, message)
+            }
+            Broken::Malformed => {
+                let message = message::bad_request(&"its body is not framed as announced");
+                Failed::new(Reason::BadRequest, message)
+            }
+            Broken::ClientGone => {
+                let elapsed = clock::now().saturating_duration_since(self.started);
+                Failed::new(Reason::ClientGone, message::client_gone(elapsed))
+            }
+        }
+    }
+
+    fn decide(
+        &mut self,
+        passage: &Passage<'_>,
+        retry: &retry::Settings,
+        attempted: &Attempted,
+    ) -> Decision {
+        let now = clock::now();
+        let made = u32::try_from(self.told.report().tries.len()).unwrap_or(u32::MAX);
+        let attempt = retry::Attempt {
+            made,
+            ending: attempted.ending,
+            sent: attempted.sent,
+            repeatable: passage.repeatable,
+            replayable: passage
+                .body
+                .as_ref()
+                .is_none_or(|body| body.unkept().is_none()),
+            time_left: passage.deadline.map(|end| end.left(now)),
+            retry_after: attempted
+                .answer
+                .as_ref()
+                .and_then(|answer| retry_after::retry_after(&answer.head.headers, clock::date())),
+        };
+        let chance = fastrand::f64();
+        passage
+            .route
+            .upstream
+            .with_budget(|budget| retry.decide(&attempt, budget, now, chance))
+    }
+
+    /// Keeps a failed answer for the case that no better one comes, and gives its connection back, so
+    /// that the next try can have it.
+    async fn keep(&self, attempted: Attempted, until: Instant) -> Option<Ended> {
+        let ending = attempted.ending;
+        let (head, stream) = attempted.answer?.into_parts();
+        let patience = until.max(clock::now() + KEEP_WITHIN);
+        let collected = stream.collect(KEPT_ANSWER);
+        let bytes = tokio::time::timeout_at(patience.into(), collected)
+            .await
+            .ok()??;
+        Some(Ended {
+            ending,
+            head,
+            body: EndedBody::Kept(bytes),
+        })
+    }
+
+    /// No other try is made: the answer is what there is.
+    async fn settle_for(
+        &mut self,
+        passage: &Passage<'_>,
+        attempted: Attempted,
+        kept: Option<Ended>,
+    ) -> Result<Ended, Failed> {
+        let ending = attempted.ending;
+        let Some(answer) = attempted.answer else {
+            let kept = kept.map(|kept| Ended { ending, ..kept });
+            return kept.ok_or_else(|| self.failed(passage, ending, attempted.detail));
+        };
+        let (head, mut stream) = answer.into_parts();
+        poll_fn(|cx| {
+            stream.prefetch(cx);
+            Poll::Ready(())
+        })
+        .await;
+        Ok(Ended {
+            ending,
+            head,
+            body: EndedBody::Stream(stream),
+        })
+    }
+
+    fn failed(&mut self, passage: &Passage<'_>, ending: Ending, detail: Option<String>) -> Failed {
+        let reason = match ending {
+            Ending::Failed(reason) => reason,
+            // Not met: an answered try has its answer.
+            Ending::Answered(_) => Reason::Internal,
+        };
+        let tries = &self.told.report().tries;
+        let tried = Tried {
+            upstream: passage.route.upstream.name(),
+            endpoint: tries.last().map_or("", |last| &last.endpoint),
+            tries: u32::try_from(tries.len()).unwrap_or(u32::MAX),
+        };
+        let timeouts = &passage.route.plan.policies.timeouts;
+        let message = message::failed_try(
+            reason,
+            tried,
+            timeouts,
+            passage.deadline.map(|d| d.whole),
+            detail.as_deref(),
+        );
+        Failed::new(reason, message)
+    }
+
+    /// Makes the head that came in into the one that goes on, as far as all tries share it.
+    fn make_onward(&mut self, listener: &ListenerSite, route: &RouteSite, head: &mut Parts) {
+        if let Some(authority) = head.uri.authority()
+            && let Ok(host) = HeaderValue::from_str(authority.as_str())
+        {
+            head.headers.insert(HOST, host);
+        }
+        head.uri = onward_target(&head.uri, &route.plan);
+        head.version = Version::HTTP_11;
+        head.extensions.clear();
+        let report = self.told.report();
+        let onward = Onward {
+            trusted: listener.plan.role == Role::Outbound,
+            forwarded_for: self.client.forwarded_for(),
+            host: route.host.as_ref(),
+            request_id: &report.request_id,
+            trace: &report.trace,
+        };
+        headers::onward(&mut head.headers, &onward);
+    }
+}
+
+fn or_kept(failed: Failed, kept: Option<Ended>) -> Result<Ended, Failed> {
+    let ending = Ending::Failed(failed.reason);
+    match (failed.reason, kept) {
+        // A client that has gone, or sent what is no request, is not answered with old news.
+        (Reason::ClientGone | Reason::BadRequest | Reason::BodyTooLarge, _) | (_, None) => {
+            Err(failed)
+        }
+        (_, Some(kept)) => Ok(Ended { ending, ..kept }),
+    }
+}
+
+/// The target in the form that an origin server expects, with the route's rewrite.
+fn onward_target(uri: &Uri, route: &plan::Route) -> Uri {
+    let target = uri.path_and_query().map_or("/", PathAndQuery::as_str);
+    match router::rewritten_path(route, target) {
+        Some(rewritten) => rewritten.parse().unwrap_or_else(|_| uri.clone()),
+        None if uri.authority().is_some() => target.parse().unwrap_or_else(|_| uri.clone()),
+        None => uri.clone(),
+    }
+}
+
+fn hash_of(balance: &balance::Settings, head: &Parts) -> Option<u64> {
+    let balance::Settings::Hash { header } = balance else {
+        return None;
+    };
+    let value = head.headers.get(&**header)?;
+    Some(balance::hash(value.as_bytes()))
+}

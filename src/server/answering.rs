@@ -1,0 +1,34 @@
+//! The proxy as what answers the requests of a listener.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+
+use super::handler::Handler;
+use crate::proxy::body::AnswerBody;
+use crate::proxy::client::Client;
+use crate::proxy::{Proxy, Reason, handle, refuse};
+
+impl Handler for Proxy {
+    type Body = AnswerBody;
+
+    async fn handle(
+        self: &Arc<Self>,
+        client: &Arc<Client>,
+        request: Request<Incoming>,
+    ) -> Response<AnswerBody> {
+        handle::handle(self, client, request).await
+    }
+
+    fn refuse(
+        self: &Arc<Self>,
+        client: &Client,
+        reason: Reason,
+        detail: &str,
+        started: Instant,
+    ) -> Option<Vec<u8>> {
+        Some(refuse::refuse(self, client, reason, detail, started))
+    }
+}
