@@ -5,6 +5,7 @@
 //! reads it, [`live`] is what runs, [`proxy`] is the life of one request (start with `proxy::handle`),
 //! [`telemetry`] tells of it, [`server`] accepts, [`reload`] and [`app`] put it together.
 
+pub mod app;
 pub mod cli;
 pub mod clock;
 pub mod config;

@@ -3,6 +3,7 @@
 pub mod check;
 pub mod completions;
 pub mod dev;
+pub mod run;
 pub mod schema;
 
 use std::process::ExitCode;
@@ -27,6 +28,8 @@ pub struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Run the proxy.
+    Run(run::Run),
     /// Read, validate and lint a configuration without starting.
     Check(check::Arguments),
     /// Print the JSON Schema of the configuration, for editors.
@@ -38,6 +41,7 @@ enum Command {
 /// Runs the command that the program was started with.
 pub fn run() -> ExitCode {
     match Arguments::parse().command {
+        Command::Run(arguments) => run::run(arguments),
         Command::Check(arguments) => check::run(&arguments),
         Command::Schema => schema::run(),
         Command::Completions(arguments) => completions::run(&arguments),

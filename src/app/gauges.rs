@@ -1,0 +1,228 @@
+//! What there is to see of the running state, read at the moment somebody looks.
+
+use std::time::Instant;
+
+use super::Shared;
+use crate::clock;
+use crate::live::roster::Reading;
+use crate::live::upstream::Upstream;
+use crate::policy::breaker::State;
+use crate::proxy::site::Site;
+use crate::reload;
+use crate::server::admin::Readiness;
+use crate::server::status::{self, Circuit, Status};
+use crate::telemetry::events::stamp;
+use crate::telemetry::metrics::Totals;
+use crate::telemetry::readings::{EndpointReading, Readings, UpstreamReading};
+
+impl Shared {
+    /// Everything that the page shows.
+    pub(super) fn status(&self) -> Status {
+        let (site, now) = (self.proxy.site(), clock::now());
+        let telemetry = &self.proxy.telemetry;
+        let names = site
+            .snapshot
+            .plan
+            .upstreams
+            .iter()
+            .map(|upstream| &upstream.name);
+        let upstreams = names.filter_map(|name| site.snapshot.upstream(name));
+        Status {
+            at: stamp(clock::date()),
+            process: self.process(&site, now),
+            listeners: self.doors.status(self.phase.draining()),
+            upstreams: upstreams
+                .map(|upstream| {
+                    let totals = telemetry.metrics().totals(Some(upstream.name()));
+                    upstream_status(&site, upstream, totals_status(totals), self, now)
+                })
+                .collect(),
+            totals: totals_status(telemetry.metrics().totals(None)),
+            replay: status::Replay {
+                bytes_used: self.proxy.memory().used(),
+                bytes_limit: self.proxy.memory().limit(),
+            },
+            last_reload: self.last_reload.lock().clone(),
+            events: telemetry.events().recent(),
+        }
+    }
+
+    /// The text of a scrape.
+    pub(super) fn metrics(&self) -> String {
+        let (site, now) = (self.proxy.site(), clock::now());
+        let readings = Readings {
+            generation: site.snapshot.generation,
+            last_reload_ok: reload::last_succeeded(&self.last_reload),
+            upstreams: site
+                .snapshot
+                .upstreams()
+                .map(|upstream| upstream_reading(&site, upstream, now))
+                .collect(),
+        };
+        self.proxy.telemetry.metrics().render(&readings)
+    }
+
+    fn process(&self, site: &Site, now: Instant) -> status::Process {
+        let uptime = now.saturating_duration_since(self.started);
+        let loads = self
+            .workers
+            .tasks()
+            .into_iter()
+            .zip(self.workers.connections());
+        status::Process {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            service: site.snapshot.plan.service.to_string(),
+            started_at: stamp(self.started_at),
+            uptime_ms: millis(uptime),
+            generation: site.snapshot.generation,
+            draining: self.readiness() == Readiness::Draining,
+            ready: self.readiness() == Readiness::Ready,
+            workers: loads
+                .enumerate()
+                .map(|(id, (tasks, connections))| status::Worker {
+                    id,
+                    tasks,
+                    connections,
+                })
+                .collect(),
+        }
+    }
+}
+
+fn upstream_status(
+    site: &Site,
+    upstream: &Upstream,
+    totals: status::Totals,
+    shared: &Shared,
+    now: Instant,
+) -> status::Upstream {
+    let settings = upstream.settings();
+    let breaker = site.breaker_settings(upstream.name());
+    let readings = upstream.roster().readings(breaker.as_deref(), now);
+    let slots = upstream.slots();
+    let meters = shared.proxy.telemetry.metrics().upstream(upstream.name());
+    let budget = settings
+        .policies
+        .retry
+        .as_ref()
+        .and_then(|retry| retry.budget);
+    let staying = readings.iter().filter(|reading| !reading.leaving);
+    status::Upstream {
+        name: upstream.name().to_string(),
+        critical: settings.critical,
+        circuit: Circuit::of(staying.map(circuit)),
+        endpoints: readings.iter().map(endpoint_status).collect(),
+        bulkhead: settings.policies.bulkhead.map(|bulkhead| status::Bulkhead {
+            in_flight: upstream.seats().in_flight(),
+            queued: upstream.seats().queued(),
+            limit: bulkhead.max_in_flight,
+            max_queue: bulkhead.max_queue,
+        }),
+        connections: status::Connections {
+            idle: slots.idle(),
+            active: slots.open().saturating_sub(slots.idle()),
+            limit: settings.max_connections,
+            opened: meters.connections_opened.get(),
+        },
+        retry_budget: budget.map(|budget| {
+            let (tokens, limit) = upstream.budget_tokens(&budget, now);
+            status::RetryBudget {
+                tokens,
+                limit: Some(limit),
+            }
+        }),
+        rate_limit: settings.policies.rate_limit.map(|limit| status::RateLimit {
+            tokens: upstream.rate_tokens(&limit, now),
+            burst: limit.burst,
+            per_second: limit.per_second,
+        }),
+        totals,
+    }
+}
+
+fn endpoint_status(reading: &Reading) -> status::Endpoint {
+    let breaker = reading.breaker.as_ref();
+    let open = breaker.filter(|breaker| breaker.state != State::Closed);
+    let counts = breaker.map(|breaker| breaker.counts).unwrap_or_default();
+    status::Endpoint {
+        address: reading.endpoint.to_string(),
+        state: circuit(reading),
+        reason: open
+            .and_then(|breaker| breaker.cause.as_ref())
+            .map(ToString::to_string),
+        next_probe_ms: open.and_then(|breaker| breaker.retry_in).map(millis),
+        opened_in_a_row: breaker.map_or(0, |breaker| breaker.opens_in_a_row),
+        forced: breaker
+            .and_then(|breaker| breaker.forced)
+            .map(|by| by.name().to_owned()),
+        in_flight: reading.in_flight as usize,
+        window: status::Window {
+            total: u64::from(counts.requests),
+            failures: u64::from(counts.failures),
+            slow: u64::from(counts.slow),
+            consecutive_failures: counts.consecutive_failures,
+        },
+        weight: reading.weight,
+        share: breaker.map_or(1.0, |breaker| breaker.share),
+        draining: reading.leaving,
+    }
+}
+
+fn circuit(reading: &Reading) -> Circuit {
+    match reading.breaker.as_ref().map(|breaker| breaker.state) {
+        None | Some(State::Closed) => Circuit::Closed,
+        Some(State::Open) => Circuit::Open,
+        Some(State::HalfOpen) => Circuit::HalfOpen,
+    }
+}
+
+fn upstream_reading(site: &Site, upstream: &Upstream, now: Instant) -> UpstreamReading {
+    let settings = upstream.settings();
+    let breaker = site.breaker_settings(upstream.name());
+    let budget = settings
+        .policies
+        .retry
+        .as_ref()
+        .and_then(|retry| retry.budget);
+    let slots = upstream.slots();
+    let endpoints = upstream.roster().readings(breaker.as_deref(), now);
+    UpstreamReading {
+        name: upstream.name().clone(),
+        retry_budget_tokens: budget.map(|budget| upstream.budget_tokens(&budget, now).0),
+        in_flight: upstream.seats().in_flight(),
+        queued: upstream.seats().queued(),
+        limit: settings
+            .policies
+            .bulkhead
+            .and_then(|bulkhead| bulkhead.max_in_flight),
+        idle: slots.idle(),
+        active: slots.open().saturating_sub(slots.idle()),
+        endpoints: endpoints
+            .into_iter()
+            .map(|reading| EndpointReading {
+                address: reading.endpoint,
+                breaker: reading.breaker.map(|breaker| breaker.state),
+                draining: reading.leaving,
+            })
+            .collect(),
+    }
+}
+
+fn totals_status(totals: Totals) -> status::Totals {
+    let Totals {
+        requests,
+        failures,
+        retries,
+        fallbacks,
+    } = totals;
+    status::Totals {
+        requests,
+        failures,
+        retries,
+        fallbacks,
+    }
+}
+
+fn millis(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
