@@ -71,3 +71,4 @@ mod tests {
         Arguments::command().debug_assert();
     }
 }
+pub mod explain;
