@@ -10,6 +10,8 @@ use std::process::ExitCode;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 
+use super::{BAD_CONFIG, print};
+use crate::app;
 use crate::config::{self, Loaded};
 use crate::live::router::{self, Wanted};
 use crate::plan::timeline;
@@ -18,8 +20,9 @@ use crate::plan::{Listener, Route, Upstream};
 /// What `mamparo explain` is asked.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Explain {
-    /// Files or folders of the configuration [default: ./mamparo.yaml, then /etc/mamparo/]
-    #[arg(long, value_name = "PATH", num_args = 1..)]
+    /// A file or folder of YAML; may be given again [default: ./mamparo.yaml, then /etc/mamparo/]
+    // One value each time: the method and the URL follow.
+    #[arg(long, value_name = "PATH")]
     pub config: Vec<PathBuf>,
     /// A header of the request, such as -H 'x-tenant: acme'
     #[arg(short = 'H', long = "header", value_name = "NAME: VALUE")]
@@ -43,33 +46,24 @@ pub struct Question {
     headers: HeaderMap,
 }
 
-impl Explain {
-    /// Prints the explanation; 2 where the configuration or the request is not right.
-    pub fn run(&self) -> ExitCode {
-        let paths = if self.config.is_empty() {
-            config::default_paths()
-        } else {
-            self.config.clone()
-        };
-        let answer = config::load(&paths, &|name| std::env::var(name).ok())
-            .map_err(|problems| problems.to_string())
-            .and_then(|loaded| {
-                let question = Question::new(&self.method, &self.url, &self.headers)?;
-                explain(&loaded, &question, self.listener.as_deref())
-            });
-        match answer {
-            Ok(text) => {
-                // A reader that closes the pipe early has seen what it wanted.
-                let _ = std::io::Write::write_all(&mut std::io::stdout(), text.as_bytes());
-                ExitCode::SUCCESS
-            }
-            Err(text) => {
-                let _ = std::io::Write::write_all(
-                    &mut std::io::stderr(),
-                    format!("{text}\n").as_bytes(),
-                );
-                ExitCode::from(2)
-            }
+/// Prints the explanation; 2 where the configuration or the request is not right.
+pub fn run(arguments: &Explain) -> ExitCode {
+    let paths = if arguments.config.is_empty() {
+        config::default_paths()
+    } else {
+        arguments.config.clone()
+    };
+    let answer = config::load(&paths, &app::environment)
+        .map_err(|problems| problems.to_string())
+        .and_then(|loaded| {
+            let question = Question::new(&arguments.method, &arguments.url, &arguments.headers)?;
+            explain(&loaded, &question, arguments.listener.as_deref())
+        });
+    match answer {
+        Ok(text) => print(&text),
+        Err(text) => {
+            eprintln!("{text}");
+            ExitCode::from(BAD_CONFIG)
         }
     }
 }

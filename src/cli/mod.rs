@@ -3,6 +3,7 @@
 pub mod check;
 pub mod completions;
 pub mod dev;
+pub mod explain;
 pub mod run;
 pub mod schema;
 
@@ -32,6 +33,8 @@ enum Command {
     Run(run::Run),
     /// Read, validate and lint a configuration without starting.
     Check(check::Arguments),
+    /// Show the route of a request, every setting that it meets, and the worst case.
+    Explain(explain::Explain),
     /// Print the JSON Schema of the configuration, for editors.
     Schema,
     /// Print completions for a shell.
@@ -43,6 +46,7 @@ pub fn run() -> ExitCode {
     match Arguments::parse().command {
         Command::Run(arguments) => run::run(arguments),
         Command::Check(arguments) => check::run(&arguments),
+        Command::Explain(arguments) => explain::run(&arguments),
         Command::Schema => schema::run(),
         Command::Completions(arguments) => completions::run(&arguments),
     }
@@ -71,4 +75,3 @@ mod tests {
         Arguments::command().debug_assert();
     }
 }
-pub mod explain;
