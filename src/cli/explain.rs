@@ -107,9 +107,17 @@ impl Question {
             let text = authority.as_str();
             text.rsplit_once('@').map_or(text, |(_, host)| host)
         });
+        let host = named.or(in_url).map(str::to_owned);
+        // A client sends it as a header too, which a route may ask for.
+        if let Some(value) = host
+            .as_deref()
+            .and_then(|host| HeaderValue::from_str(host).ok())
+        {
+            map.insert(http::header::HOST, value);
+        }
         Ok(Self {
             method: method.to_owned(),
-            host: named.or(in_url).map(str::to_owned),
+            host,
             path: uri.path().to_owned(),
             query: uri.query().map(str::to_owned),
             headers: map,

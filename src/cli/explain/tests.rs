@@ -229,4 +229,5 @@ fn what_cannot_be_asked_is_said() {
     }
     let with_user = question("GET", "http://user:pw@pay:81", &[]).unwrap();
     assert_eq!(with_user.to_string(), "GET /, host pay:81");
+    assert_eq!(with_user.headers.get("host").unwrap(), "pay:81");
 }
