@@ -384,7 +384,12 @@ impl Member {
         }
         match gate {
             Gate::Closed { share } => Some(share),
-            Gate::Probing => Some(1.0),
+            Gate::Probing => {
+                // Its probes decide now. With its old failures counted as load, a calm upstream's
+                // balance would send it none for as long as they are remembered.
+                self.penalty = Penalty::default();
+                Some(1.0)
+            }
             Gate::Shut => None,
         }
     }
@@ -514,3 +519,6 @@ fn refusal(list: &[Member], now: Instant) -> Refusal {
         },
     }
 }
+
+#[cfg(test)]
+mod tests;
