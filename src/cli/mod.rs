@@ -2,8 +2,8 @@
 
 pub mod check;
 pub mod completions;
+pub mod demo;
 pub mod dev;
-pub mod explain;
 pub mod run;
 pub mod schema;
 
@@ -33,8 +33,10 @@ enum Command {
     Run(run::Run),
     /// Read, validate and lint a configuration without starting.
     Check(check::Arguments),
-    /// Show the route of a request, every setting that it meets, and the worst case.
-    Explain(explain::Explain),
+    /// Show everything in one process: flaky services, the proxy before them, clients, the status page.
+    Demo(demo::Demo),
+    /// Put good policies in front of one service under development, without a file.
+    Dev(dev::Dev),
     /// Print the JSON Schema of the configuration, for editors.
     Schema,
     /// Print completions for a shell.
@@ -46,7 +48,8 @@ pub fn run() -> ExitCode {
     match Arguments::parse().command {
         Command::Run(arguments) => run::run(arguments),
         Command::Check(arguments) => check::run(&arguments),
-        Command::Explain(arguments) => explain::run(&arguments),
+        Command::Demo(arguments) => demo::run(&arguments),
+        Command::Dev(arguments) => dev::run(&arguments),
         Command::Schema => schema::run(),
         Command::Completions(arguments) => completions::run(&arguments),
     }

@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use super::BAD_CONFIG;
 use crate::app::{self, Options, Running};
 use crate::clock;
-use crate::config;
+use crate::config::{self, Loaded, Problems};
 use crate::telemetry::log::{self, Form};
 
 /// What `mamparo run` takes.
@@ -27,22 +27,33 @@ pub struct Run {
 /// Runs until it is told to end. 0 after a clean drain, 1 on a runtime failure, 2 on a bad
 /// configuration.
 pub fn run(args: Run) -> ExitCode {
-    let log_level = match log::start(&args.log, Form::of_stderr(), clock::date) {
-        Ok(log_level) => log_level,
-        Err(problem) => {
-            eprintln!("mamparo: {problem}");
-            return ExitCode::from(BAD_CONFIG);
-        }
-    };
     let paths = if args.config.is_empty() {
         config::default_paths()
     } else {
         args.config
     };
-    let loaded = match config::load(&paths, &app::environment) {
+    serve(&args.log, paths.clone(), || {
+        config::load(&paths, &app::environment)
+    })
+}
+
+/// Runs what is loaded; `paths` are watched, where there are any.
+pub(super) fn serve(
+    log_level: &str,
+    paths: Vec<PathBuf>,
+    load: impl FnOnce() -> Result<Loaded, Problems>,
+) -> ExitCode {
+    let log_level = match log::start(log_level, Form::of_stderr(), clock::date) {
+        Ok(log_level) => log_level,
+        Err(problem) => {
+            log::line(&format!("mamparo: {problem}"));
+            return ExitCode::from(BAD_CONFIG);
+        }
+    };
+    let loaded = match load() {
         Ok(loaded) => loaded,
         Err(problems) => {
-            eprintln!("{problems}");
+            log::line(&problems.to_string());
             return ExitCode::from(BAD_CONFIG);
         }
     };
