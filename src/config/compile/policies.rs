@@ -290,14 +290,22 @@ fn compile_fallback(fields: &Fields, path: &str, context: &mut Context<'_>) -> O
         &format!("{path}.respond"),
         context,
     );
+    Some(Fallback {
+        on: fallback_on(fields)?,
+        respond: respond?,
+    })
+}
+
+fn fallback_on(fields: &Fields) -> Option<fallback::Conditions> {
+    // The only word that may stand alone.
+    if fields.word("on") == Some("any") {
+        return Some(fallback::Conditions::any());
+    }
     let mut on = fallback::Conditions::default();
     for word in texts(fields.list("on")?)? {
         on.add(&word).ok()?;
     }
-    Some(Fallback {
-        on,
-        respond: respond?,
-    })
+    Some(on)
 }
 
 fn respond(fields: &Fields, path: &str, context: &mut Context<'_>) -> Option<Respond> {

@@ -429,10 +429,13 @@ static FALLBACK: Block = block(
     &[
         required(
             "on",
-            Kind::List {
-                of: &Kind::Text(&text::FALLBACK_CONDITION),
-                min: 1,
-            },
+            Kind::Either(
+                &Kind::Word(&["any"]),
+                &Kind::List {
+                    of: &Kind::Text(&text::FALLBACK_CONDITION),
+                    min: 1,
+                },
+            ),
             "[breaker_open, timeout, 5xx]",
             "Reasons, statuses, 5xx, or `any`.",
         ),
