@@ -173,7 +173,8 @@ fn layer_faults(layer: &Layer, source: &Source) -> Vec<String> {
     if name == "policy" {
         for (line, used) in &source.uses {
             let own_type = used.starts_with(char::is_uppercase);
-            if !own_type && !STANDARD.contains(&used.as_str()) {
+            let own_module = source.modules.contains(used);
+            if !own_type && !own_module && !STANDARD.contains(&used.as_str()) {
                 faults.push(format!(
                     "line {line}: `policy` uses nothing but std, and not `{used}`"
                 ));
@@ -418,9 +419,10 @@ fn what_is_no_code_or_only_a_test_breaks_no_rule() {
 fn files_that_only_tests_include_are_known_as_such() {
     let source = Source::read(
         Path::new("live/router.rs"),
-        "//! x\n#[cfg(test)]\nmod tests;\nmod real;\n",
+        "//! x\n#[cfg(test)]\nmod tests;\nmod real;\n#[cfg(test)]\npub(crate) mod samples;",
     );
-    assert_eq!(source.test_modules, [Path::new("live/router/tests")]);
+    let expected = ["live/router/tests", "live/router/samples"];
+    assert_eq!(source.test_modules, expected.map(Path::new));
     let source = Source::read(
         Path::new("live/mod.rs"),
         "//! x\n#[cfg(test)]\nmod tests;\n",

@@ -4,6 +4,7 @@ pub mod check;
 pub mod completions;
 pub mod demo;
 pub mod dev;
+pub mod explain;
 pub mod run;
 pub mod schema;
 
@@ -37,6 +38,8 @@ enum Command {
     Demo(demo::Demo),
     /// Put good policies in front of one service under development, without a file.
     Dev(dev::Dev),
+    /// Show the route of a request, every setting that it meets, and the worst case.
+    Explain(explain::Explain),
     /// Print the JSON Schema of the configuration, for editors.
     Schema,
     /// Print completions for a shell.
@@ -50,6 +53,7 @@ pub fn run() -> ExitCode {
         Command::Check(arguments) => check::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Dev(arguments) => dev::run(&arguments),
+        Command::Explain(arguments) => explain::run(&arguments),
         Command::Schema => schema::run(),
         Command::Completions(arguments) => completions::run(&arguments),
     }

@@ -1,8 +1,9 @@
 //! What a reload changes: the difference of two effective configurations, as an operator would tell it.
 //!
 //! Routes are known by their name and weighted endpoints by their address, so that one that is inserted
-//! does not make all that follow it look changed. A block that comes or goes is one line, and a route (or
-//! an upstream) that only inherits a change of its upstream (or of `defaults`) is not told again.
+//! does not make all that follow it look changed. A block that comes or goes is one line. A route that only
+//! inherits a change of its upstream is not told again, and what all upstreams inherit from `defaults` is
+//! told once, as a change of `defaults`.
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
@@ -98,11 +99,15 @@ pub fn diff(old: &Effective, new: &Effective) -> Vec<Change> {
         .iter()
         .map(|change| change.is_repetition(&changes, &old, &new))
         .collect();
-    let mut kept: Vec<Change> = changes
-        .into_iter()
-        .zip(repeated)
-        .filter_map(|(difference, repeated)| (!repeated).then_some(difference.change))
-        .collect();
+    let mut kept: Vec<Change> = Vec::new();
+    for (difference, repeated) in changes.into_iter().zip(repeated) {
+        let change = difference
+            .as_change_of_defaults(&old, &new)
+            .unwrap_or(difference.change);
+        if !repeated && !kept.contains(&change) {
+            kept.push(change);
+        }
+    }
     kept.extend(reordered(&old, &new));
     kept
 }
@@ -117,8 +122,8 @@ impl Difference {
     fn at(key: &str, path: String, old: &Side<'_>, new: &Side<'_>) -> Self {
         let change = Change {
             path,
-            old: old.content(key),
-            new: new.content(key),
+            old: old.content(key, is_written),
+            new: new.content(key, is_written),
         };
         Self {
             key: key.to_owned(),
@@ -126,9 +131,29 @@ impl Difference {
         }
     }
 
+    /// The change as one of `defaults`, where an upstream only inherits it from there.
+    fn as_change_of_defaults(&self, old: &Side<'_>, new: &Side<'_>) -> Option<Change> {
+        let mut parts = segments(&self.key);
+        let (Some("upstreams"), Some(name)) = (parts.next(), parts.next()) else {
+            return None;
+        };
+        let rest = self.key.strip_prefix(&format!("upstreams.{name}."))?;
+        let inherits = new.inherits_from_defaults(&self.key)
+            || !new.has_written(&self.key) && old.inherits_from_defaults(&self.key);
+        if !inherits || new.has_written(&self.key) || old.has_written(&self.key) {
+            return None;
+        }
+        let set = |origin: &Origin| is_written(origin) || is_from_defaults(origin);
+        let (old, new) = (old.content(&self.key, set), new.content(&self.key, set));
+        let path = format!("defaults.{rest}");
+        Some(Change { path, old, new })
+    }
+
     /// Whether the block that this one inherits from changes alike, and nothing is written here.
     fn is_repetition(&self, all: &[Self], old: &Side<'_>, new: &Side<'_>) -> bool {
-        let outer = new.heir_of(&self.key).or_else(|| old.heir_of(&self.key));
+        let outer = new
+            .inherited_from(&self.key)
+            .or_else(|| old.inherited_from(&self.key));
         let Some(outer) = outer.and_then(|outer| all.iter().find(|other| other.key == outer))
         else {
             return false;
@@ -205,7 +230,8 @@ impl<'a> Side<'a> {
         (key, path.to_owned())
     }
 
-    fn content(&self, key: &str) -> Option<Content> {
+    /// What stands at a key; of a block, the settings whose origin is one to `tell`.
+    fn content(&self, key: &str, tell: impl Fn(&Origin) -> bool) -> Option<Content> {
         if let Some(item) = self.find(key) {
             return Some(Content::Value(
                 shown(&item.path, &item.entry.value).into_owned(),
@@ -215,9 +241,7 @@ impl<'a> Side<'a> {
             return None;
         }
         let depth = segments(key).count();
-        let written = self
-            .below(key)
-            .filter(|item| is_written(&item.entry.origin));
+        let written = self.below(key).filter(|item| tell(&item.entry.origin));
         let settings = written.map(|item| {
             let start = around(&item.path)
                 .nth(depth.saturating_sub(1))
@@ -247,23 +271,23 @@ impl<'a> Side<'a> {
             .is_some_and(|item| is_written(&item.entry.origin))
     }
 
-    /// The key that a setting of a route or an upstream takes its value from where it has none of its own.
-    fn heir_of(&self, key: &str) -> Option<String> {
-        let mut parts = segments(key);
-        match (parts.next()?, parts.next()?, parts.next()?) {
-            ("listeners", listener, "routes") => {
-                let route = parts.next()?;
-                let upstream =
-                    self.find(&format!("listeners.{listener}.routes{route}.upstream"))?;
-                let rest = key.split_once(&format!("routes{route}."))?.1;
-                Some(format!("upstreams.{}.{rest}", upstream.entry.value))
-            }
-            ("upstreams", _, first) => {
-                let rest = key.get(key.find(&format!(".{first}"))? + 1..)?;
-                Some(format!("defaults.{rest}"))
-            }
-            _ => None,
+    fn has_written(&self, key: &str) -> bool {
+        self.below(key).any(|item| is_written(&item.entry.origin))
+    }
+
+    fn inherits_from_defaults(&self, key: &str) -> bool {
+        self.below(key)
+            .any(|item| is_from_defaults(&item.entry.origin))
+    }
+
+    /// The key of its upstream that a setting of a route takes its value from where it has none of its own.
+    fn inherited_from(&self, key: &str) -> Option<String> {
+        let (route, rest) = key.split_once("].")?;
+        if !route.starts_with("listeners.") || !route.contains(".routes[") {
+            return None;
         }
+        let upstream = self.find(&format!("{route}].upstream"))?;
+        Some(format!("upstreams.{}.{rest}", upstream.entry.value))
     }
 }
 
@@ -273,6 +297,16 @@ fn is_written(origin: &Origin) -> bool {
         Origin::Written(_) | Origin::Environment { .. } => true,
         Origin::Default | Origin::Inherited { .. } | Origin::Auto => false,
     }
+}
+
+fn is_from_defaults(origin: &Origin) -> bool {
+    matches!(
+        origin,
+        Origin::Inherited {
+            from: "defaults",
+            ..
+        }
+    )
 }
 
 /// The path itself last, and before it every block around it, from the outermost.

@@ -10,6 +10,8 @@ mod fallback;
 mod routes;
 mod times;
 
+use std::fmt;
+
 use super::{Effective, Loaded, Origin, Place};
 use crate::plan::{Listener, Match, Policies, Route, Upstream};
 
@@ -26,6 +28,20 @@ pub struct Lint {
     pub message: String,
     /// What to do about it.
     pub help: Option<String>,
+}
+
+impl fmt::Display for Lint {
+    /// `file:line:column: path: sentence [id]`, `help: …`; no line end.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(place) = &self.place {
+            write!(f, "{place}: ")?;
+        }
+        write!(f, "{}: {} [{}]", self.path, self.message, self.id)?;
+        match &self.help {
+            Some(help) => write!(f, "\n   = help: {help}"),
+            None => Ok(()),
+        }
+    }
 }
 
 /// A lint whose setting is told relative to the upstream or the route.
@@ -147,7 +163,8 @@ impl Lints<'_> {
     fn of_upstream(&mut self, upstream: &Upstream, found: Found) {
         let path = below(&format!("upstreams.{}", upstream.name), &found.setting);
         let place = self.effective.place_of(&path).cloned();
-        if self.is_inherited(&path) {
+        // Two upstreams have a place in common only where both inherit it from `defaults`.
+        if place.is_some() {
             let same = |lint: &Lint| {
                 lint.id == found.id && lint.place == place && lint.message == found.message
             };
@@ -160,20 +177,16 @@ impl Lints<'_> {
         self.push(path, place, found);
     }
 
-    /// A value that the route inherits is told where the route stands: there is what makes it wrong.
+    /// A value that is not written at the route is told where the route stands: there is what makes it
+    /// wrong.
     fn of_route(&mut self, route: &str, found: Found) {
         let path = below(route, &found.setting);
-        let place = if self.is_inherited(&path) {
-            self.effective.place_of(route)
-        } else {
-            self.effective.place_of(&path)
+        let origin = self.effective.get(&path).map(|entry| &entry.origin);
+        let place = match origin {
+            Some(Origin::Written(place)) => Some(place),
+            Some(_) | None => self.effective.place_of(route),
         };
         self.push(path, place.cloned(), found);
-    }
-
-    fn is_inherited(&self, path: &str) -> bool {
-        let entry = self.effective.get(path);
-        entry.is_some_and(|entry| matches!(entry.origin, Origin::Inherited { .. }))
     }
 
     fn push(&mut self, path: String, place: Option<Place>, found: Found) {
@@ -212,3 +225,6 @@ fn below(path: &str, setting: &str) -> String {
         format!("{path}.{setting}")
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -191,8 +191,11 @@ fn without_tests(tokens: Vec<Token>) -> (Vec<Token>, Vec<String>) {
         }
         if tokens.get(end).is_some_and(|token| token.text == "{") {
             end += closing(&tokens[end..]);
-        } else if texts(&tokens[item..], &["mod"]) {
-            modules.extend(tokens.get(item + 1).map(|token| token.text.clone()));
+        } else if let Some(word) = tokens[item..end]
+            .iter()
+            .position(|token| token.text == "mod")
+        {
+            modules.extend(tokens.get(item + word + 1).map(|token| token.text.clone()));
         }
         index = end + 1;
     }

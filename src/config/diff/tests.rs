@@ -3,8 +3,8 @@
 use super::*;
 use crate::config::Place;
 
-/// Settings, one a line: `path value`, with `!` before those that are written at their place and `^`
-/// before those that are inherited.
+/// Settings, one a line: `path value`, with `!` before those that are written at their place `^` before
+/// those that are inherited from an upstream, `~` from `defaults`.
 fn effective(text: &str) -> Effective {
     let mut effective = Effective::default();
     for (number, line) in text.lines().enumerate() {
@@ -18,6 +18,13 @@ fn effective(text: &str) -> Effective {
         };
         let (origin, path) = match path.split_at(1) {
             ("!", path) => (Origin::Written(place), path),
+            ("~", path) => (
+                Origin::Inherited {
+                    from: "defaults",
+                    place,
+                },
+                path,
+            ),
             ("^", path) => (
                 Origin::Inherited {
                     from: "upstream",
@@ -155,11 +162,56 @@ fn a_policy_that_is_switched_on_for_an_upstream_is_not_told_for_its_routes() {
 }
 
 #[test]
-fn an_upstream_that_inherits_a_change_of_the_defaults_is_not_told_again() {
-    let text = "!defaults.retry.max_attempts 3\n^upstreams.a.retry.max_attempts 3\n^upstreams.b.retry.max_attempts 3";
+fn what_upstreams_inherit_from_defaults_is_told_once() {
+    let old = "~upstreams.a.retry.max_attempts 3
+        ~upstreams.b.retry.max_attempts 3
+        !upstreams.c.retry.max_attempts 3
+        ~listeners.out.routes[0].retry.max_attempts 3
+        !listeners.out.routes[0].upstream a";
+    let new = old.replace(
+        "~upstreams.a.retry.max_attempts 3",
+        "~upstreams.a.retry.max_attempts 4",
+    );
+    let new = new.replace(
+        "~upstreams.b.retry.max_attempts 3",
+        "~upstreams.b.retry.max_attempts 4",
+    );
+    let new = new.replace("[0].retry.max_attempts 3", "[0].retry.max_attempts 4");
+    assert_eq!(lines(old, &new), ["defaults.retry.max_attempts: 3 -> 4"]);
+    let removed = new.replace('~', "").replace('4', "9");
     assert_eq!(
-        lines(text, &text.replace('3', "4")),
-        ["defaults.retry.max_attempts: 3 -> 4"]
+        lines(&new, &removed),
+        ["defaults.retry.max_attempts: 4 -> 9"]
+    );
+    let own = new.replace(
+        "~upstreams.b.retry.max_attempts 4",
+        "!upstreams.b.retry.max_attempts 4",
+    );
+    assert_eq!(
+        lines(old, &own),
+        [
+            "defaults.retry.max_attempts: 3 -> 4",
+            "upstreams.b.retry.max_attempts: 3 -> 4",
+        ]
+    );
+}
+
+#[test]
+fn a_block_that_defaults_switch_on_is_told_once() {
+    let old = "!upstreams.a.endpoints [a:1]\n!upstreams.b.endpoints [b:1]\nupstreams.a.retry off\nupstreams.b.retry off";
+    let on = "!upstreams.a.endpoints [a:1]
+        !upstreams.b.endpoints [b:1]
+        ~upstreams.a.retry.max_attempts 5
+        upstreams.a.retry.max_body 64KiB
+        ~upstreams.b.retry.max_attempts 5
+        upstreams.b.retry.max_body 64KiB";
+    assert_eq!(
+        lines(old, on),
+        ["defaults.retry: off -> { max_attempts: 5 }"]
+    );
+    assert_eq!(
+        lines(on, old),
+        ["defaults.retry: { max_attempts: 5 } -> off"]
     );
 }
 

@@ -134,18 +134,20 @@ fn max_open(upstream: &Upstream, breaker: &Settings) -> Option<Found> {
     })
 }
 
+/// Without a try timeout a probe may last as long as the request: that is the rule for small
+/// configurations, and no lint.
 fn open_for(subject: &Subject<'_>, breaker: &Settings) -> Option<Found> {
-    let (limit, name) = limit_of_a_try(subject)?;
-    if breaker.open_for >= limit {
+    let per_try = subject.policies.timeouts.per_try?;
+    if breaker.open_for >= per_try {
         return None;
     }
     Some(Found {
         id: "open-for-below-probe",
         setting: "circuit_breaker.open_for".into(),
         message: format!(
-            "open_for {} < {name} timeout {}: one probe of a hanging endpoint takes longer than the rest that the breaker gives it",
+            "open_for {} < try timeout {}: one probe of a hanging endpoint takes longer than the rest that the breaker gives it",
             shown(breaker.open_for),
-            shown(limit)
+            shown(per_try)
         ),
         help: "raise `open_for`, or lower `timeouts.try`",
     })
