@@ -1,0 +1,12 @@
+//! End to end: the whole proxy between real sockets on ports that the system chooses, under the real
+//! clock with short times. One binary; a file for each feature. Start with `support`.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    reason = "all of this is test code, and the real clock is what it tests under"
+)]
+
+mod kit;
+mod support;

@@ -1,0 +1,38 @@
+//! What the tests are built from: a [`Proxy`], a [`Client`] that speaks bytes, an [`Upstream`] that
+//! does what its script says, and waits that end as soon as what they wait for is there.
+//!
+//! ```text
+//! let upstream = Upstream::script([503, 503, 200]);
+//! let proxy = Proxy::before(&upstream, "retry: { backoff: { base: 1ms } }");
+//! let answer = proxy.get("/");
+//! assert_eq!(answer.status, 200);
+//! proxy.expect_metric("mamparo_retries_total", &[("upstream", "u")], 2.0);
+//! // Dropped, the proxy checks that nothing was left behind.
+//! ```
+#![allow(
+    dead_code,
+    unused_imports,
+    reason = "a kit; not every tool is in use at every moment"
+)]
+
+mod answer;
+mod client;
+mod message;
+mod metrics;
+mod places;
+mod program;
+mod proxy;
+mod reply;
+mod upstream;
+mod wait;
+
+pub(crate) use answer::Answer;
+pub(crate) use client::{Broken, Client};
+pub(crate) use message::{Head, Received};
+pub(crate) use metrics::value_of;
+pub(crate) use places::{BlackHole, Refused};
+pub(crate) use program::Program;
+pub(crate) use proxy::Proxy;
+pub(crate) use reply::{Gate, Reply};
+pub(crate) use upstream::Upstream;
+pub(crate) use wait::{PATIENCE, eventually, until};
