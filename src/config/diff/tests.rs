@@ -289,3 +289,79 @@ fn strange_paths_do_no_harm() {
     assert_eq!(lines(strange, strange), [""; 0]);
     assert!(!lines(strange, "").is_empty() && !lines("", strange).is_empty());
 }
+
+const REAL: &str = "\
+listeners:
+  out:
+    address: 127.0.0.1:8080
+    routes:
+      - { name: charges, match: { path_prefix: /charges }, upstream: pay, timeouts: { request: 2s } }
+      - { match: { path_prefix: /pay }, upstream: pay }
+      - { upstream: users }
+defaults:
+  retry: { max_attempts: 3 }
+upstreams:
+  pay:
+    endpoints: [127.0.0.1:1, 127.0.0.1:2]
+    timeouts: {}
+  users:
+    endpoints: [127.0.0.1:3]
+";
+
+fn real_lines(changes: &[(&str, &str)]) -> Vec<String> {
+    let effective = |text: &str| match crate::config::parse("a.yaml", text, &|_| None) {
+        Ok(loaded) => loaded.effective,
+        Err(problems) => panic!("{problems}"),
+    };
+    let new = changes.iter().fold(REAL.to_owned(), |text, (from, to)| {
+        assert!(text.contains(from), "{from}");
+        text.replace(from, to)
+    });
+    let (old, new) = (effective(REAL), effective(&new));
+    assert_eq!(diff(&new, &new), []);
+    diff(&old, &new).iter().map(Change::to_string).collect()
+}
+
+#[test]
+fn real_configurations_are_compared_as_an_operator_would() {
+    for (from, to, expected) in [
+        (
+            "  retry: { max_attempts: 3 }",
+            "  retry: { max_attempts: 5 }",
+            &["defaults.retry.max_attempts: 3 -> 5"][..],
+        ),
+        (
+            "  retry: { max_attempts: 3 }",
+            "  {}",
+            &["defaults.retry: { max_attempts: 3 } -> off"],
+        ),
+        (
+            "timeouts: {}",
+            "timeouts: { try: 1s }",
+            &["upstreams.pay.timeouts.try: none -> 1s"],
+        ),
+        (
+            "    timeouts: {}\n",
+            "",
+            &["upstreams.pay.timeouts: {} -> off"],
+        ),
+        (
+            "127.0.0.1:2]",
+            "127.0.0.1:4]",
+            &["upstreams.pay.endpoints: [127.0.0.1:1, 127.0.0.1:2] -> [127.0.0.1:1, 127.0.0.1:4]"],
+        ),
+        (
+            "request: 2s",
+            "request: 3s",
+            &["listeners.out.routes[0].timeouts.request: 2s -> 3s"],
+        ),
+        (
+            "    routes:\n",
+            "    routes:\n      - { name: first, match: { path: /x }, upstream: users }\n",
+            &["+ listeners.out.routes[0]: { name: first, match.path: /x, upstream: users }"],
+        ),
+    ] {
+        let told = real_lines(&[(from, to)]);
+        assert_eq!(told, expected, "{from} -> {to}");
+    }
+}
