@@ -17,6 +17,8 @@ mod node;
 pub mod origin;
 pub mod problem;
 mod read;
+#[cfg(test)]
+mod reference;
 mod report;
 mod schema;
 pub mod secrets;

@@ -59,6 +59,8 @@ pub(super) enum Style {
     Quoted,
     /// With variables: text or number, as is needed. With the variables' names, where any was set.
     Replaced(Option<Box<str>>),
+    /// With variables that could not be replaced; the report says why.
+    Broken,
 }
 
 impl Scalar {
@@ -66,7 +68,7 @@ impl Scalar {
     pub(super) fn is_nothing(&self) -> bool {
         match self.style {
             Style::Plain => matches!(self.text.as_str(), "" | "~" | "null" | "Null" | "NULL"),
-            Style::Quoted => false,
+            Style::Quoted | Style::Broken => false,
             Style::Replaced(_) => self.text.is_empty(),
         }
     }
@@ -265,7 +267,7 @@ impl Builder<'_> {
                 );
                 Scalar {
                     text,
-                    style: Style::Quoted,
+                    style: Style::Broken,
                 }
             }
         }
@@ -411,7 +413,22 @@ impl Builder<'_> {
 }
 
 /// What is said of the parser's errors that operators meet, and what to do about them.
-const TOLD: [(ErrorKind, &str, Option<&str>); 8] = [
+const TOLD: [(ErrorKind, &str, Option<&str>); 11] = [
+    (
+        ErrorKind::InvalidQuotedScalarIndent,
+        "this is not YAML: this line is inside of a quoted text",
+        Some("is a quote further up not closed?"),
+    ),
+    (
+        ErrorKind::MappingValueNotAllowed,
+        "this is not YAML: a key cannot stand here",
+        Some("is the `:` missing on the line above, or this line indented too far?"),
+    ),
+    (
+        ErrorKind::ExpectedBlockMappingKey,
+        "this is not YAML: this line belongs to none of the blocks above",
+        Some("keys of one block begin in the same column"),
+    ),
     (ErrorKind::RecursionLimitExceeded, TOO_DEEP, None),
     (ErrorKind::TabNotAllowed, TAB, BLANKS),
     (ErrorKind::TabInBlockIndentation, TAB, BLANKS),

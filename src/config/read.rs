@@ -37,27 +37,58 @@ pub(super) fn block(
             None => unknown_key(&key.text, &key.place, block, &path, report),
         }
     }
-    for key in block
-        .keys()
-        .filter(|key| matches!(key.preset, Preset::Required { .. }) && fields.lacks(key.name))
-    {
-        let message = format!("the key `{}` is missing: {}", key.name, key.kind.expected());
-        report.add(Some(&node.place), &join(path, key.name), message);
-    }
+    missing_keys(node, block, &fields, path, report);
     Some(fields)
+}
+
+/// Reports keys that must be there. What replaces them in a later release was refused already.
+fn missing_keys(
+    node: &Node,
+    block: &'static Block,
+    fields: &Fields,
+    path: &str,
+    report: &mut Report,
+) {
+    if block
+        .keys()
+        .any(|key| matches!(key.kind, Kind::Later(_)) && !fields.lacks(key.name))
+    {
+        return;
+    }
+    for key in block.keys().filter(|key| fields.lacks(key.name)) {
+        if let Preset::Required { example } = key.preset {
+            let help = format!("add `{}: {example}`, or what it should be", key.name);
+            report.add_with_help(
+                Some(&node.place),
+                &join(path, key.name),
+                format!("the key `{}` is missing", key.name),
+                help,
+            );
+        }
+    }
 }
 
 /// Reads a value.
 pub(super) fn read(node: &Node, kind: &'static Kind, path: &str, report: &mut Report) -> Setting {
     let origin = origin(node);
     let value = match (kind, &node.content) {
-        (Kind::Or(words, inner), Content::Scalar(scalar)) => {
+        (Kind::Or(words, inner), Content::Scalar(scalar)) if scalar.style != Style::Broken => {
             match words.iter().find(|word| **word == scalar.text) {
                 Some(word) => Some(Value::Word(word)),
                 None => return or_kind(node, scalar, kind, inner, path, report),
             }
         }
         (Kind::Or(_, inner), _) if takes_blocks(inner) => return read(node, inner, path, report),
+        (_, Content::Scalar(scalar)) if scalar.style == Style::Broken => None,
+        (Kind::Either(Kind::Word(words), _), Content::Scalar(scalar)) => {
+            let word = words.iter().find(|word| **word == scalar.text);
+            if word.is_none() {
+                let meant =
+                    suggest::nearest(&scalar.text, words.iter().copied()).map(str::to_owned);
+                mismatch_meaning(node, kind, meant, path, report);
+            }
+            word.map(|word| Value::Word(word))
+        }
         (Kind::Either(single, _), Content::Scalar(_)) => return read(node, single, path, report),
         (Kind::Either(_, other), _) if fits(other, &node.content) => {
             return read(node, other, path, report);
@@ -284,9 +315,11 @@ fn not_read(kind: &Kind, node: &Node, meant: Option<String>) -> Complaint {
     let message = format!("expected {}, found {}", kind.expected(), found(node));
     if let (true, Content::Scalar(scalar)) = (takes_off(kind), &node.content) {
         let help = match scalar.text.as_str() {
-            "false" | "no" | "none" | "disabled" => {
+            "false" => {
                 "did you mean `off`? A tool that reads YAML 1.1, such as Helm, makes `false` of an unquoted `off`"
             }
+            "no" | "none" | "disabled" | "disable" => "did you mean `off`?",
+            _ if is_list(kind) => "each entry of a list begins with `- `",
             _ if scalar.is_nothing() => {
                 "leave the key out, or write `{}` for a block with its defaults"
             }
@@ -301,6 +334,13 @@ fn not_read(kind: &Kind, node: &Node, meant: Option<String>) -> Complaint {
         Some(meant) => Complaint::meant(message, &meant),
         None => Complaint::new(message),
     }
+}
+
+fn is_list(kind: &Kind) -> bool {
+    if let Kind::Or(_, inner) = kind {
+        return is_list(inner);
+    }
+    matches!(kind, Kind::List { .. })
 }
 
 fn takes_off(kind: &Kind) -> bool {
@@ -366,7 +406,13 @@ fn found(node: &Node) -> String {
             } else {
                 ""
             };
-            format!("{quoted}`{}{dots}`", shown.escape_debug())
+            let origin = match &scalar.style {
+                Style::Replaced(Some(name)) => format!(", from the environment's {name}"),
+                Style::Replaced(None) | Style::Plain | Style::Quoted | Style::Broken => {
+                    String::new()
+                }
+            };
+            format!("{quoted}`{}{dots}`{origin}", shown.escape_debug())
         }
         Content::List(_) => "a list".to_owned(),
         Content::Map(_) => "a block of keys".to_owned(),
@@ -393,6 +439,9 @@ fn mismatch_meaning(
             "leave the key out, or give it a value"
         };
         complaint.help = Some(help.to_owned());
+    }
+    if matches!((&node.content, kind), (Content::Map(_), Kind::List { .. })) {
+        complaint.help = Some("each entry of a list begins with `- `".to_owned());
     }
     if let (Content::Scalar(scalar), Kind::List { .. }, false) = (&node.content, kind, nothing) {
         complaint = Complaint::meant(complaint.message, &format!("[{}]", scalar.text));

@@ -178,3 +178,6 @@ fn plain(setting: &Setting) -> Json {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -189,15 +189,7 @@ fn cannot_read(path: &Path, error: &io::Error, report: &mut Report) {
         .symlink_metadata()
         .is_ok_and(|metadata| metadata.is_symlink())
         && !path.exists();
-    let why = if broken {
-        "it is a link to a file that does not exist".to_owned()
-    } else if error.kind() == io::ErrorKind::NotFound {
-        "it does not exist".to_owned()
-    } else if error.kind() == io::ErrorKind::PermissionDenied {
-        "we may not read it; the permissions of the file and its folders decide".to_owned()
-    } else {
-        error.to_string()
-    };
+    let why = reason(error, broken);
     let message = format!("cannot read {}: {why}", path.display());
     match neighbour(path) {
         Some(neighbour) if error.kind() == io::ErrorKind::NotFound && !broken => {
@@ -209,6 +201,19 @@ fn cannot_read(path: &Path, error: &io::Error, report: &mut Report) {
             );
         }
         _ => report.add(None, "", message),
+    }
+}
+
+/// Why a file cannot be read, in an operator's words.
+pub(super) fn reason(error: &io::Error, broken_link: bool) -> String {
+    if broken_link {
+        "it is a link to a file that does not exist".to_owned()
+    } else if error.kind() == io::ErrorKind::NotFound {
+        "it does not exist".to_owned()
+    } else if error.kind() == io::ErrorKind::PermissionDenied {
+        "we may not read it; the permissions of the file and its folders decide".to_owned()
+    } else {
+        error.to_string()
     }
 }
 

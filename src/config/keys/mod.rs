@@ -111,7 +111,7 @@ pub(super) static ROOT: Block = block(
         required(
             "listeners",
             Kind::Named(&LISTENER),
-            "outbound",
+            "{ outbound: { address: 127.0.0.1:8080, upstream: payments } }",
             "Where requests come in, by name.",
         ),
         key(

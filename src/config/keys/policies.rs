@@ -439,7 +439,12 @@ static FALLBACK: Block = block(
             "[breaker_open, timeout, 5xx]",
             "Reasons, statuses, 5xx, or `any`.",
         ),
-        required("respond", Kind::Block(&RESPOND), "{}", "The answer."),
+        required(
+            "respond",
+            Kind::Block(&RESPOND),
+            "{ status: 503 }",
+            "The answer.",
+        ),
         later("upstream"),
         later("cache"),
         later("stale"),
