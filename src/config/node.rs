@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use serde_yaml::granit_parser::{
+use granit_parser::{
     ErrorKind, Event, Parser, ScalarStyle, ScanError, Span, Tag, options,
 };
 
