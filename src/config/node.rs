@@ -4,9 +4,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use granit_parser::{
-    ErrorKind, Event, Parser, ScalarStyle, ScanError, Span, Tag, options,
-};
+use granit_parser::{ErrorKind, Event, Parser, ScalarStyle, ScanError, Span, Tag, options};
 
 use super::environment::{self, Environment};
 use super::origin::Place;
