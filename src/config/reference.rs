@@ -197,11 +197,9 @@ fn every_key_of_the_schema_is_in_the_reference() {
         {
             found.extend(properties.keys().cloned());
         }
-        match schema {
-            serde_json::Value::Object(map) => map.values().for_each(|value| keys(value, found)),
-            serde_json::Value::Array(values) => values.iter().for_each(|value| keys(value, found)),
-            _ => {}
-        }
+        let below = schema.as_object().into_iter().flat_map(|map| map.values());
+        let listed = schema.as_array().into_iter().flatten();
+        below.chain(listed).for_each(|value| keys(value, found));
     }
     let (mut found, reference) = (Vec::new(), reference());
     keys(&schema(), &mut found);
