@@ -227,6 +227,12 @@ fn reloader(shared: &Arc<Shared>, loaded: Loaded, paths: Vec<PathBuf>) -> Reload
     };
     let to = Arc::clone(shared);
     let apply = move |running: &Loaded, next: &Loaded| {
+        if to.phase.draining() {
+            return Err(vec![
+                "this process is draining and about to end; it takes no other configuration"
+                    .to_owned(),
+            ]);
+        }
         let telemetry = &to.proxy.telemetry;
         telemetry
             .log_requests(&next.plan.access_log)

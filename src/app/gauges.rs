@@ -143,7 +143,6 @@ fn upstream_status(
 fn endpoint_status(reading: &Reading) -> status::Endpoint {
     let breaker = reading.breaker.as_ref();
     let open = breaker.filter(|breaker| breaker.state != State::Closed);
-    let counts = breaker.map(|breaker| breaker.counts).unwrap_or_default();
     status::Endpoint {
         address: reading.endpoint.to_string(),
         state: circuit(reading),
@@ -156,12 +155,12 @@ fn endpoint_status(reading: &Reading) -> status::Endpoint {
             .and_then(|breaker| breaker.forced)
             .map(|by| by.name().to_owned()),
         in_flight: reading.in_flight as usize,
-        window: status::Window {
-            total: u64::from(counts.requests),
-            failures: u64::from(counts.failures),
-            slow: u64::from(counts.slow),
-            consecutive_failures: counts.consecutive_failures,
-        },
+        window: breaker.map(|breaker| status::Window {
+            total: u64::from(breaker.counts.requests),
+            failures: u64::from(breaker.counts.failures),
+            slow: u64::from(breaker.counts.slow),
+            consecutive_failures: breaker.counts.consecutive_failures,
+        }),
         weight: reading.weight,
         share: breaker.map_or(1.0, |breaker| breaker.share),
         draining: reading.leaving,

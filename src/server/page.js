@@ -65,16 +65,16 @@ function table(columns, rows) {
 }
 
 function endpointRow(endpoint) {
-  const state = el('span', '', pill(endpoint.state));
+  const w = endpoint.window; // null: this upstream has no breaker
+  const state = el('span', '', w === null ? pill('off', 'quiet') : pill(endpoint.state));
   if (endpoint.forced) state.append(' ', pill(`forced ${endpoint.forced}`, 'warn'));
   if (endpoint.draining) state.append(' ', pill('draining', 'warn'));
   let why = endpoint.reason ?? '';
   if (endpoint.next_probe_ms !== null) why += `${why ? '; ' : ''}next probe in ${duration(endpoint.next_probe_ms)}`;
   if (endpoint.opened_in_a_row > 1) why += `; opened ${endpoint.opened_in_a_row} times in a row`;
-  const w = endpoint.window;
-  let recent = `${number(w.failures)} of ${number(w.total)} failed`;
-  if (w.slow > 0) recent += `, ${number(w.slow)} slow`;
-  if (w.consecutive_failures > 0) recent += `, ${number(w.consecutive_failures)} in a row`;
+  let recent = w === null ? '–' : `${number(w.failures)} of ${number(w.total)} failed`;
+  if (w?.slow > 0) recent += `, ${number(w.slow)} slow`;
+  if (w?.consecutive_failures > 0) recent += `, ${number(w.consecutive_failures)} in a row`;
   const weight = endpoint.share < 1 ? `${endpoint.weight} × ${share(endpoint.share)}` : String(endpoint.weight);
   return [endpoint.address, state, why || '–', number(endpoint.in_flight), recent, weight];
 }
@@ -99,7 +99,8 @@ function facts(upstream, rates) {
 }
 
 function upstreamCard(upstream, rates) {
-  const title = el('h2', '', upstream.name, ' ', pill(upstream.circuit));
+  const hasBreaker = upstream.endpoints.some((endpoint) => endpoint.window !== null);
+  const title = el('h2', '', upstream.name, ...(hasBreaker ? [' ', pill(upstream.circuit)] : []));
   if (upstream.critical) title.append(' ', pill('critical', 'quiet'));
   const rows = upstream.endpoints.map(endpointRow);
   const endpoints = rows.length > 0

@@ -155,8 +155,8 @@ pub struct Endpoint {
     pub forced: Option<String>,
     /// Requests under way.
     pub in_flight: usize,
-    /// What its breaker's window holds.
-    pub window: Window,
+    /// What its breaker's window holds; `null` where there is no breaker.
+    pub window: Option<Window>,
     /// Its weight in the configuration.
     pub weight: u32,
     /// How much of its weight it gets: below 1 while it ramps up after closing.
