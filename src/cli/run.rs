@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -141,11 +142,51 @@ impl Signals {
 }
 
 async fn wait_for_signals(mut term: Signal, mut interrupt: Signal, mut hangup: Signal, acts: Acts) {
+    let mut ends = Ends::default();
     loop {
         tokio::select! {
-            _ = term.recv() => (acts.terminate)(),
-            _ = interrupt.recv() => (acts.terminate)(),
+            _ = term.recv() => if ends.is_new(clock::now()) { (acts.terminate)() },
+            _ = interrupt.recv() => if ends.is_new(clock::now()) { (acts.terminate)() },
             _ = hangup.recv() => (acts.reload)(),
+        }
+    }
+}
+
+/// Two signals closer than this are one order: `timeout`, among others, sends its signal to the process
+/// and to its group, and a drain must not end at once by that.
+const ECHO: Duration = Duration::from_millis(200);
+
+/// The orders to end.
+#[derive(Debug, Default)]
+struct Ends {
+    last: Option<Instant>,
+}
+
+impl Ends {
+    /// Whether a signal at `now` is an order of its own.
+    fn is_new(&mut self, now: Instant) -> bool {
+        let before = self.last.replace(now);
+        before.is_none_or(|before| now.saturating_duration_since(before) >= ECHO)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fault_069_an_echo_of_a_signal_is_no_second_order() {
+        let start = clock::now();
+        let mut ends = Ends::default();
+        for (at, is_new) in [
+            (0, true),
+            (1, false),
+            (150, false),
+            (340, false),
+            (540, true),
+        ] {
+            let now = start + Duration::from_millis(at);
+            assert_eq!(ends.is_new(now), is_new, "{at} ms");
         }
     }
 }
