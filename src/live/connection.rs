@@ -6,30 +6,47 @@ use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
-use std::task::{Context, Waker};
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use tokio::task::AbortHandle;
 
 use super::pool::Idle;
 use super::request_body::TryBody;
 use super::slots::{Slot, Slots};
-use super::wire::{Dialer, Wire, Written};
+use super::wire::{Dialer, Traffic, Wire};
 
 /// Lines of an answer's head; an answer with more is a protocol error.
 const MAX_ANSWER_HEADERS: usize = 100;
+
+/// Bytes before an answer, heads of interim ones (1xx) included; with more it is a protocol error.
+const MAX_BEFORE_ANSWER: u64 = 1024 * 1024;
 
 /// An open connection.
 pub struct Connection {
     sender: http1::SendRequest<TryBody>,
     driver: Option<http1::Connection<TokioIo<Wire>, TryBody>>,
-    written: Written,
+    /// Set when it is driven by a task of its own.
+    task: Option<Task>,
+    traffic: Traffic,
     requests: u64,
     keep_alive: Option<Duration>,
-    slot: Slot,
+    spent: bool,
+    slot: Arc<Slot>,
+}
+
+/// A task that ends when its connection is no longer wanted.
+struct Task(AbortHandle);
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 /// How sending a request ended without an answer.
@@ -52,7 +69,7 @@ impl Connection {
     /// What the system says of the attempt.
     pub async fn open(dialer: &Dialer, address: SocketAddr, slot: Slot) -> io::Result<Box<Self>> {
         let wire = dialer.dial(address).await?;
-        let written = wire.written();
+        let traffic = wire.traffic();
         let (sender, driver) = http1::Builder::new()
             .max_headers(MAX_ANSWER_HEADERS)
             .handshake(TokioIo::new(wire))
@@ -62,10 +79,12 @@ impl Connection {
         Ok(Box::new(Self {
             sender,
             driver,
-            written,
+            task: None,
+            traffic,
             requests: 0,
             keep_alive: None,
-            slot,
+            spent: false,
+            slot: Arc::new(slot),
         }))
     }
 
@@ -79,17 +98,25 @@ impl Connection {
         request: Request<TryBody>,
     ) -> Result<Response<Incoming>, Box<SendError>> {
         self.requests += 1;
-        let written_before = self.written.bytes();
+        let traffic = self.traffic.clone();
+        let (written_before, read_before) = (traffic.written(), traffic.read());
         let mut answer = pin!(self.sender.try_send_request(request));
         let result = poll_fn(|cx| {
             self.drive(cx);
-            answer.as_mut().poll(cx)
+            match answer.as_mut().poll(cx) {
+                Poll::Ready(answered) => Poll::Ready(Ok(answered)),
+                Poll::Pending if traffic.read() - read_before > MAX_BEFORE_ANSWER => {
+                    Poll::Ready(Err(TooMuch))
+                }
+                Poll::Pending => Poll::Pending,
+            }
         });
-        result.await.map_err(|mut error| {
+        let answered = result.await.map_err(|TooMuch| Box::new(SendError::no_end()))?;
+        answered.map_err(|mut error| {
             let unsent = error.take_message();
             let error = error.into_error();
             Box::new(SendError {
-                nothing_written: unsent.is_some() || self.written.bytes() == written_before,
+                nothing_written: unsent.is_some() || traffic.written() == written_before,
                 unsent,
                 invalid_answer: error.is_parse() || error.is_parse_too_large(),
                 cause: cause_of(&error),
@@ -104,7 +131,28 @@ impl Connection {
 
     /// Bytes written so far.
     pub fn written(&self) -> u64 {
-        self.written.bytes()
+        self.traffic.written()
+    }
+
+    /// No other request may follow the current one.
+    pub fn retire(&mut self) {
+        self.spent = true;
+    }
+
+    /// From now on a task of its own drives the connection. For an answer that comes before the
+    /// request's body is complete: nobody asks for more of the answer while the client does not take
+    /// it, and a client may well send its whole body before it takes anything. No request can follow.
+    pub fn drive_apart(&mut self) {
+        if let Some(driver) = self.driver.take() {
+            // The slot is free when the socket is closed, not before.
+            let slot = Arc::clone(&self.slot);
+            let task = tokio::spawn(async move {
+                // What went wrong is told to whoever waits for the answer's body.
+                let _ = driver.await;
+                drop(slot);
+            });
+            self.task = Some(Task(task.abort_handle()));
+        }
     }
 
     /// Remembers for how long the endpoint said that it keeps an idle connection.
@@ -114,7 +162,7 @@ impl Connection {
 
     /// Whether the last exchange is complete in both directions and another may follow.
     pub fn is_reusable(&self) -> bool {
-        self.driver.is_some() && self.sender.is_ready()
+        !self.spent && self.driver.is_some() && self.sender.is_ready()
     }
 
     /// Lets the connection read and write. To be called by whoever waits for a body's next part.
@@ -124,6 +172,20 @@ impl Connection {
         {
             // What went wrong is told to whoever waits for the answer or its body.
             self.driver = None;
+        }
+    }
+}
+
+/// What came before the answer has no end.
+struct TooMuch;
+
+impl SendError {
+    fn no_end() -> Self {
+        Self {
+            unsent: None,
+            nothing_written: false,
+            invalid_answer: true,
+            cause: format!("over {MAX_BEFORE_ANSWER} bytes came, but no head of an answer"),
         }
     }
 }
@@ -153,7 +215,7 @@ impl Idle for Box<Connection> {
 }
 
 /// The error with what is behind it, in one line.
-fn cause_of(error: &dyn std::error::Error) -> String {
+pub fn cause_of(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

@@ -5,12 +5,15 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use parking_lot::Mutex;
+
+use crate::clock;
 
 /// The bytes of request bodies that are kept for another try, whole process.
 #[derive(Debug)]
@@ -86,11 +89,13 @@ struct Source {
     ended: bool,
     trailers: Option<HeaderMap>,
     broken: Option<Broken>,
-    kept: Vec<Bytes>,
-    kept_bytes: usize,
+    /// Copied, not shared: a chunk of one byte would hold on to the whole buffer that it was read into.
+    kept: Vec<u8>,
     max_kept: usize,
     unkept: Option<Unkept>,
     memory: Arc<ReplayMemory>,
+    moved: Instant,
+    starved: bool,
 }
 
 impl RequestBody {
@@ -110,10 +115,11 @@ impl RequestBody {
             trailers: None,
             broken: None,
             kept: Vec::new(),
-            kept_bytes: 0,
             max_kept,
             unkept: None,
             memory: Arc::clone(memory),
+            moved: clock::now(),
+            starved: false,
         };
         Self {
             shared: Arc::new(Mutex::new(source)),
@@ -121,14 +127,16 @@ impl RequestBody {
     }
 
     /// The body for one try, from its first byte. Meant to be called when no other try reads it.
-    pub fn for_try(&self) -> TryBody {
-        let total = self.shared.lock().total;
-        TryBody {
+    /// `None`: its first bytes have been read and were not kept. Another try would send the rest as if
+    /// it were the whole.
+    pub fn for_try(&self) -> Option<TryBody> {
+        let source = self.shared.lock();
+        source.unkept.is_none().then(|| TryBody {
             shared: Some(Arc::clone(&self.shared)),
             next: 0,
             delivered: 0,
-            total,
-        }
+            total: source.total,
+        })
     }
 
     /// `None` while it can be sent again from its first byte.
@@ -146,7 +154,37 @@ impl RequestBody {
         let source = self.shared.lock();
         (source.received, source.ended)
     }
+
+    /// How the upload stands.
+    pub fn upload(&self) -> Upload {
+        let source = self.shared.lock();
+        Upload {
+            complete: source.ended,
+            moved: source.moved,
+            starved: source.starved,
+        }
+    }
 }
+
+/// How far a request's body has come from the client.
+#[derive(Debug, Clone, Copy)]
+pub struct Upload {
+    /// Its last byte has come.
+    pub complete: bool,
+    /// When its last byte so far came.
+    pub moved: Instant,
+    starved: bool,
+}
+
+impl Upload {
+    /// The upstream would take more, but the client has not sent it.
+    pub fn waits_for_client(&self) -> bool {
+        self.starved && !self.complete
+    }
+}
+
+/// The place behind the last byte and the trailers, in a try's body.
+const PAST_TRAILERS: usize = usize::MAX;
 
 /// A body without bytes and the body of one try are the same type, so that connections have one type.
 #[derive(Debug)]
@@ -180,19 +218,22 @@ impl Source {
         cx: &mut Context<'_>,
         next: &mut usize,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyBroken>>> {
-        if let Some(chunk) = self.kept.get(*next) {
-            *next += 1;
-            return Poll::Ready(Some(Ok(Frame::data(chunk.clone()))));
+        if let Some(rest @ [_, ..]) = self.kept.get(*next..) {
+            *next = self.kept.len();
+            return Poll::Ready(Some(Ok(Frame::data(Bytes::copy_from_slice(rest)))));
         }
         if self.broken.is_some() {
             return Poll::Ready(Some(Err(BodyBroken)));
         }
         if self.ended {
-            let trailers = self.trailers.clone().filter(|_| *next == self.kept.len());
-            *next = self.kept.len() + 1;
+            let trailers = self.trailers.clone().filter(|_| *next != PAST_TRAILERS);
+            *next = PAST_TRAILERS;
             return Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))));
         }
-        let frame = std::task::ready!(Pin::new(&mut self.incoming).poll_frame(cx));
+        let polled = Pin::new(&mut self.incoming).poll_frame(cx);
+        self.starved = polled.is_pending();
+        let frame = std::task::ready!(polled);
+        self.moved = clock::now();
         Poll::Ready(match frame {
             Some(Ok(frame)) => Some(self.accept(frame, next)),
             Some(Err(error)) => {
@@ -201,7 +242,7 @@ impl Source {
             }
             None => {
                 self.ended = true;
-                *next = self.kept.len() + 1;
+                *next = PAST_TRAILERS;
                 None
             }
         })
@@ -226,7 +267,7 @@ impl Source {
             Err(frame) => {
                 self.ended = true;
                 self.trailers = frame.trailers_ref().cloned();
-                *next = self.kept.len() + 1;
+                *next = PAST_TRAILERS;
                 Ok(frame)
             }
         }
@@ -237,7 +278,7 @@ impl Source {
         if self.unkept.is_some() {
             return;
         }
-        if self.kept_bytes + chunk.len() > self.max_kept {
+        if self.kept.len() + chunk.len() > self.max_kept {
             self.unkept = Some(Unkept::MaxBody);
         } else if !self.memory.reserve(chunk.len()) {
             self.unkept = Some(Unkept::Memory);
@@ -246,15 +287,13 @@ impl Source {
             self.release();
             *next = 0;
         } else {
-            self.kept_bytes += chunk.len();
-            self.kept.push(chunk.clone());
+            self.kept.extend_from_slice(chunk);
             *next = self.kept.len();
         }
     }
 
     fn release(&mut self) {
-        self.memory.release(std::mem::take(&mut self.kept_bytes));
-        self.kept = Vec::new();
+        self.memory.release(std::mem::take(&mut self.kept).len());
     }
 }
 

@@ -1,5 +1,5 @@
-//! The bytes to and from an endpoint: a TCP connection, or an in-memory one in tests. It counts what
-//! left us, which is the only proof that a request was not sent.
+//! The bytes to and from an endpoint: a TCP connection, or an in-memory one in tests. It counts them:
+//! that nothing left us is the only proof that a request was not sent.
 
 use std::io;
 use std::net::SocketAddr;
@@ -37,7 +37,7 @@ impl Dialer {
         };
         Ok(Wire {
             stream,
-            written: Written::default(),
+            traffic: Traffic::default(),
         })
     }
 }
@@ -51,21 +51,30 @@ impl std::fmt::Debug for Dialer {
     }
 }
 
-/// How many bytes have left us over one connection. Only the connection's own task adds to it.
+/// How many bytes went over one connection. Only the connection's own task adds to it.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Written(Arc<AtomicU64>);
+pub(super) struct Traffic(Arc<[AtomicU64; 2]>);
 
-impl Written {
-    /// Bytes so far.
-    pub(super) fn bytes(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+impl Traffic {
+    /// Bytes that have left us so far.
+    pub(super) fn written(&self) -> u64 {
+        self.0[0].load(Ordering::Relaxed)
     }
 
-    fn add(&self, result: &Poll<io::Result<usize>>) {
+    /// Bytes that have come so far.
+    pub(super) fn read(&self) -> u64 {
+        self.0[1].load(Ordering::Relaxed)
+    }
+
+    fn add_written(&self, result: &Poll<io::Result<usize>>) {
         if let Poll::Ready(Ok(bytes)) = result {
-            self.0
-                .store(self.bytes() + *bytes as u64, Ordering::Relaxed);
+            let sum = self.written() + *bytes as u64;
+            self.0[0].store(sum, Ordering::Relaxed);
         }
+    }
+
+    fn add_read(&self, bytes: usize) {
+        self.0[1].store(self.read() + bytes as u64, Ordering::Relaxed);
     }
 }
 
@@ -77,13 +86,13 @@ enum Stream {
 /// One connection's bytes.
 pub(super) struct Wire {
     stream: Stream,
-    written: Written,
+    traffic: Traffic,
 }
 
 impl Wire {
-    /// The count of bytes that left us, which stays readable when the wire is given away.
-    pub(super) fn written(&self) -> Written {
-        self.written.clone()
+    /// The counts of bytes, which stay readable when the wire is given away.
+    pub(super) fn traffic(&self) -> Traffic {
+        self.traffic.clone()
     }
 }
 
@@ -93,10 +102,14 @@ impl AsyncRead for Wire {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        match &mut self.get_mut().stream {
+        let this = self.get_mut();
+        let before = buf.filled().len();
+        let result = match &mut this.stream {
             Stream::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
             Stream::Memory(stream) => Pin::new(stream).poll_read(cx, buf),
-        }
+        };
+        this.traffic.add_read(buf.filled().len() - before);
+        result
     }
 }
 
@@ -111,7 +124,7 @@ impl AsyncWrite for Wire {
             Stream::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
             Stream::Memory(stream) => Pin::new(stream).poll_write(cx, buf),
         };
-        this.written.add(&result);
+        this.traffic.add_written(&result);
         result
     }
 
@@ -125,7 +138,7 @@ impl AsyncWrite for Wire {
             Stream::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
             Stream::Memory(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
         };
-        this.written.add(&result);
+        this.traffic.add_written(&result);
         result
     }
 

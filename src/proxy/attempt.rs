@@ -1,24 +1,27 @@
 //! One try: a connection, the request on it, and the head of an answer or what came instead.
 
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::header::{HOST, HeaderValue};
-use http::{Request, Response, response};
+use http::{Request, Response, Version, response};
 use hyper::body::Incoming;
 
 use super::body::{Link, Stream};
 use super::handle::{Exchange, Failed};
+use super::limits::Late;
 use super::tries::Passage;
-use super::{headers, message};
+use super::{framing, headers, message};
 use crate::clock;
 use crate::live::connection::{Connection, SendError};
-use crate::live::request_body::{RequestBody, TryBody};
+use crate::live::request_body::TryBody;
 use crate::live::roster::{Admission, Endpoint, Move};
 use crate::live::slots::Slot;
 use crate::live::upstream::Lease;
 use crate::policy::breaker::Observation;
 use crate::policy::outcome::{Ending, Reason, Sent};
+use crate::policy::timeout;
 
 /// The right to one try.
 pub(super) struct Attempt {
@@ -33,6 +36,8 @@ pub(super) struct Attempted {
     pub(super) reused: bool,
     /// What the system or the parser said of a failure.
     pub(super) detail: Option<String>,
+    /// It failed, but not by the endpoint's fault.
+    pub(super) blameless: bool,
     pub(super) answer: Option<Answered>,
 }
 
@@ -46,13 +51,6 @@ impl Answered {
     pub(super) fn into_parts(self) -> (response::Parts, Stream) {
         (self.head, self.stream)
     }
-}
-
-/// A time limit and the reason that it stands for.
-#[derive(Clone, Copy)]
-struct Limit {
-    until: Instant,
-    reason: Reason,
 }
 
 impl Attempt {
@@ -83,31 +81,32 @@ impl Attempt {
         passage: &Passage<'_>,
         number: u32,
     ) -> Result<Attempted, Failed> {
+        let timeouts = &passage.route.plan.policies.timeouts;
         let mut unsent = None;
         loop {
             let lease = self.lease(exchange, passage)?;
             let reused = matches!(lease, Lease::Pooled(_));
             let mut connection = match lease {
                 Lease::Pooled(connection) => connection,
-                Lease::New(slot) => match self.connect(exchange, passage, slot).await {
+                Lease::New(slot) => match self.connect(exchange, passage, slot).await? {
                     Ok(connection) => connection,
-                    Err((reason, detail)) => {
-                        return Ok(Attempted::failed(reason, Sent::NotSent, reused, detail));
-                    }
+                    Err(attempted) => return Ok(attempted),
                 },
             };
-            let limit = self.limit(passage);
             let request = match unsent.take() {
                 Some(request) => request,
-                None => self.request(exchange, passage, number),
-            };
-            let sending = connection.send(request);
-            let result = match limit {
-                None => sending.await,
-                Some(limit) => match tokio::time::timeout_at(limit.until.into(), sending).await {
-                    Ok(result) => result,
-                    Err(_) => return Ok(Attempted::late(limit.reason, reused)),
+                None => match self.request(exchange, passage, number) {
+                    Some(request) => request,
+                    None => return Ok(Attempted::body_is_gone(reused)),
                 },
+            };
+            let result = match passage.to_answer(connection.send(request)).await {
+                Ok(result) => result,
+                Err(Late::ClientSendsNothing) => {
+                    let message = message::client_sends_nothing(timeouts.idle);
+                    return Err(Failed::new(Reason::ClientGone, message));
+                }
+                Err(late) => return Ok(Attempted::late(late, timeouts, reused)),
             };
             match result {
                 Ok(answer) => {
@@ -141,36 +140,27 @@ impl Attempt {
         exchange: &Exchange<'_>,
         passage: &Passage<'_>,
         slot: Slot,
-    ) -> Result<Box<Connection>, (Reason, String)> {
-        let timeout = passage.route.plan.policies.timeouts.connect;
-        let limit = sooner(
-            timeout.map(|timeout| (clock::now() + timeout, Reason::ConnectTimeout)),
-            passage
-                .deadline
-                .map(|deadline| (deadline.at, Reason::RequestTimeout)),
-        );
+    ) -> Result<Result<Box<Connection>, Attempted>, Failed> {
+        let failed = |reason, detail| Attempted::failed(reason, Sent::NotSent, false, detail);
         let opening = Connection::open(&exchange.proxy.dialer, self.endpoint().address, slot);
-        let opened = match limit {
-            None => opening.await,
-            Some(limit) => match tokio::time::timeout_at(limit.until.into(), opening).await {
-                Ok(opened) => opened,
-                Err(_) => return Err((limit.reason, "the connection was not made in time".into())),
-            },
-        };
-        let connection = opened.map_err(|error| (Reason::ConnectFailure, error.to_string()))?;
-        passage.route.meters.upstream().connections_opened.add_one();
-        Ok(connection)
-    }
-
-    /// From sending to the head of the answer: the try's own time, within the request's.
-    fn limit(&self, passage: &Passage<'_>) -> Option<Limit> {
-        let timeout = passage.route.plan.policies.timeouts.per_try;
-        sooner(
-            timeout.map(|timeout| (clock::now() + timeout, Reason::TryTimeout)),
-            passage
-                .deadline
-                .map(|deadline| (deadline.at, Reason::RequestTimeout)),
-        )
+        let upstream = &passage.route.upstream;
+        match passage.to_connect(opening).await {
+            Ok(Ok(connection)) => {
+                passage.route.meters.upstream().connections_opened.add_one();
+                Ok(Ok(connection))
+            }
+            Ok(Err(error)) if is_ours(&error) => {
+                let message = message::no_socket(upstream.name(), &error);
+                let mut failed = Failed::new(Reason::TooManyConnections, message);
+                failed.retry_after = Some(Duration::from_secs(1));
+                Err(failed)
+            }
+            Ok(Err(error)) => Ok(Err(failed(Reason::ConnectFailure, error.to_string()))),
+            Err(late) => {
+                let detail = "the connection was not made in time".to_owned();
+                Ok(Err(failed(late.reason(), detail)))
+            }
+        }
     }
 
     fn request(
@@ -178,12 +168,12 @@ impl Attempt {
         exchange: &Exchange<'_>,
         passage: &Passage<'_>,
         number: u32,
-    ) -> Request<TryBody> {
+    ) -> Option<Request<TryBody>> {
         let head = passage.head;
-        let body = passage
-            .body
-            .as_ref()
-            .map_or_else(TryBody::empty, RequestBody::for_try);
+        let body = match &passage.body {
+            Some(body) => body.for_try()?,
+            None => TryBody::empty(),
+        };
         let mut request = Request::new(body);
         *request.method_mut() = head.method.clone();
         *request.uri_mut() = head.uri.clone();
@@ -196,7 +186,7 @@ impl Attempt {
         }
         let left = passage.deadline.map(|end| end.left(clock::now()));
         headers::for_try(headers, number, exchange.told.trace(), left);
-        request
+        Some(request)
     }
 
     fn answered(
@@ -208,7 +198,18 @@ impl Attempt {
         reused: bool,
     ) -> Attempted {
         let (head, incoming) = answer.into_parts();
+        if let Err(problem) = framing::check_answer(&head) {
+            let detail = problem.to_owned();
+            return Attempted::failed(Reason::ProtocolError, Sent::Unanswered, reused, detail);
+        }
         connection.learn_keep_alive(headers::keep_alive_of(&head.headers));
+        if head.version < Version::HTTP_11 {
+            // It would be spoken to in HTTP/1.0 from now on, which has no chunked bodies.
+            connection.retire();
+        }
+        if passage.upload().is_some_and(|upload| !upload.complete) {
+            connection.drive_apart();
+        }
         let link = Link {
             connection: Some(connection),
             upstream: Arc::clone(&passage.route.upstream),
@@ -224,6 +225,7 @@ impl Attempt {
             sent: Sent::Answered,
             reused,
             detail: None,
+            blameless: false,
             answer: Some(Answered { head, stream }),
         }
     }
@@ -237,17 +239,23 @@ impl Attempted {
             sent,
             reused,
             detail: Some(detail),
+            blameless: false,
             answer: None,
         }
     }
 
-    fn late(reason: Reason, reused: bool) -> Self {
-        let ending = Ending::Failed(reason);
+    fn late(late: Late, timeouts: &timeout::Settings, reused: bool) -> Self {
+        let detail = match late {
+            Late::UpstreamTakesNothing => Some(message::upstream_takes_nothing(timeouts.idle)),
+            Late::Connect | Late::Try | Late::Request { .. } | Late::ClientSendsNothing => None,
+        };
+        let waits_for_client = true;
         Self {
-            ending,
+            ending: Ending::Failed(late.reason()),
             sent: Sent::Unanswered,
             reused,
-            detail: None,
+            detail,
+            blameless: late == Late::Request { waits_for_client },
             answer: None,
         }
     }
@@ -265,18 +273,25 @@ impl Attempted {
         };
         Self::failed(reason, sent, reused, error.cause)
     }
+
+    /// A pooled connection broke while the request was handed to it. No byte left us, but the body's
+    /// first bytes were on their way and are not kept.
+    fn body_is_gone(reused: bool) -> Self {
+        let detail = "an idle connection broke as it was used again".to_owned();
+        Self::failed(Reason::Reset, Sent::NotSent, reused, detail)
+    }
 }
 
-fn sooner(a: Option<(Instant, Reason)>, b: Option<(Instant, Reason)>) -> Option<Limit> {
-    let (until, reason) = match (a, b) {
-        (Some(a), Some(b)) => {
-            if a.0 <= b.0 {
-                a
-            } else {
-                b
-            }
-        }
-        (one, other) => one.or(other)?,
-    };
-    Some(Limit { until, reason })
+/// Whether a connection could not be made because of this process or its system: that says nothing
+/// about the endpoint.
+fn is_ours(error: &io::Error) -> bool {
+    const ENOMEM: i32 = 12;
+    const ENFILE: i32 = 23;
+    const EMFILE: i32 = 24;
+    const EADDRNOTAVAIL: i32 = 99;
+    const ENOBUFS: i32 = 105;
+    let ours = [ENOMEM, ENFILE, EMFILE, EADDRNOTAVAIL, ENOBUFS];
+    error
+        .raw_os_error()
+        .is_some_and(|number| ours.contains(&number))
 }

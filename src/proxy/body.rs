@@ -11,16 +11,18 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::Sleep;
 
+use super::framing;
 use super::told::Told;
 use crate::clock;
-use crate::live::connection::Connection;
-use crate::live::request_body::RequestBody;
+use crate::live::connection::{Connection, cause_of};
+use crate::live::request_body::{Broken, RequestBody};
 use crate::live::roster::Endpoint;
 use crate::live::seats::Seat;
 use crate::live::upstream::Upstream;
 use crate::plan;
 use crate::policy::breaker;
 use crate::policy::outcome::Reason;
+use crate::telemetry::report::Outcome;
 
 /// The body of an answer.
 #[derive(Debug)]
@@ -115,6 +117,7 @@ impl AnswerBody {
 
     fn break_off(&mut self, reason: Reason, detail: String) -> BrokenOff {
         if let Source::Stream(stream) = std::mem::replace(&mut self.source, Source::Done)
+            && reason.blames_endpoint()
             && let (Some(told), Some(moved)) = (&self.told, stream.link.broke_off())
         {
             told.proxy().moved_one(stream.link.upstream.name(), &moved);
@@ -123,6 +126,9 @@ impl AnswerBody {
         if let Some(mut told) = self.told.take() {
             let report = told.report();
             report.broken = true;
+            if reason == Reason::ClientGone {
+                report.outcome = Outcome::ClientGone;
+            }
             report.reason = Some(reason);
             report.detail = Some(detail.clone().into());
             told.complete();
@@ -220,10 +226,20 @@ impl Stream {
                 Poll::Ready(Some(Ok(frame)))
             }
             Poll::Ready(Some(Err(error))) => {
-                Poll::Ready(Some(Err((Reason::Reset, error.to_string()))))
+                Poll::Ready(Some(Err((self.why(&error), cause_of(&error)))))
             }
             Poll::Ready(None) => Poll::Ready(None),
             Poll::Pending => self.poll_idle(cx),
+        }
+    }
+
+    /// Why the body broke off: a request's body that breaks off takes the answer's with it.
+    fn why(&self, error: &hyper::Error) -> Reason {
+        match self.upload.as_ref().and_then(RequestBody::broken) {
+            Some(Broken::TooLarge) => Reason::BodyTooLarge,
+            Some(Broken::Malformed) => Reason::BadRequest,
+            Some(Broken::ClientGone) => Reason::ClientGone,
+            None => framing::broken_answer(error),
         }
     }
 

@@ -10,7 +10,8 @@ use std::error::Error;
 use std::io;
 
 use http::request::Parts;
-use http::{HeaderValue, Method, Uri, Version};
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::{HeaderValue, Method, StatusCode, Uri, Version, response};
 
 use crate::policy::outcome::Reason;
 
@@ -46,23 +47,62 @@ pub fn check(parts: &Parts) -> Result<(), Refusal> {
     check_target(&parts.method, &parts.uri, fields.host)
 }
 
+/// Whether an upstream's answer has framing that everybody reads in the same way. The parser passes
+/// over what is checked here.
+///
+/// # Errors
+/// What is wrong with it; the connection that it came over must not be used again.
+pub fn check_answer(head: &response::Parts) -> Result<(), &'static str> {
+    if head.status == StatusCode::SWITCHING_PROTOCOLS {
+        return Err("status 101, but no change of protocol was asked for");
+    }
+    let mut lengths = head.headers.get_all(CONTENT_LENGTH).iter();
+    let Some(length) = lengths.next() else {
+        return Ok(());
+    };
+    if lengths.next().is_some() {
+        return Err("more than one content-length");
+    }
+    if length.is_empty() || !length.as_bytes().iter().all(u8::is_ascii_digit) {
+        return Err("a content-length that is not a number");
+    }
+    if head.headers.contains_key(TRANSFER_ENCODING) {
+        return Err("both content-length and transfer-encoding");
+    }
+    Ok(())
+}
+
+/// Why an answer's body broke off, from the error that reading it gave: malformed framing, or the
+/// connection's end.
+pub fn broken_answer(error: &(dyn Error + 'static)) -> Reason {
+    if is_malformed(error) {
+        Reason::ProtocolError
+    } else {
+        Reason::Reset
+    }
+}
+
 /// Why a request's body broke off, from the error that reading it gave: malformed framing is a bad
 /// request, everything else means that the client has gone.
 pub fn broken_body(error: &(dyn Error + 'static)) -> Reason {
+    if is_malformed(error) {
+        Reason::BadRequest
+    } else {
+        Reason::ClientGone
+    }
+}
+
+/// Whether the bytes were wrong, rather than missing.
+fn is_malformed(error: &(dyn Error + 'static)) -> bool {
     let mut cause = Some(error);
     while let Some(error) = cause {
         if let Some(error) = error.downcast_ref::<io::Error>() {
             use io::ErrorKind::{InvalidData, InvalidInput};
-            let malformed = matches!(error.kind(), InvalidData | InvalidInput);
-            return if malformed {
-                Reason::BadRequest
-            } else {
-                Reason::ClientGone
-            };
+            return matches!(error.kind(), InvalidData | InvalidInput);
         }
         cause = error.source();
     }
-    Reason::ClientGone
+    false
 }
 
 #[derive(Default)]
@@ -287,6 +327,36 @@ mod tests {
         let connect = Request::builder().method("CONNECT").uri("a:80");
         assert!(verdict(connect.header("host", "a:80")).is_some());
         assert!(get("/", &[("host", "a"), ("expect", "200-ok")]).is_some());
+    }
+
+    #[test]
+    fn fault_025_answers_that_can_be_read_two_ways_are_no_answers() {
+        let verdict = |status: u16, headers: &[(&str, &str)]| {
+            let answer = headers
+                .iter()
+                .fold(http::Response::builder().status(status), |answer, (k, v)| {
+                    answer.header(*k, *v)
+                });
+            check_answer(&answer.body(()).expect("an answer").into_parts().0)
+        };
+        for fine in [
+            &[][..],
+            &[("content-length", "5")],
+            &[("transfer-encoding", "chunked")],
+        ] {
+            assert_eq!(verdict(200, fine), Ok(()), "{fine:?}");
+        }
+        for bad in [
+            &[("content-length", "5"), ("content-length", "5")][..],
+            &[("content-length", "5, 5")],
+            &[("content-length", "+5")],
+            &[("content-length", "")],
+            &[("content-length", "5"), ("transfer-encoding", "chunked")],
+        ] {
+            assert!(verdict(200, bad).is_err(), "{bad:?}");
+            assert!(verdict(304, bad).is_err(), "{bad:?}");
+        }
+        assert!(verdict(101, &[("upgrade", "h2c")]).is_err());
     }
 
     #[test]

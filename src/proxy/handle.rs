@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_LENGTH, HOST};
 use http::request::Parts;
-use http::{HeaderMap, Method, Request, Response};
+use http::{HeaderMap, Method, Request, Response, Version};
 use hyper::body::Incoming;
 
 use super::answer::Failure;
@@ -288,7 +288,8 @@ impl<'a> Exchange<'a> {
             Err(failed) => (Ending::Failed(failed.reason), Ending::Failed(failed.reason)),
         };
         let route = self.route.take();
-        let fallback = route.as_deref().and_then(|route| {
+        let gone = matches!(&ended, Err(failed) if failed.reason == Reason::ClientGone);
+        let fallback = route.as_deref().filter(|_| !gone).and_then(|route| {
             let fallbacks = &route.plan.policies.fallback;
             fallbacks
                 .iter()
@@ -321,7 +322,9 @@ impl<'a> Exchange<'a> {
     ) -> Response<AnswerBody> {
         let elapsed = clock::now().saturating_duration_since(self.started);
         let report = self.told.report();
-        report.outcome = if report.tries.is_empty() {
+        report.outcome = if failed.reason == Reason::ClientGone {
+            Outcome::ClientGone
+        } else if report.tries.is_empty() {
             Outcome::Refused
         } else {
             Outcome::Failed
@@ -360,6 +363,8 @@ impl<'a> Exchange<'a> {
         report.status = ended.head.status.as_u16();
         report.head_at = Some(clock::now().saturating_duration_since(report.started));
         let mut head = ended.head;
+        // Ours, not the upstream's: an answer of an HTTP/1.0 server would have no chunks either.
+        head.version = Version::HTTP_11;
         headers::back(&mut head.headers, &report.request_id, report.tries.len());
         let body = ended.body.into_answer(self.told, self.seat);
         Response::from_parts(head, body)

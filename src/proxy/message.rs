@@ -118,6 +118,14 @@ pub fn too_many_connections(upstream: &str, limit: usize) -> String {
     )
 }
 
+/// `too_many_connections`, where it is this process or its system that is at its limit.
+pub fn no_socket(upstream: &str, cause: &dyn Display) -> String {
+    format!(
+        "No connection to upstream '{upstream}' can be opened from here: {cause}. \
+         The process may need a higher limit of open files (ulimit -n); try again later."
+    )
+}
+
 /// `breaker_open`: `cause` is why the breaker that probes next is open, "5 consecutive failures".
 pub fn breaker_open(
     upstream: &str,
@@ -195,6 +203,18 @@ pub fn request_timeout(upstream: &str, timeout: Duration, tried: Option<Tried<'_
     }
 }
 
+/// Why a try ended while its request was sent; a part of a sentence.
+pub fn upstream_takes_nothing(idle: Option<Duration>) -> String {
+    let idle = idle.unwrap_or_default();
+    format!("it took no byte of the request's body for {idle:?} (idle timeout)")
+}
+
+/// `client_gone`, where the client is still connected but sends no more of its request.
+pub fn client_sends_nothing(idle: Option<Duration>) -> String {
+    let idle = idle.unwrap_or_default();
+    format!("The client sent no byte of its request's body for {idle:?} (idle timeout).")
+}
+
 /// The sentence of a try that brought no answer and was the last. `whole` is the request's time.
 pub fn failed_try(
     reason: Reason,
@@ -203,6 +223,10 @@ pub fn failed_try(
     whole: Option<Duration>,
     detail: Option<&str>,
 ) -> String {
+    if let (Reason::TryTimeout, Some(detail)) = (reason, detail) {
+        let upstream = tried.upstream;
+        return format!("No answer from upstream '{upstream}': {detail} ({tried}).");
+    }
     let detail: &dyn Display = &detail.unwrap_or("the connection broke");
     match (reason, timeouts.connect, timeouts.per_try, whole) {
         (Reason::ConnectTimeout, Some(limit), _, _) => connect_timeout(tried, limit),

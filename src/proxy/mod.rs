@@ -7,6 +7,7 @@ pub mod client;
 pub mod framing;
 pub mod handle;
 pub mod headers;
+pub mod limits;
 pub mod message;
 pub mod refuse;
 pub mod retry_after;

@@ -32,7 +32,7 @@ use crate::live::seats::Seat;
 use crate::plan::{self, Role};
 use crate::policy::balance;
 use crate::policy::breaker::{self, Observation};
-use crate::policy::outcome::{Ending, Reason};
+use crate::policy::outcome::{Ending, Outcome, Reason};
 use crate::policy::retry::{self, Decision};
 use crate::telemetry::report::Try;
 
@@ -79,6 +79,18 @@ pub(super) struct Passage<'a> {
     pub(super) body_limit: Option<u64>,
     hash: Option<u64>,
     repeatable: bool,
+}
+
+impl Passage<'_> {
+    /// Whether the request can be sent again as it was. Not while its body is still on its way and
+    /// there is an answer: that answer is what the client gets (rule 20).
+    fn replayable(&self, attempted: &Attempted) -> bool {
+        let Some(body) = &self.body else {
+            return true;
+        };
+        let early = attempted.answer.is_some() && !body.upload().complete;
+        !early && body.unkept().is_none()
+    }
 }
 
 impl Exchange<'_> {
@@ -216,7 +228,11 @@ impl Exchange<'_> {
         let now = clock::now();
         let took = now.saturating_duration_since(began);
         let settings = passage.route.plan.policies.circuit_breaker.as_deref();
-        let outcome = breaker::is_failure(settings, tried.ending);
+        let outcome = if tried.blameless {
+            Outcome::Ignored
+        } else {
+            breaker::is_failure(settings, tried.ending)
+        };
         self.told.report().tries.push(Try {
             endpoint: Arc::clone(&attempt.endpoint().label),
             started: began.saturating_duration_since(self.started),
@@ -264,10 +280,7 @@ impl Exchange<'_> {
             ending: attempted.ending,
             sent: attempted.sent,
             repeatable: passage.repeatable,
-            replayable: passage
-                .body
-                .as_ref()
-                .is_none_or(|body| body.unkept().is_none()),
+            replayable: passage.replayable(attempted),
             time_left: passage.deadline.map(|end| end.left(now)),
             retry_after: attempted
                 .answer
