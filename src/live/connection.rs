@@ -111,7 +111,9 @@ impl Connection {
                 Poll::Pending => Poll::Pending,
             }
         });
-        let answered = result.await.map_err(|TooMuch| Box::new(SendError::no_end()))?;
+        let answered = result
+            .await
+            .map_err(|TooMuch| Box::new(SendError::no_end()))?;
         answered.map_err(|mut error| {
             let unsent = error.take_message();
             let error = error.into_error();

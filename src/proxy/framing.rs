@@ -9,8 +9,8 @@
 use std::error::Error;
 use std::io;
 
-use http::request::Parts;
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::request::Parts;
 use http::{HeaderValue, Method, StatusCode, Uri, Version, response};
 
 use crate::policy::outcome::Reason;
@@ -332,11 +332,10 @@ mod tests {
     #[test]
     fn fault_025_answers_that_can_be_read_two_ways_are_no_answers() {
         let verdict = |status: u16, headers: &[(&str, &str)]| {
-            let answer = headers
-                .iter()
-                .fold(http::Response::builder().status(status), |answer, (k, v)| {
-                    answer.header(*k, *v)
-                });
+            let answer = headers.iter().fold(
+                http::Response::builder().status(status),
+                |answer, (k, v)| answer.header(*k, *v),
+            );
             check_answer(&answer.body(()).expect("an answer").into_parts().0)
         };
         for fine in [

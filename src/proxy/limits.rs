@@ -101,7 +101,9 @@ impl Passage<'_> {
 
     fn deadline_limit(&self) -> Option<Limit> {
         let deadline = self.deadline?;
-        let waits_for_client = self.upload().is_some_and(|upload| upload.waits_for_client());
+        let waits_for_client = self
+            .upload()
+            .is_some_and(|upload| upload.waits_for_client());
         Some(Limit::new(deadline.at, Late::Request { waits_for_client }))
     }
 
