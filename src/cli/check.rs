@@ -66,10 +66,16 @@ fn tell(result: &Result<Loaded, Problems>, strict: bool, format: Format) -> (Str
 
 /// Everything that is odd, with the lint's id where it is one.
 fn warnings(loaded: &Loaded) -> Vec<(Option<&'static str>, Problem)> {
-    let odd = loaded
-        .warnings
-        .iter()
-        .map(|problem| (None, problem.clone()));
+    let odd = loaded.warnings.iter().map(|problem| {
+        let source_line = problem.place.as_ref().and_then(line);
+        (
+            None,
+            Problem {
+                source_line,
+                ..problem.clone()
+            },
+        )
+    });
     let lints = lint(loaded)
         .into_iter()
         .map(|lint| (Some(lint.id), as_problem(lint)));

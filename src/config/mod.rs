@@ -133,13 +133,16 @@ fn compile_sources(
         },
     );
     match plan {
-        Some(plan) if report.is_empty() => Ok(Loaded {
-            plan,
-            effective: setting::list_effective(&root),
-            warnings: Vec::new(),
-            hash: contents.hash(),
-            sources: contents.files,
-        }),
+        Some(plan) if report.is_empty() => {
+            let effective = setting::list_effective(&root);
+            Ok(Loaded {
+                warnings: compile::loops(&plan, &effective),
+                plan,
+                effective,
+                hash: contents.hash(),
+                sources: contents.files,
+            })
+        }
         Some(_) => Err(report.refuse()),
         None => {
             if report.is_empty() {

@@ -57,7 +57,7 @@ fn missing_keys(
     }
     for key in block.keys().filter(|key| fields.lacks(key.name)) {
         if let Preset::Required { example } = key.preset {
-            let help = format!("add `{}: {example}`, or what it should be", key.name);
+            let help = format!("such as `{}: {example}`", key.name);
             report.add_with_help(
                 Some(&node.place),
                 &join(path, key.name),

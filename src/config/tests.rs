@@ -628,3 +628,38 @@ fn a_header_is_set_once_whatever_its_case() {
 }
 
 mod files;
+
+/// Fault 66: whatever is done to a file, it is read or refused.
+#[test]
+fn fault_066_no_mutation_makes_it_panic() {
+    let original = include_bytes!("tests/everything.yaml");
+    let mut random = fastrand::Rng::with_seed(66);
+    let pieces: [&[u8]; 12] = [
+        b"{", b"}", b"[", b"]", b": ", b"- ", b"\n", b"*a", b"&a ", b"${X", b"\"", b"\t",
+    ];
+    let mut accepted = 0;
+    for _ in 0..300 {
+        let mut bytes = original.to_vec();
+        for _ in 0..random.usize(1..4) {
+            let at = random.usize(0..bytes.len());
+            let end = (at + random.usize(0..20)).min(bytes.len());
+            match random.u8(0..4) {
+                0 => drop(bytes.drain(at..end)),
+                1 => drop(bytes.splice(
+                    at..at,
+                    pieces[random.usize(0..pieces.len())].iter().copied(),
+                )),
+                2 => bytes[at] = random.u8(32..127),
+                _ => {
+                    let copy = bytes[at..end].to_vec();
+                    drop(bytes.splice(at..at, copy));
+                }
+            }
+        }
+        match parse("mutated.yaml", &String::from_utf8_lossy(&bytes), &none) {
+            Ok(_) => accepted += 1,
+            Err(problems) => assert!(!problems.to_string().is_empty()),
+        }
+    }
+    assert!((10..290).contains(&accepted), "{accepted}");
+}

@@ -515,3 +515,6 @@ fn unknown_condition(text: &str, words: &[&str]) -> Complaint {
 pub(super) fn shared(text: &str) -> Arc<str> {
     Arc::from(text)
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,6 +2,7 @@
 //! go together. A part that returns `None` depends on something that the report already tells of.
 
 mod listener;
+mod loops;
 mod policies;
 mod upstream;
 
@@ -17,6 +18,7 @@ use super::text;
 use crate::plan::{AccessLog, ErrorFormat, Errors, Keep, LogDestination, Plan, Runtime, Upstream};
 
 pub(super) use listener::{name_routes, settle_routes};
+pub(super) use loops::loops;
 
 /// What compiling needs beside the settings.
 pub(super) struct Context<'a> {
