@@ -1,6 +1,7 @@
 //! What runs: the state behind a configuration, which outlives it, and the choices made from it.
 
 pub mod connection;
+pub mod gather;
 pub mod pool;
 pub mod request_body;
 pub mod roster;

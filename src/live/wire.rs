@@ -11,6 +11,8 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 use tokio::net::TcpStream;
 
+use super::gather::{GATHERED, gather};
+
 /// How connections to endpoints are made.
 #[derive(Clone, Default)]
 pub enum Dialer {
@@ -133,6 +135,10 @@ impl AsyncWrite for Wire {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        let mut buffer = [0; GATHERED];
+        if let Some(bytes) = gather(bufs, &mut buffer) {
+            return self.poll_write(cx, bytes);
+        }
         let this = self.get_mut();
         let result = match &mut this.stream {
             Stream::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),

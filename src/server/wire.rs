@@ -28,6 +28,7 @@ use super::door::Settings;
 use super::exchange::{Exchanging, NEVER, Stage};
 use super::scan::{Fault, Scan};
 use crate::clock;
+use crate::live::gather::{GATHERED, gather};
 use crate::proxy::client::Client;
 
 /// A FIN that comes so soon after a request's last byte belongs to the request.
@@ -242,7 +243,11 @@ impl<IO: AsyncWrite + Unpin, S: Shared> AsyncWrite for Wire<IO, S> {
         if !self.stage().is_busy() {
             return Poll::Ready(Ok(slices.iter().map(|slice| slice.len()).sum()));
         }
-        let outcome = Pin::new(&mut self.io).poll_write_vectored(cx, slices);
+        let mut buffer = [0; GATHERED];
+        let outcome = match gather(slices, &mut buffer) {
+            Some(bytes) => Pin::new(&mut self.io).poll_write(cx, bytes),
+            None => Pin::new(&mut self.io).poll_write_vectored(cx, slices),
+        };
         self.written(outcome)
     }
 
