@@ -12,13 +12,16 @@ use super::suggest;
 /// The largest file that is read.
 const MAX_BYTES: u64 = 4 << 20;
 
+/// Where a configuration is looked for when none is named and none is at hand.
+const DEFAULT_FOLDER: &str = "/etc/mamparo";
+
 /// Where a configuration is looked for when none is named.
 pub fn default_paths() -> Vec<PathBuf> {
     let here = PathBuf::from("mamparo.yaml");
     if here.exists() {
         vec![here]
     } else {
-        vec![PathBuf::from("/etc/mamparo")]
+        vec![PathBuf::from(DEFAULT_FOLDER)]
     }
 }
 
@@ -191,6 +194,10 @@ fn cannot_read(path: &Path, error: &io::Error, report: &mut Report) {
         && !path.exists();
     let why = reason(error, broken);
     let message = format!("cannot read {}: {why}", path.display());
+    if path == Path::new(DEFAULT_FOLDER) {
+        let help = "there is no ./mamparo.yaml either; name a file or a folder";
+        return report.add_with_help(None, "", message, help);
+    }
     match neighbour(path) {
         Some(neighbour) if error.kind() == io::ErrorKind::NotFound && !broken => {
             report.add_with_help(
