@@ -114,6 +114,12 @@ fn fault_066_an_alias_bomb_does_not_go_off() {
     }
     let told = refused(&bomb);
     assert!(told.contains("aliases make this file too large"), "{told}");
+    let wide = format!(
+        "a: &a [{}]\nb: [{}]\n",
+        "1, ".repeat(1_000),
+        "*a, ".repeat(900)
+    );
+    assert!(refused(&wide).contains("aliases make this file too large"));
     let flat = format!("a: &a 1\nb: [{}]\n", "*a, ".repeat(1_500));
     assert!(refused(&flat).contains("aliases make this file too large"));
 }
