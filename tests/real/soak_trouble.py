@@ -10,7 +10,7 @@ from services import listens
 
 # Calm again: every upstream connection is given up soon after its last use, so that what stays is a leak.
 POOL = {"idle_timeout": "1s"}
-FALLBACK = [{"on": "any", "respond": {"status": 200, "body": "instead"}}]
+FALLBACK = [{"on": ["any"], "respond": {"status": 200, "body": "instead"}}]
 
 
 async def upset(apps, draw, stop, done):

@@ -1,6 +1,6 @@
 """Start, reload and end of the process."""
 
-import re
+import json
 import signal
 import threading
 import time
@@ -12,7 +12,7 @@ from services import Mounted, config_of, settled
 
 def marked(mark):
     """Policies that can be told apart from outside, while the upstream is away."""
-    return {"fallback": [{"on": "any", "respond": {"status": 200, "body": mark}}]}
+    return {"fallback": [{"on": ["any"], "respond": {"status": 200, "body": mark}}]}
 
 
 def shown(proxy):
@@ -138,20 +138,21 @@ def test_requests_survive_reloads(mamparo, apps):
 
 
 def test_port_0_is_told_in_the_log(stack, tmp_path, apps):
-    """Who lets the system choose ports finds them in the log."""
+    """Who lets the system choose ports finds them in the log, which is JSON where it is no terminal."""
     (app,) = apps(1)
     config = tmp_path / "mamparo.yaml"
-    config.write_text(str(config_of(0, 0, [app.port])).replace("'", '"'))
+    config.write_text(json.dumps(config_of(0, 0, [app.port])))
     command = [mamparo_binary("debug", "release"), "run", "--config", config]
     program = stack.enter_context(Program(command, tmp_path / "mamparo.log"))
 
-    def told(pattern):
-        found = re.search(pattern, program.output())
-        return found and int(found.group(1))
+    def told(message, **fields):
+        for line in map(json.loads, program.output().splitlines()):
+            if fields | {"message": message} == {name: line.get(name) for name in ("message", *fields)}:
+                return int(line["address"].removeprefix("127.0.0.1:"))
+        return None
 
-    program.ready(lambda: told(r"listening listener=outbound address=127\.0\.0\.1:(\d+)"))
-    program.ready(lambda: told(r"listening admin address=127\.0\.0\.1:(\d+)"))
-    port, admin = (told(rf"listening {who} address=127\.0\.0\.1:(\d+)") for who in ("listener=outbound", "admin"))
+    program.ready(lambda: told("listening", listener="outbound") and told("admin listening"))
+    port, admin = told("listening", listener="outbound"), told("admin listening")
     assert send(port, "GET", "/get/1").status == 200
     listeners = get_json(f"http://127.0.0.1:{admin}/api/v1/status")["listeners"]
     assert [listener["address"] for listener in listeners] == [f"127.0.0.1:{port}"]
