@@ -76,9 +76,9 @@ async def read_answer(reader, head=read_head):
     status, headers = await head(reader)
     if headers.get("transfer-encoding") == "chunked":
         body = b""
-        while size := int((await reader.readline()).split(b";")[0], 16):
+        while size := int((await reader.readuntil(b"\r\n")).split(b";")[0], 16):
             body += (await reader.readexactly(size + 2))[:-2]
-        await reader.readline()
+        await reader.readuntil(b"\r\n")
     else:
         body = await reader.readexactly(int(headers.get("content-length", 0)))
     return Answer(status, headers, body)
