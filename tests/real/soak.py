@@ -42,7 +42,7 @@ def left_over(proxy, baseline):
         "connections of workers": sum(worker["connections"] for worker in status["process"]["workers"]),
         "tasks": tasks(status) - baseline["tasks"],
         "replay bytes": status["replay"]["bytes_used"],
-        "file descriptors": proxy.open_files() - baseline["files"],
+        "file descriptors": settled_files(proxy) - baseline["files"],
     }
     for upstream in status["upstreams"]:
         name = upstream["name"]
@@ -54,6 +54,12 @@ def left_over(proxy, baseline):
             found[f"in flight at {name} {endpoint['address']}"] = endpoint["in_flight"]
             found[f"draining endpoints of {name}"] = endpoint["draining"]
     return {name: count for name, count in found.items() if count}
+
+
+def settled_files(proxy):
+    """Open file descriptors, a moment after our own question to the admin interface has been answered."""
+    time.sleep(0.1)
+    return proxy.open_files()
 
 
 def tasks(status):
@@ -113,6 +119,10 @@ def verdicts(proxy, folder, tally, memory, baseline):
     print(f"requests: {tally.sure} answered, {tally.maybe} left before an answer; mamparo counted {counted:.0f}")
     if not tally.sure <= counted <= tally.sure + tally.maybe:
         complaints.append("the counts do not reconcile")
+    gone = sum_of(metrics, "mamparo_requests_total", outcome="client_gone")
+    print(f"clients that left, as mamparo saw it: {gone:.0f}")
+    if not gone:
+        complaints.append("no client that left was counted")
     print("answers by status:", dict(sorted(tally.statuses.items())))
     for name in ("retries", "fallbacks", "circuit_breaker_transitions", "bulkhead_refused", "config_reloads"):
         print(f"{name}: {sum_of(metrics, f'mamparo_{name}_total'):.0f}")
@@ -150,7 +160,7 @@ def soak(folder, seconds, seed):
         apps = [stack.enter_context(App(folder)) for _ in range(3)]
         relays = [stack.enter_context(Relay(folder, app.port, seed)) for app in apps]
         proxy = stack.enter_context(Soaked(folder, apps, relays))
-        baseline = {"tasks": tasks(proxy.status()), "files": proxy.open_files()}
+        baseline = {"tasks": tasks(proxy.status()), "files": settled_files(proxy)}
         tally, done, memory = asyncio.run(load(proxy, apps, relays, seconds, seed))
         print("done:", dict(done))
         proxy.write(soak_trouble.calm(proxy, apps, relays))
