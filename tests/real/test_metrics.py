@@ -1,11 +1,13 @@
 """The metrics of real traffic, judged by promtool and collected by a real Prometheus."""
 
+import asyncio
 import json
 import subprocess
 import urllib.parse
 
-from client import send, send_all
+from client import request, send, send_all
 from programs import Program, free_port, get_json, program_path, wait_until
+from relay import reset
 from services import settled, sum_of
 
 POLICIES = {
@@ -41,6 +43,35 @@ def test_promtool_finds_nothing_wrong_with_the_metrics_of_real_traffic(mamparo, 
     for name in ("requests", "failures", "attempts", "retries", "connections_opened", "fallbacks"):
         assert sum_of(metrics, f"mamparo_{name}_total") > 0, name
     assert sum_of(metrics, "mamparo_request_duration_seconds_count") == 1000
+
+
+def test_clients_that_leave_are_counted_once_and_as_such(mamparo, apps):
+    """Fault 41: while waiting for the head, and in the body; the seats come back and the breaker learns nothing."""
+    proxy = mamparo(apps(1), {"bulkhead": {"max_in_flight": 100}, "circuit_breaker": {"consecutive_failures": 1}})
+
+    async def leave(path, count, wait):
+        streams = [await asyncio.open_connection("127.0.0.1", proxy.port) for _ in range(count)]
+        for reader, writer in streams:
+            writer.write(request("GET", path))
+            await wait(reader)
+        await asyncio.to_thread(wait_until, lambda: in_flight() == count, 5, f"{count} requests are in flight")
+        await asyncio.sleep(0.1)  # an end that follows the request at once is a half-close, and is answered
+        for number, (_, writer) in enumerate(streams):
+            reset(writer) if number % 2 else writer.close()
+
+    def in_flight():
+        return proxy.metric("mamparo_bulkhead_in_flight")
+
+    asyncio.run(leave("/sleep/20000", 30, lambda _: asyncio.sleep(0)))
+    settled(proxy)
+    asyncio.run(leave("/stream/1000?pause_ms=20", 20, lambda reader: reader.readuntil(b"\r\n\r\n")))
+    settled(proxy)
+    assert proxy.metric("mamparo_requests_total") == 50
+    assert proxy.metric("mamparo_requests_total", outcome="client_gone") == 50
+    assert proxy.metric("mamparo_circuit_breaker_state") == 0
+    status = proxy.status()
+    assert [upstream["connections"]["active"] for upstream in status["upstreams"]] == [0]
+    assert [listener["connections"] for listener in status["listeners"]] == [0]
 
 
 def test_prometheus_collects_exactly_the_requests_that_were_sent(mamparo, apps, stack, tmp_path):
