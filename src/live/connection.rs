@@ -21,9 +21,6 @@ use super::request_body::TryBody;
 use super::slots::{Slot, Slots};
 use super::wire::{Dialer, Traffic, Wire};
 
-/// Lines of an answer's head; an answer with more is a protocol error.
-const MAX_ANSWER_HEADERS: usize = 100;
-
 /// Bytes before an answer, heads of interim ones (1xx) included; with more it is a protocol error.
 const MAX_BEFORE_ANSWER: u64 = 1024 * 1024;
 
@@ -71,7 +68,6 @@ impl Connection {
         let wire = dialer.dial(address).await?;
         let traffic = wire.traffic();
         let (sender, driver) = http1::Builder::new()
-            .max_headers(MAX_ANSWER_HEADERS)
             .handshake(TokioIo::new(wire))
             .await
             .map_err(io::Error::other)?;

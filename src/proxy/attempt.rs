@@ -100,6 +100,7 @@ impl Attempt {
                     None => return Ok(Attempted::body_is_gone(reused)),
                 },
             };
+            exchange.told.sending();
             let result = match passage.to_answer(connection.send(request)).await {
                 Ok(result) => result,
                 Err(Late::ClientSendsNothing) => {

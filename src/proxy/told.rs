@@ -2,11 +2,14 @@
 //! client left.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use super::Proxy;
 use crate::clock;
-use crate::policy::outcome::Reason;
-use crate::telemetry::report::{Outcome, Report};
+use crate::policy;
+use crate::policy::outcome::{Ending, Reason, Sent};
+use crate::telemetry::report::{Outcome, Report, Try};
 use crate::telemetry::trace::TraceContext;
 
 /// A report that will be told, whatever happens.
@@ -15,6 +18,16 @@ pub struct Told {
     proxy: Arc<Proxy>,
     report: Box<Report>,
     complete: bool,
+    under_way: Option<UnderWay>,
+    sending: AtomicBool,
+}
+
+/// A try that has begun.
+#[derive(Debug)]
+struct UnderWay {
+    endpoint: Arc<str>,
+    began: Instant,
+    waited: Duration,
 }
 
 impl Told {
@@ -24,7 +37,57 @@ impl Told {
             proxy: Arc::clone(proxy),
             report: Box::new(report),
             complete: false,
+            under_way: None,
+            sending: AtomicBool::new(false),
         }
+    }
+
+    /// A try begins. It is told of even if the client leaves before it ends: a client that gives up at
+    /// its own timeout must not hide which endpoint was slow (rule 8).
+    pub fn try_begins(&mut self, endpoint: &Arc<str>, began: Instant, waited: Duration) {
+        let endpoint = Arc::clone(endpoint);
+        self.under_way = Some(UnderWay {
+            endpoint,
+            began,
+            waited,
+        });
+        self.sending.store(false, Ordering::Relaxed);
+    }
+
+    /// The try that has begun hands its request to a connection now.
+    pub fn sending(&self) {
+        self.sending.store(true, Ordering::Relaxed);
+    }
+
+    /// The try that has begun has ended, and is told of by whoever calls this, or was none.
+    pub fn try_ended(&mut self) {
+        self.under_way = None;
+    }
+
+    fn tell_of_try(&mut self, now: Instant) {
+        let Some(UnderWay {
+            endpoint,
+            began,
+            waited,
+        }) = self.under_way.take()
+        else {
+            return;
+        };
+        let sending = self.sending.load(Ordering::Relaxed);
+        self.report.tries.push(Try {
+            endpoint,
+            started: began.saturating_duration_since(self.report.started),
+            waited,
+            took: now.saturating_duration_since(began),
+            ending: Ending::Failed(self.report.reason.unwrap_or(Reason::ClientGone)),
+            sent: if sending {
+                Sent::Unanswered
+            } else {
+                Sent::NotSent
+            },
+            reused: false,
+            outcome: policy::outcome::Outcome::Ignored,
+        });
     }
 
     /// What is told.
@@ -63,6 +126,8 @@ impl Drop for Told {
                 self.report.status = reason.status();
             }
         }
-        self.proxy.telemetry.tell(&self.report, clock::now());
+        let now = clock::now();
+        self.tell_of_try(now);
+        self.proxy.telemetry.tell(&self.report, now);
     }
 }

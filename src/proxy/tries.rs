@@ -220,7 +220,17 @@ impl Exchange<'_> {
     ) -> Result<Attempted, Failed> {
         let number = u32::try_from(self.told.report().tries.len() + 1).unwrap_or(u32::MAX);
         let began = clock::now();
-        let tried = attempt.run(self, passage, number).await?;
+        self.told
+            .try_begins(&attempt.endpoint().label, began, attempt.waited());
+        let tried = match attempt.run(self, passage, number).await {
+            Ok(tried) => tried,
+            Err(failed) => {
+                if failed.reason == Reason::TooManyConnections {
+                    self.told.try_ended();
+                }
+                return Err(failed);
+            }
+        };
         let broken = passage.body.as_ref().and_then(RequestBody::broken);
         if let (Ending::Failed(_), Some(broken)) = (tried.ending, broken) {
             return Err(self.blame_client(broken, passage.body_limit));
@@ -233,6 +243,7 @@ impl Exchange<'_> {
         } else {
             breaker::is_failure(settings, tried.ending)
         };
+        self.told.try_ended();
         self.told.report().tries.push(Try {
             endpoint: Arc::clone(&attempt.endpoint().label),
             started: began.saturating_duration_since(self.started),
