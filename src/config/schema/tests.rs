@@ -141,3 +141,46 @@ fn schema_and_parser_agree_on_what_is_wrong() {
         );
     }
 }
+
+/// Every value of a document, by its JSON pointer.
+fn pointers(value: &Json, at: &str, found: &mut Vec<String>) {
+    let mut below = |key: &str, inner: &Json| {
+        let at = format!("{at}/{}", key.replace('~', "~0").replace('/', "~1"));
+        pointers(inner, &at, found);
+        found.push(at);
+    };
+    if let Some(map) = value.as_object() {
+        map.iter().for_each(|(key, inner)| below(key, inner));
+    }
+    if let Some(list) = value.as_array() {
+        list.iter()
+            .enumerate()
+            .for_each(|(index, inner)| below(&index.to_string(), inner));
+    }
+}
+
+/// Fault 67: each key with a wrong type, and an unknown key in each block.
+#[test]
+fn fault_067_every_key_with_a_wrong_type_is_refused_by_both() {
+    let right = document(include_str!("../tests/everything.yaml"));
+    let mut all = Vec::new();
+    pointers(&right, "", &mut all);
+    assert!(all.len() > 150, "{}", all.len());
+    let validator = jsonschema::validator_for(&schema()).unwrap();
+    for pointer in all {
+        for wrong in [json!([[]]), json!({ "no such key": [] })] {
+            let mut document = right.clone();
+            *document.pointer_mut(&pointer).unwrap() = wrong;
+            assert!(
+                !validator.is_valid(&document),
+                "the schema accepts {pointer}"
+            );
+            let parsed = crate::config::parse("wrong.yaml", &document.to_string(), &|_| None);
+            let problems = parsed.expect_err(&pointer);
+            assert!(
+                problems.0.iter().all(|problem| problem.place.is_some()),
+                "{problems}"
+            );
+        }
+    }
+}
