@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::header::{ACCEPT, CONTENT_LENGTH, HOST};
+use http::header::{ACCEPT, CONNECTION, CONTENT_LENGTH, HOST, HeaderValue};
 use http::request::Parts;
 use http::{HeaderMap, Method, Request, Response, Version};
 use hyper::body::Incoming;
@@ -338,13 +338,19 @@ impl<'a> Exchange<'a> {
             upstream: route.map(|route| Arc::clone(route.upstream.name())),
             route: route.map(|route| Arc::clone(&route.plan.name)),
         };
-        let answer = self.site.voice.answer(
+        let reason = failed.reason;
+        let mut answer = self.site.voice.answer(
             &failure,
             asked.accept.as_ref(),
             report.trace.trace_id,
             &report.request_id,
             asked.head_only,
         );
+        // Where a request could be read in two ways, so could the bytes behind it.
+        if matches!(reason, Reason::BadRequest | Reason::HeaderTooLarge) {
+            let close = HeaderValue::from_static("close");
+            answer.headers_mut().insert(CONNECTION, close);
+        }
         self.hand_over(answer)
     }
 

@@ -8,5 +8,8 @@
     reason = "all of this is test code, and the real clock is what it tests under"
 )]
 
+mod faults_clients;
+mod faults_framing;
+mod faults_told;
 mod kit;
 mod support;
