@@ -99,13 +99,12 @@ impl Connection {
         let mut answer = pin!(self.sender.try_send_request(request));
         let result = poll_fn(|cx| {
             self.drive(cx);
-            match answer.as_mut().poll(cx) {
-                Poll::Ready(answered) => Poll::Ready(Ok(answered)),
-                Poll::Pending if traffic.read() - read_before > MAX_BEFORE_ANSWER => {
-                    Poll::Ready(Err(TooMuch))
-                }
-                Poll::Pending => Poll::Pending,
+            let polled = answer.as_mut().poll(cx);
+            // Of the body no more has been read than fits into a buffer, far less than this.
+            if traffic.read() - read_before > MAX_BEFORE_ANSWER {
+                return Poll::Ready(Err(TooMuch));
             }
+            polled.map(Ok)
         });
         let answered = result
             .await

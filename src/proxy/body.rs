@@ -46,8 +46,9 @@ enum Source {
 #[derive(Debug)]
 pub struct Stream {
     incoming: Incoming,
-    /// A part that was there with the head, so that both go to the client in one write.
-    first: Option<Frame<Bytes>>,
+    /// A part that was there with the head, so that both go to the client in one write; or the news
+    /// that no more will come.
+    first: Option<hyper::Result<Frame<Bytes>>>,
     link: Link,
     idle: Option<Duration>,
     timer: Option<Pin<Box<Sleep>>>,
@@ -171,8 +172,8 @@ impl Stream {
         }
         // The first poll says that the body is wanted, the connection then hands it over.
         for _ in 0..2 {
-            if let Poll::Ready(Some(Ok(frame))) = Pin::new(&mut self.incoming).poll_frame(cx) {
-                self.first = Some(frame);
+            if let Poll::Ready(Some(part)) = Pin::new(&mut self.incoming).poll_frame(cx) {
+                self.first = Some(part);
                 return;
             }
             self.link.drive(cx);
@@ -211,7 +212,7 @@ impl Stream {
 
     fn poll_part(&mut self, cx: &mut Context<'_>) -> Poll<Option<Part>> {
         if let Some(first) = self.first.take() {
-            return Poll::Ready(Some(Ok(first)));
+            return Poll::Ready(Some(self.part(first)));
         }
         self.link.drive(cx);
         let mut polled = Pin::new(&mut self.incoming).poll_frame(cx);
@@ -221,16 +222,15 @@ impl Stream {
             polled = Pin::new(&mut self.incoming).poll_frame(cx);
         }
         match polled {
-            Poll::Ready(Some(Ok(frame))) => {
-                self.rearm = true;
-                Poll::Ready(Some(Ok(frame)))
-            }
-            Poll::Ready(Some(Err(error))) => {
-                Poll::Ready(Some(Err((self.why(&error), cause_of(&error)))))
-            }
+            Poll::Ready(Some(part)) => Poll::Ready(Some(self.part(part))),
             Poll::Ready(None) => Poll::Ready(None),
             Poll::Pending => self.poll_idle(cx),
         }
+    }
+
+    fn part(&mut self, part: hyper::Result<Frame<Bytes>>) -> Part {
+        self.rearm = true;
+        part.map_err(|error| (self.why(&error), cause_of(&error)))
     }
 
     /// Why the body broke off: a request's body that breaks off takes the answer's with it.
@@ -356,7 +356,7 @@ impl Stream {
         let ahead = self
             .first
             .as_ref()
-            .and_then(Frame::data_ref)
+            .and_then(|first| first.as_ref().ok()?.data_ref())
             .map_or(0, Bytes::len) as u64;
         match self.incoming.size_hint().exact() {
             Some(rest) => SizeHint::with_exact(ahead + rest),

@@ -83,7 +83,8 @@ fn fault_041_a_client_leaves_in_the_queue() {
 fn fault_041_a_client_leaves_in_backoff() {
     for by_reset in [false, true] {
         let upstream = Upstream::always(503);
-        let policies = format!("{WATCHED}\nretry: {{ backoff: {{ base: 2s, jitter: none }} }}");
+        let policies =
+            format!("{WATCHED}\nretry: {{ backoff: {{ base: 2s, max: 2s, jitter: none }} }}");
         let proxy = Proxy::before(&upstream, &policies.replace("request: 3s", "request: 60s"));
         let mut client = proxy.client();
         client.request("GET", "/", &[], b"");

@@ -11,5 +11,6 @@
 mod faults_clients;
 mod faults_framing;
 mod faults_told;
+mod faults_upstreams;
 mod kit;
 mod support;
