@@ -12,7 +12,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::{Request, Version};
+use http::header::CONNECTION;
+use http::{HeaderValue, Request, Version};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -75,7 +76,7 @@ pub(super) async fn serve_entered<IO, H>(
         settings.idle_timeout,
     );
     let served = Arc::new(Served {
-        handler: Arc::clone(door.handler()),
+        door: Arc::clone(&door),
         client: Arc::new(client),
         exchange: Exchange::new(times.header),
     });
@@ -87,20 +88,26 @@ pub(super) async fn serve_entered<IO, H>(
             .set_old(request.version() < Version::HTTP_11);
         served.exchange.enter(Stage::Serving, NEVER);
         async move {
-            let handled = served.handler.handle(&served.client, request);
-            let answer = served.exchange.guard(handled).await?;
+            let handled = served.door.handler().handle(&served.client, request);
+            let mut answer = served.exchange.guard(handled).await?;
+            if served.door.closing() {
+                // Whether or not the drain has come to this connection's own attention.
+                let headers = answer.headers_mut();
+                headers.insert(CONNECTION, HeaderValue::from_static("close"));
+            }
             let served = Arc::clone(&served);
             Ok::<_, super::exchange::Panicked>(answer.map(|body| Answer::new(body, served)))
         }
     });
     let mut library = builder(&settings).serve_connection(TokioIo::new(wire), service);
-    let end = run(&mut library, &door, &served, times).await;
+    let end = run(&mut library, &served, times).await;
     let (io, fault, eof) = library.into_parts().io.into_inner().into_parts();
     let refusal = refusal(&end, &served, fault);
     let bytes = refusal.and_then(|(reason, detail)| {
         let client = &served.client;
         served
-            .handler
+            .door
+            .handler()
             .refuse(client, reason, &detail, client.began())
     });
     close(io, &end, &served.exchange, bytes, eof).await;
@@ -120,7 +127,7 @@ fn builder(settings: &Settings) -> http1::Builder {
 
 /// What the parts of one connection share.
 struct Served<H> {
-    handler: Arc<H>,
+    door: Arc<Door<H>>,
     client: Arc<Client>,
     exchange: Exchange,
 }
@@ -153,10 +160,11 @@ enum End {
 }
 
 /// Runs the connection until it ends.
-async fn run<H, L>(library: &mut L, door: &Arc<Door<H>>, served: &Served<H>, times: Times) -> End
+async fn run<H, L>(library: &mut L, served: &Served<H>, times: Times) -> End
 where
     L: Library,
 {
+    let door = &served.door;
     let mut timer = pin!(sleep_until(&served.client, times.header));
     let mut signal = pin!(door.reached(Phase::Draining));
     let mut state = Watch {

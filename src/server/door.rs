@@ -1,7 +1,7 @@
 //! The live part of one listener: its settings, its open connections, and the signal that drains it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -44,6 +44,8 @@ pub struct Door<H> {
     handler: Arc<H>,
     settings: ArcSwap<Settings>,
     phase: watch::Sender<Phase>,
+    /// Whether it is past [`Phase::Open`]; cheap enough to be asked for each answer.
+    closing: AtomicBool,
     open: AtomicUsize,
     emptied: Notify,
 }
@@ -57,6 +59,7 @@ impl<H> Door<H> {
             handler,
             settings: ArcSwap::from_pointee(settings),
             phase: watch::Sender::new(Phase::Open),
+            closing: AtomicBool::new(false),
             open: AtomicUsize::new(0),
             emptied: Notify::new(),
         })
@@ -97,9 +100,15 @@ impl<H> Door<H> {
         *self.phase.borrow()
     }
 
+    /// Whether it drains, or is beyond that.
+    pub fn closing(&self) -> bool {
+        self.closing.load(Relaxed)
+    }
+
     /// Tells the connections to end: idle ones at once, the others after the request that they have
     /// begun. Returns at once; new connections are the listener's to refuse.
     pub fn begin_drain(&self) {
+        self.closing.store(true, Relaxed);
         self.phase.send_if_modified(|phase| {
             let changed = *phase == Phase::Open;
             *phase = (*phase).max(Phase::Draining);

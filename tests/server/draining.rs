@@ -36,6 +36,21 @@ async fn idle_connections_end_at_once_and_those_that_serve_after_their_answer() 
     assert_eq!(door.open(), 0);
 }
 
+/// An answer that is ready in the same turn in which its request was understood.
+#[tokio::test(start_paused = true)]
+async fn the_first_answer_of_a_drain_says_that_the_connection_ends() {
+    let door = door(settings());
+    let mut talk = Talk::to(&door);
+    talk.send("GET / HTTP").await;
+    settle().await;
+    door.begin_drain();
+    settle().await;
+    talk.send("/1.1\r\nhost: a\r\n\r\n").await;
+    let rest = talk.rest().await;
+    assert!(rest.contains("connection: close"), "{rest}");
+    assert!(rest.ends_with("answer to /"), "{rest}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_head_that_has_begun_is_served() {
     let door = door(settings());

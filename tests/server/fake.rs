@@ -158,6 +158,10 @@ impl Handler for Fake {
             self.seen.lock().push(seen);
             return Response::new(full("early"));
         }
+        if path == "/both" {
+            tokio::spawn(body.collect());
+            return Response::new(full("both"));
+        }
         let patience = Duration::from_secs(3600);
         let collected = match tokio::time::timeout(patience, body.collect()).await {
             Ok(Ok(collected)) => collected,
@@ -178,6 +182,9 @@ impl Handler for Fake {
             "/never" => std::future::pending().await,
             "/panic" => panic!("on purpose"),
             "/big" => return Response::new(frames(1024, 64 * 1024, After::End, counted)),
+            "/big-then-silent" => {
+                return Response::new(frames(16, 64 * 1024, After::Nothing, counted));
+            }
             "/broken" => return Response::new(frames(1, 10, After::Error, counted)),
             "/silent" => return Response::new(frames(1, 10, After::Nothing, counted)),
             _ => {
@@ -311,4 +318,12 @@ pub(crate) async fn settle() {
     for _ in 0..50 {
         tokio::task::yield_now().await;
     }
+}
+
+/// Timers may be late by their grain, never early.
+pub(crate) fn about(elapsed: Duration, expected: Duration) {
+    assert!(
+        elapsed >= expected && elapsed <= expected + Duration::from_millis(5),
+        "{elapsed:?} is not {expected:?}"
+    );
 }

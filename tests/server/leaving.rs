@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::fake::{Talk, door, get, settings, settle};
+use crate::fake::{Talk, about, door, get, settings, settle};
 
 const MS: Duration = Duration::from_millis(1);
 
@@ -29,6 +29,7 @@ async fn fault_043_pipelined_requests_before_a_half_close_are_all_answered() {
     talk.io.shutdown().await.unwrap();
     let rest = talk.rest().await;
     assert_eq!(rest.matches("answer to").count(), 3, "{rest}");
+    about(talk.elapsed(), 600 * MS);
     assert!(rest.ends_with("answer to /after/300"));
 }
 
@@ -106,6 +107,11 @@ async fn fault_020_pipelined_requests_are_answered_in_order() {
     let all: Vec<_> = paths.iter().map(|path| get(path)).collect();
     talk.send(all.concat()).await;
     let rest = talk.rest().await;
+    // No answer waits for anything but the one before it; then the connection lies idle.
+    about(
+        talk.elapsed(),
+        (1..=50).sum::<u32>() * MS + Duration::from_secs(60),
+    );
     let answers: Vec<_> = rest.split("answer to ").skip(1).collect();
     assert_eq!(answers.len(), 50);
     for (path, answer) in paths.iter().zip(answers) {
@@ -168,4 +174,18 @@ async fn a_body_that_breaks_off_has_no_clean_end() {
     );
     settle().await;
     assert_eq!(talk.serving(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_is_read_on_after_its_answer_is_the_end_of_its_request() {
+    let mut talk = Talk::new();
+    talk.send("POST /both HTTP/1.1\r\nhost: a\r\ncontent-length: 10\r\n\r\nhello")
+        .await;
+    assert!(talk.some().await.ends_with("both"));
+    // The next request comes with the rest of this one.
+    talk.send("world".to_owned() + &get("/after/1")).await;
+    tokio::time::sleep(2 * MS).await;
+    assert!(talk.some().await.ends_with("answer to /after/1"));
+    assert_eq!(talk.rest().await, "");
+    about(talk.elapsed(), Duration::from_secs(60));
 }
