@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use http::HeaderValue;
@@ -22,7 +22,6 @@ pub struct Client {
     began: AtomicU64,
     progress: AtomicU64,
     stall: AtomicU64,
-    draining: AtomicBool,
     forwarded_for: Option<HeaderValue>,
 }
 
@@ -44,7 +43,6 @@ impl Client {
             began: AtomicU64::new(0),
             progress: AtomicU64::new(0),
             stall: AtomicU64::new(nanos(stall)),
-            draining: AtomicBool::new(false),
             forwarded_for: peer.and_then(|peer| HeaderValue::try_from(peer.ip().to_string()).ok()),
         }
     }
@@ -83,11 +81,6 @@ impl Client {
         Duration::from_nanos(self.stall.load(Relaxed))
     }
 
-    /// Whether the connection ends after the current answer because its listener drains.
-    pub fn draining(&self) -> bool {
-        self.draining.load(Relaxed)
-    }
-
     pub(crate) fn set_began(&self, since_accepted: u64) {
         self.began.store(since_accepted, Relaxed);
     }
@@ -96,10 +89,6 @@ impl Client {
         // Only the connection's own task writes, so a plain store is enough.
         let sum = self.progress.load(Relaxed).wrapping_add(bytes as u64);
         self.progress.store(sum, Relaxed);
-    }
-
-    pub(crate) fn set_draining(&self) {
-        self.draining.store(true, Relaxed);
     }
 }
 

@@ -186,7 +186,6 @@ where
                         return Poll::Ready(End::Cut);
                     }
                     state.phase = Phase::Draining;
-                    served.client.set_draining();
                     signal.set(door.reached(Phase::Cut));
                 }
                 if let Poll::Ready(end) = state.poll_timer(&mut timer, served, cx) {

@@ -49,8 +49,6 @@ pub(super) struct Wire<IO, S> {
     fault: Option<Fault>,
     /// The client's FIN has come.
     eof: bool,
-    /// The answer is written out; only the request's body is missing to its end.
-    flushed: bool,
     /// The client does not take what we write.
     blocked: bool,
     /// When the client's last byte came, nanoseconds after the connection was accepted.
@@ -79,7 +77,6 @@ impl<IO, S: Shared> Wire<IO, S> {
             carry: BytesMut::new(),
             fault: None,
             eof: false,
-            flushed: false,
             blocked: false,
             last_byte: 0,
         }
@@ -127,14 +124,10 @@ impl<IO, S: Shared> Wire<IO, S> {
             self.carry.extend_from_slice(&fresh[taken..]);
         }
         buf.set_filled(before + taken);
-        if self.flushed && self.scan.is_complete() {
-            self.end_exchange();
-        }
         Ok(())
     }
 
     fn end_exchange(&mut self) {
-        self.flushed = false;
         self.scan.next();
         let deadline = self.now().saturating_add(self.times.idle);
         self.served.exchange().enter(Stage::Idle, deadline);
@@ -255,17 +248,14 @@ impl<IO: AsyncWrite + Unpin, S: Shared> AsyncWrite for Wire<IO, S> {
         self.io.is_write_vectored()
     }
 
-    /// Called by the HTTP library when it has nothing left to write.
+    /// Called by the HTTP library in each of its turns in which it has nothing left to write.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(Pin::new(&mut self.io).poll_flush(cx))?;
-        if self.stage() == Stage::Answered {
-            self.flushed = true;
-            if self.scan.is_complete() {
-                self.end_exchange();
-                if !self.carry.is_empty() || self.eof {
-                    // The socket will not wake the task for these.
-                    cx.waker().wake_by_ref();
-                }
+        if self.stage() == Stage::Answered && self.scan.is_complete() {
+            self.end_exchange();
+            if !self.carry.is_empty() || self.eof {
+                // The socket will not wake the task for these.
+                cx.waker().wake_by_ref();
             }
         }
         Poll::Ready(Ok(()))
