@@ -60,7 +60,8 @@ impl LogLevel {
         self.filter
             .reload(filter)
             .map_err(|error| format!("the log level cannot be changed: {error}"))?;
-        tracing::warn!(level = shown, "log level set");
+        // Not `level`: that is the line's own.
+        tracing::warn!(to = shown, "log level set");
         Ok(shown)
     }
 }
@@ -268,6 +269,11 @@ mod tests {
         });
         assert!(!text.contains("hidden"), "{text}");
         assert!(text.contains("shown"), "{text}");
+        let line: Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
+        assert_eq!(
+            (line["level"].as_str(), line["to"].as_str()),
+            (Some("warn"), Some("debug"))
+        );
     }
 
     #[test]
