@@ -252,6 +252,10 @@ pub fn breaker_moved(moved: &Move) -> String {
         (State::Open, Some(cause)) => format!("breaker opened: {cause}{next}"),
         (State::Open, None) => format!("breaker opened{next}"),
         (State::HalfOpen, _) => "breaker half-open: probing".to_owned(),
+        // By itself it never closes without probes.
+        (State::Closed, _) if moved.transition.from == State::Open => {
+            "breaker closed by the operator".to_owned()
+        }
         (State::Closed, _) => "breaker closed: the endpoint answers again".to_owned(),
     }
 }

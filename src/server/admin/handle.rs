@@ -290,18 +290,10 @@ async fn breaker(control: &Control, upstream: &str, endpoint: &str, body: Incomi
         );
     };
     match (control.force)(upstream, endpoint, force) {
-        Ok(()) => {
-            tracing::warn!(
-                upstream,
-                endpoint,
-                force = force.name(),
-                "breaker set by an operator"
-            );
-            answer::json(
-                StatusCode::OK,
-                &json!({"upstream": upstream, "endpoint": endpoint, "force": force.name()}),
-            )
-        }
+        Ok(()) => answer::json(
+            StatusCode::OK,
+            &json!({"upstream": upstream, "endpoint": endpoint, "force": force.name()}),
+        ),
         Err(error) => cannot_force(upstream, endpoint, error),
     }
 }
