@@ -203,8 +203,14 @@ fn what_cannot_be_applied_changes_nothing() {
         "{}\n  second: {{ address: \"{taken}\", role: inbound, upstream: one }}",
         main_to("one")
     );
+    let own = process.running.listener_address("main").unwrap();
+    let renamed = format!("  second: {{ address: \"{own}\", role: inbound, upstream: one }}");
     for (wrong, says) in [
         (yaml(&listener, &upstreams), taken.to_string()),
+        (
+            yaml(&renamed, &upstreams),
+            "from listener 'main' while the process runs".into(),
+        ),
         (
             good.replace("workers: 1", "workers: 2"),
             "runtime.workers".into(),

@@ -118,7 +118,7 @@ impl Doors {
             }
             match Bound::bind(Arc::clone(&listener.name), listener.address) {
                 Ok(socket) => bound.push((listener, socket)),
-                Err(error) => problems.push(error.to_string()),
+                Err(error) => problems.push(inner.why_not(listener, &error)),
             }
         }
         if !problems.is_empty() {
@@ -232,6 +232,24 @@ impl Doors {
         let inner = self.inner.lock();
         let ours = inner.open.iter().filter(|open| open.role == role);
         ours.map(|open| Arc::clone(&open.door)).collect()
+    }
+}
+
+impl Inner {
+    /// Why a listener of a reload cannot be bound. A new one is bound before an old one goes, so that a
+    /// listener cannot be renamed where it stands.
+    fn why_not(&self, listener: &plan::Listener, error: &BindError) -> String {
+        let mut open = self.open.iter();
+        match open.find(|open| open.address == listener.address) {
+            Some(open) => format!(
+                "listener '{}' cannot take {} over from listener '{}' while the process runs; keep the \
+                 old name, choose another port, or restart",
+                listener.name,
+                listener.address,
+                open.door.name()
+            ),
+            None => error.to_string(),
+        }
     }
 }
 
