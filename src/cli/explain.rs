@@ -32,7 +32,7 @@ pub struct Explain {
     pub listener: Option<String>,
     /// The method, such as GET
     pub method: String,
-    /// The URL or the path, such as http://payments.internal/v1/charges?preview=1
+    /// The URL or the path, such as `/v1/charges?preview=1`
     pub url: String,
 }
 

@@ -1,4 +1,4 @@
-//! One client's connection: the HTTP library over the [`Wire`], the deadlines of a slow client, the
+//! One client's connection: the HTTP library over the `Wire`, the deadlines of a slow client, the
 //! drain, and an end that does not cost the client its last answer.
 //!
 //! Beside the library's own future a connection has one timer and one drain signal. Neither is
