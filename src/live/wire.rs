@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
-use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::gather::{GATHERED, gather};
@@ -20,8 +20,16 @@ pub enum Dialer {
     #[default]
     Tcp,
     /// In memory, for tests without sockets.
-    Memory(Arc<dyn Fn(SocketAddr) -> io::Result<DuplexStream> + Send + Sync>),
+    Memory(Arc<dyn Fn(SocketAddr) -> Dialing + Send + Sync>),
 }
+
+/// A connection in memory that is being made; it may take its time, or fail.
+pub type Dialing = Pin<Box<dyn Future<Output = io::Result<Box<dyn Pipe>>> + Send>>;
+
+/// A connection in memory.
+pub trait Pipe: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Pipe for T {}
 
 impl Dialer {
     /// Opens a connection.
@@ -35,7 +43,7 @@ impl Dialer {
                 stream.set_nodelay(true)?;
                 Stream::Tcp(stream)
             }
-            Self::Memory(open) => Stream::Memory(open(address)?),
+            Self::Memory(open) => Stream::Memory(open(address).await?),
         };
         Ok(Wire {
             stream,
@@ -82,7 +90,7 @@ impl Traffic {
 
 enum Stream {
     Tcp(TcpStream),
-    Memory(DuplexStream),
+    Memory(Box<dyn Pipe>),
 }
 
 /// One connection's bytes.

@@ -53,7 +53,6 @@ pub struct Stream {
     idle: Option<Duration>,
     timer: Option<Pin<Box<Sleep>>>,
     rearm: bool,
-    uploaded: u64,
     upload: Option<RequestBody>,
 }
 
@@ -84,18 +83,19 @@ pub struct BrokenOff(String);
 
 impl AnswerBody {
     /// Bytes that are there already.
-    pub fn bytes(bytes: Bytes, told: Told) -> Self {
-        Self {
-            source: Source::Bytes(bytes),
-            told: Some(told),
-            seat: None,
-        }
+    pub fn bytes(bytes: Bytes, told: Told, seat: Option<Seat>) -> Self {
+        Self::begin(Source::Bytes(bytes), told, seat)
     }
 
     /// An upstream's body.
     pub fn stream(stream: Stream, told: Told, seat: Option<Seat>) -> Self {
+        Self::begin(Source::Stream(Box::new(stream)), told, seat)
+    }
+
+    /// A body without a byte is never asked for one: it is complete from the start.
+    fn begin(source: Source, told: Told, seat: Option<Seat>) -> Self {
         let mut body = Self {
-            source: Source::Stream(Box::new(stream)),
+            source,
             told: Some(told),
             seat,
         };
@@ -160,7 +160,6 @@ impl Stream {
             idle,
             timer: None,
             rearm: false,
-            uploaded: 0,
             upload,
         }
     }
@@ -248,9 +247,10 @@ impl Stream {
         let Some(idle) = self.idle else {
             return Poll::Pending;
         };
+        let rearm = std::mem::take(&mut self.rearm);
         let timer = match &mut self.timer {
             Some(timer) => {
-                if std::mem::take(&mut self.rearm) {
+                if rearm {
                     timer.as_mut().reset(later(idle));
                 }
                 timer
@@ -260,14 +260,13 @@ impl Stream {
                 .insert(Box::pin(tokio::time::sleep_until(later(idle)))),
         };
         while timer.as_mut().poll(cx).is_ready() {
-            let uploaded = self.upload.as_ref().map_or(0, |upload| upload.progress().0);
-            if uploaded == self.uploaded {
+            // The client may still upload: then the exchange is alive (rule 7).
+            let alive = self.upload.as_ref().map(|body| body.upload().moved + idle);
+            let Some(alive) = alive.filter(|alive| *alive > clock::now()) else {
                 let sentence = format!("no byte of a body for {idle:?} (idle timeout)");
                 return Poll::Ready(Some(Err((Reason::TryTimeout, sentence))));
-            }
-            // The client still uploads: the exchange is alive.
-            self.uploaded = uploaded;
-            timer.as_mut().reset(later(idle));
+            };
+            timer.as_mut().reset(alive.into());
         }
         Poll::Pending
     }

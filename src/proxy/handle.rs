@@ -360,7 +360,7 @@ impl<'a> Exchange<'a> {
         report.status = answer.status().as_u16();
         report.head_at = Some(clock::now().saturating_duration_since(report.started));
         let told = self.told;
-        answer.map(|bytes| AnswerBody::bytes(bytes, told))
+        answer.map(|bytes| AnswerBody::bytes(bytes, told, None))
     }
 
     fn pass_on(mut self, ended: Ended) -> Response<AnswerBody> {

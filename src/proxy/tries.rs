@@ -64,7 +64,7 @@ impl EndedBody {
     pub(super) fn into_answer(self, told: Told, seat: Option<Seat>) -> AnswerBody {
         match self {
             Self::Stream(stream) => AnswerBody::stream(stream, told, seat),
-            Self::Kept(bytes) => AnswerBody::bytes(bytes, told),
+            Self::Kept(bytes) => AnswerBody::bytes(bytes, told, seat),
         }
     }
 }
@@ -167,7 +167,7 @@ impl Exchange<'_> {
                 }
             };
             let until = clock::now() + wait;
-            if let Some(answer) = self.keep(attempted, until).await {
+            if let Some(answer) = self.keep(passage, attempted, until).await {
                 kept = Some(answer);
             }
             tokio::time::sleep_until(until.into()).await;
@@ -307,10 +307,18 @@ impl Exchange<'_> {
 
     /// Keeps a failed answer for the case that no better one comes, and gives its connection back, so
     /// that the next try can have it.
-    async fn keep(&self, attempted: Attempted, until: Instant) -> Option<Ended> {
+    async fn keep(
+        &self,
+        passage: &Passage<'_>,
+        attempted: Attempted,
+        until: Instant,
+    ) -> Option<Ended> {
         let ending = attempted.ending;
         let (head, stream) = attempted.answer?.into_parts();
-        let patience = until.max(clock::now() + KEEP_WITHIN);
+        // The next try must not lose the time that was left for it.
+        let latest = passage.deadline.map(|end| end.at - retry::SHORTEST_TRY);
+        let longer = clock::now() + KEEP_WITHIN;
+        let patience = until.max(latest.map_or(longer, |latest| longer.min(latest)));
         let collected = stream.collect(KEPT_ANSWER);
         let bytes = tokio::time::timeout_at(patience.into(), collected)
             .await
