@@ -12,5 +12,7 @@ mod faults_clients;
 mod faults_framing;
 mod faults_told;
 mod faults_upstreams;
+mod keys;
 mod kit;
+mod reasons;
 mod support;

@@ -21,7 +21,7 @@ mod message;
 mod metrics;
 mod places;
 mod program;
-mod proxy;
+pub(crate) mod proxy;
 mod reply;
 mod upstream;
 mod wait;

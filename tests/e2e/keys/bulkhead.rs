@@ -1,0 +1,3 @@
+//! x
+use super::Keys;
+pub(super) const KEYS: Keys = &[];
