@@ -92,7 +92,7 @@ pub enum Refusal {
     BreakerOpen {
         /// Why the one that will be probed first is open.
         cause: Option<Cause>,
-        /// Until then; `None` where no time is known.
+        /// Until then; zero where probes are under way, `None` where no time is known.
         retry_in: Option<Duration>,
     },
 }
@@ -157,7 +157,7 @@ impl Roster {
         }
         let chosen = wish.balance.pick(memory, &candidates, chance, wish.hash);
         let Some(member) = chosen.and_then(|at| list.get_mut(*indexes.get(at)?)) else {
-            return (Err(refusal(list, now)), moves);
+            return (Err(refusal(list, wish.breaker, now)), moves);
         };
         let ticket = wish.breaker.map(|settings| {
             let ticket = member.breaker.admit(settings, now);
@@ -506,16 +506,24 @@ impl Drop for Admission {
     }
 }
 
-fn refusal(list: &[Member], now: Instant) -> Refusal {
+fn refusal(list: &[Member], settings: Option<&Arc<breaker::Settings>>, now: Instant) -> Refusal {
+    let next_probe = |member: &Member| {
+        let state = settings.map(|settings| member.breaker.state(settings, now));
+        match state {
+            // Half-open, and no place is free: its probes are under way.
+            Some(State::HalfOpen) => Some(Duration::ZERO),
+            Some(State::Open | State::Closed) | None => member.breaker.retry_in(now),
+        }
+    };
     let soonest = list
         .iter()
         .filter(|member| !member.leaving)
-        .min_by_key(|member| member.breaker.retry_in(now).unwrap_or(Duration::MAX));
+        .min_by_key(|member| next_probe(member).unwrap_or(Duration::MAX));
     match soonest {
         None => Refusal::NoEndpoint,
         Some(member) => Refusal::BreakerOpen {
             cause: member.breaker.cause().cloned(),
-            retry_in: member.breaker.retry_in(now),
+            retry_in: next_probe(member),
         },
     }
 }

@@ -203,7 +203,7 @@ impl Exchange<'_> {
                 let cause = cause.as_ref().map(|cause| cause as &dyn Display);
                 let message = message::breaker_open(upstream.name(), cause, retry_in);
                 let mut failed = Failed::new(Reason::BreakerOpen, message);
-                failed.retry_after = retry_in;
+                failed.retry_after = retry_in.filter(|wait| !wait.is_zero());
                 Err(failed)
             }
         }

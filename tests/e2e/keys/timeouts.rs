@@ -10,7 +10,7 @@ pub(super) const KEYS: Keys = &[
     ("timeouts.connect", connect),
     ("timeouts.request", request),
     ("timeouts.try", per_try),
-    ("timeouts.idle", idle),
+    ("timeouts.idle", fault_050_idle),
 ];
 
 /// How long it took, which is at least so long, and not absurdly longer.
@@ -109,13 +109,12 @@ fn fault_050_idle() {
     assert_eq!(answer.text(), "half");
     proxy.expect_metric("mamparo_failures_total", &[("reason", "try_timeout")], 1.0);
     // The head was a success; the body one more observation, a failure.
-    assert_eq!(proxy.endpoint().window.failures, 1);
+    assert_eq!(proxy.window().failures, 1);
 }
 
 #[test]
-fn idle() {
-    fault_050_idle();
-    // A drip just under it goes on as long as it likes (rule 7).
+fn fault_050_a_drip_just_under_idle_goes_on() {
+    // As long as it likes (rule 7).
     let act = Reply::raw("HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\n");
     let slow = Reply::new(200).chunked(&["slow", "ly"]);
     for act in [

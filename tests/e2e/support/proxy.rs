@@ -7,7 +7,7 @@ use std::time::Duration;
 use mamparo::app::{self, Options, Running};
 use mamparo::config;
 use mamparo::live::wire::Dialer;
-use mamparo::server::status::{Endpoint, Status};
+use mamparo::server::status::{Endpoint, Status, Window};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -150,6 +150,12 @@ impl Proxy {
     #[track_caller]
     pub(crate) fn endpoint(&self) -> Endpoint {
         self.upstream("u").endpoints.swap_remove(0)
+    }
+
+    /// What the breaker of the only endpoint of `u` has counted.
+    #[track_caller]
+    pub(crate) fn window(&self) -> Window {
+        self.endpoint().window.expect("the upstream has a breaker")
     }
 
     pub(crate) fn metrics(&self) -> String {
