@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mamparo::app::{self, Options, Running};
 use mamparo::config;
@@ -23,7 +23,7 @@ const QUIET_WITHIN: Duration = Duration::from_secs(2);
 /// A running proxy. Dropped, it checks that nothing was left behind, unless [`Self::abandon`] was
 /// called: so declare it before the clients.
 pub(crate) struct Proxy {
-    running: Running,
+    running: Option<Running>,
     folder: TempDir,
     /// Tasks alive before the first client.
     tasks: usize,
@@ -58,7 +58,7 @@ impl Proxy {
         let running = app::start(loaded, options).unwrap_or_else(|error| panic!("{error}"));
         let tasks = tasks(&running.status());
         Self {
-            running,
+            running: Some(running),
             folder,
             tasks,
             logged: !yaml.lines().any(|line| line.starts_with("access_log:")),
@@ -79,13 +79,13 @@ impl Proxy {
     }
 
     pub(crate) fn running(&self) -> &Running {
-        &self.running
+        self.running.as_ref().expect("it has not ended")
     }
 
     /// Where the listener listens.
     #[track_caller]
     pub(crate) fn listener(&self, name: &str) -> SocketAddr {
-        let address = self.running.listener_address(name);
+        let address = self.running().listener_address(name);
         address.expect("the listener is configured")
     }
 
@@ -125,7 +125,7 @@ impl Proxy {
     /// A request to the admin interface.
     #[track_caller]
     pub(crate) fn admin(&self, method: &str, path: &str, body: &str) -> Answer {
-        let address = self.running.admin_address();
+        let address = self.running().admin_address();
         let length = body.len();
         let bytes = format!(
             "{method} {path} HTTP/1.1\r\nhost: {address}\r\ncontent-type: application/json\r\n\
@@ -135,7 +135,7 @@ impl Proxy {
     }
 
     pub(crate) fn status(&self) -> Status {
-        self.running.status()
+        self.running().status()
     }
 
     /// The state of an upstream.
@@ -159,7 +159,7 @@ impl Proxy {
     }
 
     pub(crate) fn metrics(&self) -> String {
-        self.running.metrics()
+        self.running().metrics()
     }
 
     /// The sum of all series of that name with these labels, now.
@@ -251,10 +251,14 @@ impl Proxy {
         self.checked = true;
     }
 
-    /// Asks it to end in order; nothing is checked.
-    pub(crate) fn shutdown(mut self) {
+    /// Asks it to end in order and waits for that; gives how long it took. Nothing else is checked.
+    #[track_caller]
+    pub(crate) fn shutdown(mut self) -> Duration {
         self.checked = true;
-        self.running.terminate();
+        let began = Instant::now();
+        let running = self.running.take().expect("it has not ended");
+        assert!(running.shutdown(), "it ends without a panic");
+        began.elapsed()
     }
 }
 
