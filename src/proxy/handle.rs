@@ -320,7 +320,8 @@ impl<'a> Exchange<'a> {
         route: Option<&RouteSite>,
         asked: &Asked,
     ) -> Response<AnswerBody> {
-        let elapsed = clock::now().saturating_duration_since(self.started);
+        let now = clock::now();
+        let elapsed = now.saturating_duration_since(self.started);
         let report = self.told.report();
         report.outcome = if failed.reason == Reason::ClientGone {
             Outcome::ClientGone
@@ -329,6 +330,9 @@ impl<'a> Exchange<'a> {
         } else {
             Outcome::Failed
         };
+        // The client's own fault in the midst of a try is a refusal still, but a try was made.
+        self.told.tell_of_try(now);
+        let report = self.told.report();
         let failure = Failure {
             reason: failed.reason,
             message: failed.message,

@@ -64,7 +64,8 @@ impl Told {
         self.under_way = None;
     }
 
-    fn tell_of_try(&mut self, now: Instant) {
+    /// The request ends before the try that has begun, if one has: it is told of as far as it came.
+    pub fn tell_of_try(&mut self, now: Instant) {
         let Some(UnderWay {
             endpoint,
             began,

@@ -94,6 +94,14 @@ fn refused(reason: &'static str) -> Met {
     }
 }
 
+/// A request that we or the client gave up in the midst of its only try.
+fn interrupted(reason: &'static str) -> Met {
+    Met {
+        tries: 1,
+        ..refused(reason)
+    }
+}
+
 /// A request whose only try failed, which its endpoint is blamed for.
 fn failed(reason: &'static str) -> Met {
     Met {
@@ -288,7 +296,7 @@ fn bad_request_in_the_body() {
     upstream.wait_for(1);
     client.send("no number\r\n");
     let answer = client.answer();
-    check(&proxy, &answer, &refused("bad_request"));
+    check(&proxy, &answer, &interrupted("bad_request"));
     assert!(client.is_closed());
     assert!(
         !upstream.last().complete,
@@ -344,7 +352,7 @@ fn body_too_large_as_it_comes() {
         .send("POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n8\r\n12345678\r\n");
     upstream.wait_for(1);
     client.send("8\r\n12345678\r\n0\r\n\r\n");
-    check(&proxy, &client.answer(), &refused("body_too_large"));
+    check(&proxy, &client.answer(), &interrupted("body_too_large"));
     assert!(!upstream.last().complete);
 }
 
@@ -578,10 +586,7 @@ fn client_leaves(upstream: &Upstream, proxy: &Proxy, reset: bool) {
     } else {
         drop(client);
     }
-    let met = Met {
-        tries: 0,
-        ..refused("client_gone")
-    };
+    let met = interrupted("client_gone");
     check_telling(proxy, of("client_gone"), &met, 1);
     assert_eq!(proxy.window().total, 0, "rule 8");
 }
@@ -612,7 +617,7 @@ fn internal() {
         ..refused("internal")
     };
     check_contract(&answer, told, &unrouted);
-    check_telling(&proxy, told, &met, 1);
+    check_telling(&proxy, told, &interrupted("internal"), 1);
     assert!(client.is_closed());
     // Fault 76: the process serves on.
     assert_eq!(proxy.get("/").status, 500);

@@ -15,6 +15,8 @@ pub(crate) struct Reply {
     pub(super) content: Content,
     /// A pause after each byte.
     pub(super) drip: Option<Duration>,
+    /// The head goes at once; only the body drips.
+    pub(super) whole_head: bool,
     pub(super) end: End,
 }
 
@@ -130,6 +132,7 @@ impl Reply {
             waits: Vec::new(),
             content,
             drip: None,
+            whole_head: false,
             end: End::Keep,
         }
     }
@@ -192,6 +195,12 @@ impl Reply {
     pub(crate) fn dripping(mut self, pause: Duration) -> Self {
         self.drip = Some(pause);
         self
+    }
+
+    /// The head at once, the body byte by byte.
+    pub(crate) fn dripping_body(mut self, pause: Duration) -> Self {
+        self.whole_head = true;
+        self.dripping(pause)
     }
 
     pub(crate) fn then_keep(mut self) -> Self {

@@ -287,8 +287,11 @@ fn act_out(
     match act.drip {
         None => stream.write_all(&bytes)?,
         Some(pause) => {
-            for byte in bytes {
-                stream.write_all(&[byte])?;
+            let end = bytes.windows(4).position(|four| four == b"\r\n\r\n");
+            let head = end.filter(|_| act.whole_head).map_or(0, |end| end + 4);
+            stream.write_all(&bytes[..head])?;
+            for byte in &bytes[head..] {
+                stream.write_all(&[*byte])?;
                 std::thread::sleep(pause);
             }
         }
