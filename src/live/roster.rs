@@ -223,13 +223,12 @@ impl Roster {
         }
     }
 
-    /// An idle connection to another endpoint is closed, so that its place can be used; whether there
+    /// An idle connection to an endpoint other than `not_to` is closed, so that its place can be used; whether there
     /// was one.
-    pub fn close_one_idle(&self, worker: usize, now: Instant) -> bool {
+    pub fn close_one_idle(&self, not_to: &Endpoint, worker: usize, now: Instant) -> bool {
         let endpoints = self.endpoints();
-        endpoints
-            .iter()
-            .any(|e| e.pool.take_any(worker, Duration::MAX, now).is_some())
+        let mut others = endpoints.iter().filter(|other| other.key != not_to.key);
+        others.any(|e| e.pool.take_any(worker, Duration::MAX, now).is_some())
     }
 
     /// The endpoints, those that are leaving included.

@@ -168,7 +168,7 @@ impl Upstream {
             return Ok(Lease::Pooled(connection));
         }
         let limit = settings.max_connections.unwrap_or(usize::MAX);
-        if self.roster.close_one_idle(worker, now)
+        if self.roster.close_one_idle(endpoint, worker, now)
             && let Some(slot) = self.slots.take(Some(limit))
         {
             return Ok(Lease::New(slot));

@@ -40,6 +40,10 @@ use crate::telemetry::report::Try;
 /// brings none.
 const KEPT_ANSWER: usize = 64 * 1024;
 
+/// Bytes of a request's body that are kept where nothing is retried: a pooled connection may turn out
+/// to be closed when the body has been read, but no byte has left us.
+const KEPT_UNSENT: usize = 16 * 1024;
+
 /// How long the rest of a failed answer is waited for before another try is made without it.
 const KEEP_WITHIN: Duration = Duration::from_millis(100);
 
@@ -109,7 +113,7 @@ impl Exchange<'_> {
             retry.is_some_and(|retry| retry.methods.allow(head.method.as_str(), keyed));
         let hash = hash_of(&route.plan.upstream.balance, head);
         self.make_onward(listener, route, head);
-        let max_kept = retry.map_or(0, |retry| retry.max_body);
+        let max_kept = retry.map_or(KEPT_UNSENT, |retry| retry.max_body);
         let memory = &self.proxy.memory;
         let body_limit = listener.plan.body_size;
         let body =

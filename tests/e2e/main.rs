@@ -8,8 +8,10 @@
     reason = "all of this is test code, and the real clock is what it tests under"
 )]
 
+mod faults_answers;
 mod faults_clients;
 mod faults_framing;
+mod faults_reuse;
 mod faults_told;
 mod faults_upstreams;
 mod keys;
