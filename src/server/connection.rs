@@ -36,6 +36,10 @@ use crate::proxy::client::Client;
 const LINGER: Duration = Duration::from_secs(1);
 const LINGER_BYTES: usize = 64 * 1024;
 
+/// How long a client that comes during a drain may take over its request's head. It comes with one in
+/// hand; if it does not, it must not hold the drain up.
+const LATECOMER: Duration = Duration::from_secs(1);
+
 /// Timers have no finer grain: a millisecond.
 const LEAST_PERIOD: u64 = 1_000_000;
 
@@ -64,8 +68,10 @@ pub(super) async fn serve_entered<IO, H>(
     H: Handler,
 {
     let settings = door.settings();
+    let late = door.closing();
+    let patience = if late { LATECOMER } else { Duration::MAX };
     let times = Times {
-        header: nanos(settings.header_timeout),
+        header: nanos(settings.header_timeout.min(patience)),
         idle: nanos(settings.idle_timeout),
     };
     let client = Client::new(
@@ -100,7 +106,7 @@ pub(super) async fn serve_entered<IO, H>(
         }
     });
     let mut library = builder(&settings).serve_connection(TokioIo::new(wire), service);
-    let end = run(&mut library, &served, times).await;
+    let end = run(&mut library, &served, times, late).await;
     let (io, fault, eof) = library.into_parts().io.into_inner().into_parts();
     let refusal = refusal(&end, &served, fault);
     let bytes = refusal.and_then(|(reason, detail)| {
@@ -159,8 +165,8 @@ enum End {
     Cut,
 }
 
-/// Runs the connection until it ends.
-async fn run<H, L>(library: &mut L, served: &Served<H>, times: Times) -> End
+/// Runs the connection until it ends. `late`: it was accepted during a drain.
+async fn run<H, L>(library: &mut L, served: &Served<H>, times: Times, late: bool) -> End
 where
     L: Library,
 {
@@ -204,6 +210,8 @@ where
                 return Poll::Pending;
             }
             match served.exchange.stage() {
+                // Closed without a word, it could not tell whether its request was taken (rule 84).
+                Stage::Idle if late => return Poll::Pending,
                 Stage::Idle => return Poll::Ready(End::Idle),
                 // It will be told when the request is complete: the library would drop the head.
                 Stage::Head => return Poll::Pending,

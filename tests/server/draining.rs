@@ -70,6 +70,22 @@ async fn a_head_that_has_begun_is_served() {
     }
 }
 
+/// Others learn only little by little that this one drains.
+#[tokio::test(start_paused = true)]
+async fn rule_084_who_comes_during_a_drain_is_answered_once_and_does_not_hold_it_up() {
+    let door = door(settings());
+    door.begin_drain();
+    let (mut late, mut silent) = (Talk::to(&door), Talk::to(&door));
+    settle().await;
+    late.get(&["/after/3000", "/"]).await;
+    // A head that does not begin is closed without a word, as on an idle connection.
+    assert_eq!(silent.rest().await, "");
+    assert_eq!(silent.elapsed().as_secs(), 1);
+    let rest = late.rest().await;
+    assert!(rest.contains("connection: close"), "{rest}");
+    assert!(rest.ends_with("answer to /after/3000"), "{rest}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_is_left_at_the_deadline_is_cut() {
     let door = door(settings());
