@@ -18,7 +18,23 @@ pub struct Seats {
 #[derive(Debug, Default)]
 struct Room {
     bulkhead: Bulkhead,
-    bells: HashMap<Waiter, oneshot::Sender<()>>,
+    bells: HashMap<Waiter, Bell>,
+}
+
+/// How a waiter is told that it has a seat.
+#[derive(Debug)]
+struct Bell {
+    ring: oneshot::Sender<()>,
+    route: RouteName,
+}
+
+/// A route that requests come by: its listener's name and its own. A reload finds it again by them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RouteName {
+    /// The listener's name.
+    pub listener: Arc<str>,
+    /// The route's name.
+    pub route: Arc<str>,
 }
 
 /// A seat; dropping it gives it to the next who waits.
@@ -48,8 +64,12 @@ pub struct Queued {
 }
 
 impl Seats {
-    /// Asks for a seat under the route's settings.
-    pub fn enter(self: &Arc<Self>, settings: &Settings) -> Seating {
+    /// Asks for a seat under the route's settings. `route` is asked for its name where it has to wait.
+    pub fn enter(
+        self: &Arc<Self>,
+        settings: &Settings,
+        route: impl FnOnce() -> RouteName,
+    ) -> Seating {
         let mut room = self.room.lock();
         match room.bulkhead.enter(settings) {
             Entry::Seated => Seating::Seated(Seat {
@@ -58,7 +78,8 @@ impl Seats {
             Entry::Refused => Seating::Refused,
             Entry::Waiting(waiter) => {
                 let (ring, bell) = oneshot::channel();
-                room.bells.insert(waiter, ring);
+                let route = route();
+                room.bells.insert(waiter, Bell { ring, route });
                 let seats = Arc::clone(self);
                 Seating::Queued(Queued {
                     seats,
@@ -70,10 +91,12 @@ impl Seats {
         }
     }
 
-    /// A reload: who waits moves up where the new limit makes room.
-    pub fn configure(&self, settings: Settings) {
+    /// A reload: `limit` says what holds for a route now; `None` where there is no such route any more,
+    /// then it stays as it was. Who waits moves up where the new limit makes room.
+    pub fn configure(&self, limit: impl Fn(&RouteName) -> Option<Settings>) {
         let mut room = self.room.lock();
-        let seated = room.bulkhead.resize(&settings);
+        let Room { bulkhead, bells } = &mut *room;
+        let seated = bulkhead.resize(|waiter| limit(&bells.get(&waiter)?.route));
         for waiter in seated {
             room.ring(waiter);
         }
@@ -101,7 +124,7 @@ impl Room {
     fn ring(&mut self, waiter: Waiter) {
         // One that no longer listens is about to leave by itself: its drop gives the seat on.
         if let Some(bell) = self.bells.remove(&waiter) {
-            let _ = bell.send(());
+            let _ = bell.ring.send(());
         }
     }
 }
@@ -137,3 +160,6 @@ impl Drop for Seat {
         self.seats.leave();
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,8 +7,10 @@ use std::time::Instant;
 
 use parking_lot::Mutex;
 
+use super::seats::RouteName;
 use super::upstream::Upstream;
 use crate::plan::{self, Plan};
+use crate::policy::bulkhead;
 use crate::policy::rate_limit::Bucket;
 
 /// A token bucket that requests share.
@@ -44,6 +46,7 @@ impl Snapshot {
             let upstream = match known {
                 Some(upstream) => {
                     upstream.configure(settings);
+                    upstream.seats().configure(|name| bulkhead(&plan, name));
                     Arc::clone(upstream)
                 }
                 None => Upstream::new(settings, workers),
@@ -86,6 +89,19 @@ impl Snapshot {
     pub fn bucket(&self, listener: &Arc<str>, route: &Arc<str>) -> Option<&SharedBucket> {
         self.buckets.get(&(Arc::clone(listener), Arc::clone(route)))
     }
+}
+
+/// What holds for the requests of a route that wait for a seat; without a bulkhead none has to.
+fn bulkhead(plan: &Plan, name: &RouteName) -> Option<bulkhead::Settings> {
+    let listener = plan
+        .listeners
+        .iter()
+        .find(|one| one.name == name.listener)?;
+    let route = listener.routes.iter().find(|one| one.name == name.route)?;
+    Some(route.policies.bulkhead.unwrap_or(bulkhead::Settings {
+        max_in_flight: None,
+        ..bulkhead::Settings::default()
+    }))
 }
 
 fn own_buckets(listener: &plan::Listener) -> impl Iterator<Item = (Arc<str>, &plan::Route)> {

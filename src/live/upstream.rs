@@ -75,9 +75,6 @@ impl Upstream {
     /// Runs under these settings from now on; memory stays.
     pub fn configure(&self, settings: &Arc<plan::Upstream>) {
         self.settings.store(Arc::clone(settings));
-        if let Some(bulkhead) = settings.policies.bulkhead {
-            self.seats.configure(bulkhead);
-        }
         self.resolved.lock().retain(|known| {
             settings
                 .endpoints

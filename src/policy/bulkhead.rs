@@ -127,12 +127,14 @@ impl Bulkhead {
         }
     }
 
-    /// A reload: from now on those who wait are held to this limit. Says who has a seat because it
-    /// rose. Where it fell nobody is thrown out, of a seat or of the queue; they grow fewer as
-    /// requests leave.
-    pub fn resize(&mut self, s: &Settings) -> Vec<Waiter> {
+    /// A reload: says to which limit each waiter is held from now on; `None`: to the one that it came
+    /// with. Says who has a seat because its limit rose. Where it fell nobody is thrown out, of a seat
+    /// or of the queue; they grow fewer as requests leave.
+    pub fn resize(&mut self, mut limit: impl FnMut(Waiter) -> Option<Settings>) -> Vec<Waiter> {
         for waiting in &mut self.queue {
-            waiting.seats = s.seats();
+            if let Some(settings) = limit(Waiter(waiting.number)) {
+                waiting.seats = settings.seats();
+            }
         }
         std::iter::from_fn(|| self.seat_newest()).collect()
     }

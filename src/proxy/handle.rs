@@ -18,7 +18,7 @@ use super::tries::Ended;
 use super::{Proxy, framing, headers, message};
 use crate::clock;
 use crate::live::router::{self, Wanted};
-use crate::live::seats::{Seat, Seating};
+use crate::live::seats::{RouteName, Seat, Seating};
 use crate::plan::{self, Role};
 use crate::policy::outcome::{Ending, Reason};
 use crate::policy::timeout::shorter;
@@ -236,7 +236,11 @@ impl<'a> Exchange<'a> {
             return Ok(None);
         };
         let seats = route.upstream.seats();
-        let mut queued = match seats.enter(settings) {
+        let name = || RouteName {
+            listener: Arc::clone(&self.client.listener),
+            route: Arc::clone(&route.plan.name),
+        };
+        let mut queued = match seats.enter(settings, name) {
             Seating::Seated(seat) => return Ok(Some(seat)),
             Seating::Refused => {
                 let message = message::too_many_in_flight(

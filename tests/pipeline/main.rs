@@ -20,6 +20,7 @@ mod message;
 
 mod pairs;
 mod pairs_of_limits;
+mod reloads;
 mod retries;
 mod time;
 mod time_of_bodies;

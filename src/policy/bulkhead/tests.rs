@@ -145,7 +145,7 @@ fn rule_81_a_limit_that_a_reload_lowers_shrinks_as_requests_leave() {
          enter -> a
          enter -> b",
     );
-    assert_eq!(bulkhead.resize(&settings(1, 1)), []);
+    assert_eq!(bulkhead.resize(|_| Some(settings(1, 1))), []);
     assert_eq!((bulkhead.in_flight(), bulkhead.queued()), (3, 2));
     run(
         &mut bulkhead,
@@ -176,14 +176,37 @@ fn rule_81_a_limit_that_a_reload_raises_seats_the_waiters_at_once_newest_first()
          enter -> b
          enter -> c",
     );
-    assert_eq!(bulkhead.resize(&settings(3, 9)), [Waiter(2), Waiter(1)]);
+    assert_eq!(
+        bulkhead.resize(|_| Some(settings(3, 9))),
+        [Waiter(2), Waiter(1)]
+    );
     assert_eq!((bulkhead.in_flight(), bulkhead.queued()), (3, 1));
     assert!(!bulkhead.cancel(Waiter(1)), "it has a seat");
     let none = Settings {
         max_in_flight: None,
         ..before
     };
-    assert_eq!(bulkhead.resize(&none), [Waiter(0)], "limit switched off");
+    assert_eq!(
+        bulkhead.resize(|_| Some(none)),
+        [Waiter(0)],
+        "limit switched off"
+    );
+}
+
+#[test]
+fn rule_81_a_reload_that_concerns_one_route_leaves_the_others_waiters_alone() {
+    let mut bulkhead = Bulkhead::new();
+    run(
+        &mut bulkhead,
+        &settings(1, 9),
+        "enter -> seated
+         enter -> a
+         enter -> b",
+    );
+    let raised = |waiter| (waiter == Waiter(0)).then(|| settings(2, 9));
+    assert_eq!(bulkhead.resize(raised), [Waiter(0)], "not the newer one");
+    assert_eq!(bulkhead.resize(|_| None), []);
+    assert_eq!((bulkhead.in_flight(), bulkhead.queued()), (2, 1));
 }
 
 #[test]
@@ -257,7 +280,7 @@ fn walk_no_seat_is_lost_whatever_the_order() {
                 }
                 _ => {
                     s = settings(rng.usize(1..6), rng.usize(..6));
-                    for waiter in bulkhead.resize(&s) {
+                    for waiter in bulkhead.resize(|_| Some(s)) {
                         assert!(waiting.remove(&waiter));
                         seated += 1;
                         assert!(Some(seated) <= s.max_in_flight);
