@@ -12,12 +12,10 @@
 )]
 
 mod bench;
-
+mod breaker_reloads;
 mod endpoint;
-
 mod fallbacks;
 mod message;
-
 mod pairs;
 mod pairs_of_limits;
 mod reloads;

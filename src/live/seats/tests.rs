@@ -20,14 +20,14 @@ fn settings(seats: usize, queue: usize) -> Settings {
 fn seated(seating: Seating) -> Seat {
     match seating {
         Seating::Seated(seat) => seat,
-        other => panic!("{other:?}"),
+        other @ (Seating::Queued(_) | Seating::Refused) => panic!("{other:?}"),
     }
 }
 
 fn queued(seating: Seating) -> Queued {
     match seating {
         Seating::Queued(queued) => queued,
-        other => panic!("{other:?}"),
+        other @ (Seating::Seated(_) | Seating::Refused) => panic!("{other:?}"),
     }
 }
 
