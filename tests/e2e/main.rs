@@ -11,6 +11,7 @@
 mod faults_answers;
 mod faults_clients;
 mod faults_framing;
+mod faults_ourselves;
 mod faults_reuse;
 mod faults_told;
 mod faults_upstreams;
