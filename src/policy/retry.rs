@@ -267,6 +267,12 @@ impl Conditions {
         self.statuses.insert(status);
     }
 
+    /// Whether an answer with this status can be worth another try at all. Cheap, and so asked first:
+    /// most answers are none.
+    pub fn may_want(&self, status: u16) -> bool {
+        self.statuses.contains(status) || (self.retry_after && status >= 429)
+    }
+
     /// Whether this ending is worth another try. Any of the conditions will do (rule 14).
     pub fn wants(&self, ending: Ending, has_retry_after: bool) -> bool {
         match ending {

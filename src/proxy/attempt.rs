@@ -27,6 +27,7 @@ use crate::policy::timeout;
 pub(super) struct Attempt {
     admission: Admission,
     waited: Duration,
+    began: Instant,
 }
 
 /// What a try ended in.
@@ -44,18 +45,27 @@ pub(super) struct Attempted {
 /// The head of an answer, and the connection that its body comes over.
 pub(super) struct Answered {
     pub(super) head: response::Parts,
-    stream: Stream,
+    stream: Box<Stream>,
 }
 
 impl Answered {
-    pub(super) fn into_parts(self) -> (response::Parts, Stream) {
+    pub(super) fn into_parts(self) -> (response::Parts, Box<Stream>) {
         (self.head, self.stream)
     }
 }
 
 impl Attempt {
-    pub(super) fn new(admission: Admission, waited: Duration) -> Self {
-        Self { admission, waited }
+    pub(super) fn new(admission: Admission, waited: Duration, began: Instant) -> Self {
+        Self {
+            admission,
+            waited,
+            began,
+        }
+    }
+
+    /// When it began.
+    pub(super) fn began(&self) -> Instant {
+        self.began
     }
 
     pub(super) fn endpoint(&self) -> &Arc<Endpoint> {
@@ -83,25 +93,29 @@ impl Attempt {
     ) -> Result<Attempted, Failed> {
         let timeouts = &passage.route.plan.policies.timeouts;
         let mut unsent = None;
+        let mut now = self.began;
         loop {
-            let lease = self.lease(exchange, passage)?;
+            let lease = self.lease(exchange, passage, now)?;
             let reused = matches!(lease, Lease::Pooled(_));
             let mut connection = match lease {
                 Lease::Pooled(connection) => connection,
                 Lease::New(slot) => match self.connect(exchange, passage, slot).await? {
-                    Ok(connection) => connection,
+                    Ok(connection) => {
+                        now = clock::now();
+                        connection
+                    }
                     Err(attempted) => return Ok(attempted),
                 },
             };
             let request = match unsent.take() {
                 Some(request) => request,
-                None => match self.request(exchange, passage, number) {
+                None => match self.request(exchange, passage, number, now) {
                     Some(request) => request,
                     None => return Ok(Attempted::body_is_gone(reused)),
                 },
             };
             exchange.told.sending();
-            let result = match passage.to_answer(connection.send(request)).await {
+            let result = match passage.to_answer(connection.send(request), now).await {
                 Ok(result) => result,
                 Err(Late::ClientSendsNothing) => {
                     let message = message::client_sends_nothing(timeouts.idle);
@@ -116,18 +130,26 @@ impl Attempt {
                 // The endpoint closed an idle connection just now, and not a byte left us: another
                 // connection is taken, which costs nothing and is no try (rule 16). This ends, since
                 // each round uses up a pooled connection, and a new one is not `reused`.
-                Err(error) if reused && error.nothing_written => unsent = error.unsent,
+                Err(error) if reused && error.nothing_written => {
+                    unsent = error.unsent;
+                    now = clock::now();
+                }
                 Err(error) => return Ok(Attempted::broken(*error, reused)),
             }
         }
     }
 
-    fn lease(&self, exchange: &Exchange<'_>, passage: &Passage<'_>) -> Result<Lease, Failed> {
+    fn lease(
+        &self,
+        exchange: &Exchange<'_>,
+        passage: &Passage<'_>,
+        now: Instant,
+    ) -> Result<Lease, Failed> {
         let upstream = &passage.route.upstream;
         let settings = &passage.route.plan.upstream;
         let worker = exchange.client.worker;
         upstream
-            .lease(self.endpoint(), settings, worker, clock::now())
+            .lease(self.endpoint(), settings, worker, now)
             .map_err(|full| {
                 let message = message::too_many_connections(upstream.name(), full.limit);
                 let mut failed = Failed::new(Reason::TooManyConnections, message);
@@ -169,6 +191,7 @@ impl Attempt {
         exchange: &Exchange<'_>,
         passage: &Passage<'_>,
         number: u32,
+        now: Instant,
     ) -> Option<Request<TryBody>> {
         let head = passage.head;
         let body = match &passage.body {
@@ -185,7 +208,7 @@ impl Attempt {
         {
             headers.insert(HOST, host);
         }
-        let left = passage.deadline.map(|end| end.left(clock::now()));
+        let left = passage.deadline.map(|end| end.left(now));
         headers::for_try(headers, number, exchange.told.trace(), left);
         Some(request)
     }
@@ -220,7 +243,7 @@ impl Attempt {
             breaker: passage.route.plan.policies.circuit_breaker.clone(),
         };
         let idle = passage.route.plan.policies.timeouts.idle;
-        let stream = Stream::new(incoming, link, idle, passage.body.clone());
+        let stream = Box::new(Stream::new(incoming, link, idle, passage.body.clone()));
         Attempted {
             ending: Ending::Answered(head.status.as_u16()),
             sent: Sent::Answered,

@@ -4,7 +4,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
@@ -88,8 +88,8 @@ impl AnswerBody {
     }
 
     /// An upstream's body.
-    pub fn stream(stream: Stream, told: Told, seat: Option<Seat>) -> Self {
-        Self::begin(Source::Stream(Box::new(stream)), told, seat)
+    pub fn stream(stream: Box<Stream>, told: Told, seat: Option<Seat>) -> Self {
+        Self::begin(Source::Stream(stream), told, seat)
     }
 
     /// A body without a byte is never asked for one: it is complete from the start.
@@ -107,12 +107,13 @@ impl AnswerBody {
 
     /// The last byte is on its way: everything is let go.
     fn complete(&mut self) {
+        let now = clock::now();
         if let Source::Stream(stream) = std::mem::replace(&mut self.source, Source::Done) {
-            stream.link.give_back();
+            stream.link.give_back(now);
         }
         self.seat = None;
         if let Some(told) = self.told.take() {
-            told.complete();
+            told.complete(now);
         }
     }
 
@@ -132,7 +133,7 @@ impl AnswerBody {
             }
             report.reason = Some(reason);
             report.detail = Some(detail.clone().into());
-            told.complete();
+            told.complete(clock::now());
         }
         BrokenOff(detail)
     }
@@ -181,7 +182,7 @@ impl Stream {
 
     /// Reads the whole body, if it comes within `limit` bytes; gives the connection back. `None`: it is
     /// longer, or it broke off.
-    pub async fn collect(mut self, limit: usize) -> Option<Bytes> {
+    pub async fn collect(mut self: Box<Self>, limit: usize) -> Option<Bytes> {
         let mut collected = Vec::new();
         let complete = std::future::poll_fn(|cx| {
             loop {
@@ -200,7 +201,7 @@ impl Stream {
         })
         .await;
         if complete {
-            self.link.give_back();
+            self.link.give_back(clock::now());
         }
         complete.then(|| collected.into())
     }
@@ -284,14 +285,16 @@ impl Link {
     }
 
     /// Another request may have the connection, if it is fit for one.
-    pub fn give_back(mut self) {
+    pub fn give_back(mut self, now: Instant) {
         if let Some(mut connection) = self.connection.take() {
             // The end of the body may not have been seen by the connection itself yet. Nobody waits for
             // it now, so nobody has to be woken.
-            connection.drive(&mut Context::from_waker(std::task::Waker::noop()));
+            if !connection.is_reusable() {
+                connection.drive(&mut Context::from_waker(std::task::Waker::noop()));
+            }
             let pool = &self.settings.pool;
             self.upstream
-                .keep(&self.endpoint, connection, pool, self.worker, clock::now());
+                .keep(&self.endpoint, connection, pool, self.worker, now);
         }
     }
 

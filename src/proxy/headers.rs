@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use http::header::{CONNECTION, EXPECT, HeaderMap, HeaderName, HeaderValue, TE, TRAILER, VIA};
+use http::header::{
+    CONNECTION, EXPECT, Entry, HeaderMap, HeaderName, HeaderValue, TE, TRAILER, VIA,
+};
+use smallvec::SmallVec;
 
 use crate::telemetry::trace::{REQUEST_ID, TRACEPARENT, TRACESTATE, TraceContext};
 
@@ -21,11 +24,14 @@ const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 const PROXY_AUTHENTICATE: HeaderName = HeaderName::from_static("proxy-authenticate");
 const PROXY_AUTHORIZATION: HeaderName = HeaderName::from_static("proxy-authorization");
+/// Headers that a request gets on its way, at most.
+const ADDED: usize = 8;
 const OUR_PREFIX: &str = "x-mamparo-";
 
 /// Headers that speak of one connection only (RFC 9110 section 7.6.1, and common use). Framing is
 /// hyper's: `transfer-encoding` is rebuilt by it.
-const HOP_BY_HOP: [HeaderName; 7] = [
+static HOP_BY_HOP: [HeaderName; 8] = [
+    CONNECTION,
     KEEP_ALIVE,
     PROXY_CONNECTION,
     PROXY_AUTHENTICATE,
@@ -51,23 +57,36 @@ const NEVER_STRIPPED: [&str; 9] = [
 
 /// Removes what concerns only the connection that the head came over.
 pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    if headers.contains_key(CONNECTION) {
-        let named: Vec<HeaderName> = headers
-            .get_all(CONNECTION)
-            .iter()
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(|value| value.split(','))
-            .filter_map(|name| name.trim().parse().ok())
-            .filter(|name: &HeaderName| !NEVER_STRIPPED.contains(&name.as_str()))
-            .collect();
-        for name in named {
-            headers.remove(name);
-        }
-        headers.remove(CONNECTION);
+    // Most heads have one of them or none: looking at each name once is less than looking each up.
+    let found: SmallVec<[&HeaderName; 8]> = headers
+        .keys()
+        .filter_map(|name| HOP_BY_HOP.iter().find(|hop| *hop == name))
+        .collect();
+    if found.is_empty() {
+        return;
     }
-    for name in &HOP_BY_HOP {
+    for name in named_by_connection(headers) {
         headers.remove(name);
     }
+    for name in found {
+        headers.remove(name);
+    }
+}
+
+/// The headers that `connection` names beside what it always says.
+fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
+    let words = headers
+        .get_all(CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(',').map(str::trim));
+    words
+        .filter(|word| {
+            !word.eq_ignore_ascii_case("keep-alive") && !word.eq_ignore_ascii_case("close")
+        })
+        .filter_map(|word| word.parse().ok())
+        .filter(|name: &HeaderName| !NEVER_STRIPPED.contains(&name.as_str()))
+        .collect()
 }
 
 /// What our headers on a request are made from.
@@ -89,6 +108,8 @@ pub struct Onward<'a> {
 /// by [`for_try`].
 pub fn onward(headers: &mut HeaderMap, onward: &Onward<'_>) {
     strip_hop_by_hop(headers);
+    // Room for all that follows at once.
+    headers.reserve(ADDED);
     // Answered by ourselves as soon as the body is wanted.
     headers.remove(EXPECT);
     if !onward.trusted {
@@ -100,9 +121,9 @@ pub fn onward(headers: &mut HeaderMap, onward: &Onward<'_>) {
     if let Some(client) = onward.forwarded_for {
         append_to_list(headers, FORWARDED_FOR, client);
     }
-    if !headers.contains_key(FORWARDED_PROTO) {
-        headers.insert(FORWARDED_PROTO, HeaderValue::from_static("http"));
-    }
+    headers
+        .entry(FORWARDED_PROTO)
+        .or_insert(HeaderValue::from_static("http"));
     if !headers.contains_key(FORWARDED_HOST)
         && let Some(host) = headers.get(http::header::HOST).cloned()
     {
@@ -174,17 +195,18 @@ fn remove_ours(headers: &mut HeaderMap) {
 }
 
 fn append_to_list(headers: &mut HeaderMap, name: HeaderName, value: &HeaderValue) {
-    match headers.get_mut(&name) {
-        None => {
-            headers.insert(name, value.clone());
+    match headers.entry(name) {
+        Entry::Vacant(entry) => {
+            entry.insert(value.clone());
         }
-        Some(list) => {
+        Entry::Occupied(mut entry) => {
+            let list = entry.get();
             let mut joined = Vec::with_capacity(list.len() + 2 + value.len());
             joined.extend_from_slice(list.as_bytes());
             joined.extend_from_slice(b", ");
             joined.extend_from_slice(value.as_bytes());
             if let Ok(joined) = HeaderValue::from_bytes(&joined) {
-                *list = joined;
+                *entry.get_mut() = joined;
             }
         }
     }

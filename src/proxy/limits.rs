@@ -77,10 +77,14 @@ impl Passage<'_> {
         })
     }
 
-    /// Waits for the head of an answer for as long as that may take.
-    pub(super) async fn to_answer<F: Future>(&self, sending: F) -> Result<F::Output, Late> {
+    /// Waits for the head of an answer to a request whose sending began at `began`, for as long as that
+    /// may take.
+    pub(super) async fn to_answer<F: Future>(
+        &self,
+        sending: F,
+        began: Instant,
+    ) -> Result<F::Output, Late> {
         let mut sending = pin!(sending);
-        let began = clock::now();
         loop {
             let Some(limit) = self.answer_limit(began) else {
                 return Ok(sending.await);

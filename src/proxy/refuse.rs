@@ -46,7 +46,8 @@ pub fn refuse(
         Uri::default(),
         &HeaderMap::new(),
     );
-    let elapsed = clock::now().saturating_duration_since(started);
+    let now = clock::now();
+    let elapsed = now.saturating_duration_since(started);
     let failure = Failure {
         reason,
         message,
@@ -68,7 +69,7 @@ pub fn refuse(
         report.detail = Some(detail.into());
         report.status = reason.status();
         report.head_at = Some(elapsed);
-        Told::new(proxy, report).complete();
+        Told::new(proxy, report).complete(now);
     }
     bytes
 }

@@ -17,7 +17,7 @@ use crate::telemetry::trace::TraceContext;
 pub struct Told {
     proxy: Arc<Proxy>,
     report: Box<Report>,
-    complete: bool,
+    ended: Option<Instant>,
     under_way: Option<UnderWay>,
     sending: AtomicBool,
 }
@@ -36,7 +36,7 @@ impl Told {
         Self {
             proxy: Arc::clone(proxy),
             report: Box::new(report),
-            complete: false,
+            ended: None,
             under_way: None,
             sending: AtomicBool::new(false),
         }
@@ -106,15 +106,15 @@ impl Told {
         &self.proxy
     }
 
-    /// The request ended as the report says.
-    pub fn complete(mut self) {
-        self.complete = true;
+    /// The request ended, at `now`, as the report says.
+    pub fn complete(mut self, now: Instant) {
+        self.ended = Some(now);
     }
 }
 
 impl Drop for Told {
     fn drop(&mut self) {
-        if !self.complete {
+        if self.ended.is_none() {
             // Dropped by a panic of ours, the request is answered with 500 by the server.
             let (outcome, reason) = if std::thread::panicking() {
                 (Outcome::Failed, Reason::Internal)
@@ -127,7 +127,7 @@ impl Drop for Told {
                 self.report.status = reason.status();
             }
         }
-        let now = clock::now();
+        let now = self.ended.unwrap_or_else(clock::now);
         self.tell_of_try(now);
         self.proxy.telemetry.tell(&self.report, now);
     }

@@ -59,7 +59,7 @@ pub(super) struct Ended {
 /// The body of the answer.
 pub(super) enum EndedBody {
     /// Still coming.
-    Stream(Stream),
+    Stream(Box<Stream>),
     /// Kept from an earlier try.
     Kept(Bytes),
 }
@@ -195,10 +195,11 @@ impl Exchange<'_> {
             tried,
         };
         let chance = [fastrand::f64(), fastrand::f64()];
-        let (picked, moves) = upstream.roster().pick(&wish, clock::now(), chance);
+        let now = clock::now();
+        let (picked, moves) = upstream.roster().pick(&wish, now, chance);
         self.proxy.moved(upstream.name(), &moves);
         match picked {
-            Ok(admission) => Ok(Attempt::new(admission, waited)),
+            Ok(admission) => Ok(Attempt::new(admission, waited, now)),
             Err(Refusal::NoEndpoint) => {
                 let message = message::no_endpoint(upstream.name(), None);
                 Err(Failed::new(Reason::NoEndpoint, message))
@@ -223,7 +224,7 @@ impl Exchange<'_> {
         attempt: Attempt,
     ) -> Result<Attempted, Failed> {
         let number = u32::try_from(self.told.report().tries.len() + 1).unwrap_or(u32::MAX);
-        let began = clock::now();
+        let began = attempt.began();
         self.told
             .try_begins(&attempt.endpoint().label, began, attempt.waited());
         let tried = match attempt.run(self, passage, number).await {
@@ -288,6 +289,9 @@ impl Exchange<'_> {
         retry: &retry::Settings,
         attempted: &Attempted,
     ) -> Decision {
+        if matches!(attempted.ending, Ending::Answered(status) if !retry.on.may_want(status)) {
+            return Decision::Final;
+        }
         let now = clock::now();
         let made = u32::try_from(self.told.report().tries.len()).unwrap_or(u32::MAX);
         let attempt = retry::Attempt {
