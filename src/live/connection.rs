@@ -152,6 +152,11 @@ impl Connection {
         }
     }
 
+    /// Whether a task of its own drives it.
+    pub fn is_driven_apart(&self) -> bool {
+        self.task.is_some()
+    }
+
     /// Remembers for how long the endpoint said that it keeps an idle connection.
     pub fn learn_keep_alive(&mut self, timeout: Option<Duration>) {
         self.keep_alive = timeout;

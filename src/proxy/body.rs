@@ -3,7 +3,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -170,9 +170,11 @@ impl Stream {
         if self.first.is_some() || self.incoming.is_end_stream() {
             return;
         }
-        // The first poll says that the body is wanted, the connection then hands it over.
+        // The first poll says that the body is wanted, the connection then hands it over. Neither has
+        // to wake us: whoever takes the body from here asks again.
+        let asleep = &mut Context::from_waker(Waker::noop());
         for _ in 0..2 {
-            if let Poll::Ready(Some(part)) = Pin::new(&mut self.incoming).poll_frame(cx) {
+            if let Poll::Ready(Some(part)) = Pin::new(&mut self.incoming).poll_frame(asleep) {
                 self.first = Some(part);
                 return;
             }
@@ -215,11 +217,19 @@ impl Stream {
             return Poll::Ready(Some(self.part(first)));
         }
         self.link.drive(cx);
-        let mut polled = Pin::new(&mut self.incoming).poll_frame(cx);
+        // What this task brings by driving the connection need not wake it.
+        let apart = self
+            .link
+            .connection
+            .as_ref()
+            .is_none_or(|one| one.is_driven_apart());
+        let waker = if apart { cx.waker() } else { Waker::noop() };
+        let told = &mut Context::from_waker(waker);
+        let mut polled = Pin::new(&mut self.incoming).poll_frame(told);
         if polled.is_pending() {
             // Now it is known to be wanted, the connection may have it at hand.
             self.link.drive(cx);
-            polled = Pin::new(&mut self.incoming).poll_frame(cx);
+            polled = Pin::new(&mut self.incoming).poll_frame(told);
         }
         match polled {
             Poll::Ready(Some(part)) => Poll::Ready(Some(self.part(part))),
@@ -290,7 +300,7 @@ impl Link {
             // The end of the body may not have been seen by the connection itself yet. Nobody waits for
             // it now, so nobody has to be woken.
             if !connection.is_reusable() {
-                connection.drive(&mut Context::from_waker(std::task::Waker::noop()));
+                connection.drive(&mut Context::from_waker(Waker::noop()));
             }
             let pool = &self.settings.pool;
             self.upstream
