@@ -105,9 +105,13 @@ pub(super) async fn serve_entered<IO, H>(
             Ok::<_, super::exchange::Panicked>(answer.map(|body| Answer::new(body, served)))
         }
     });
+    let ours = wire.handle();
     let mut library = builder(&settings).serve_connection(TokioIo::new(wire), service);
-    let end = run(&mut library, &served, times, late).await;
-    let (io, fault, eof) = library.into_parts().io.into_inner().into_parts();
+    let end = run(&mut library, &ours, &served, times, late).await;
+    drop(library);
+    let Some((io, fault, eof)) = ours.into_parts() else {
+        return;
+    };
     let refusal = refusal(&end, &served, fault);
     let bytes = refusal.and_then(|(reason, detail)| {
         let client = &served.client;
@@ -122,7 +126,8 @@ pub(super) async fn serve_entered<IO, H>(
 fn builder(settings: &Settings) -> http1::Builder {
     let mut builder = http1::Builder::new();
     builder
-        .half_close(false)
+        // Who leaves is told by the wire.
+        .half_close(true)
         .header_read_timeout(None)
         .max_buf_size(settings.header_size.saturating_add(1).max(8192));
     if settings.max_headers > LIBRARY_HEADERS {
@@ -155,6 +160,8 @@ impl<H> Shared for Served<H> {
 enum End {
     /// The HTTP library is done, well or not.
     Library(hyper::Result<()>),
+    /// The client left while its answer was awaited or sent.
+    Gone,
     /// A head took too long.
     HeaderTimeout,
     /// Nothing was under way: idle for too long, or its listener drains.
@@ -166,8 +173,15 @@ enum End {
 }
 
 /// Runs the connection until it ends. `late`: it was accepted during a drain.
-async fn run<H, L>(library: &mut L, served: &Served<H>, times: Times, late: bool) -> End
+async fn run<IO, H, L>(
+    library: &mut L,
+    wire: &Wire<IO, Served<H>>,
+    served: &Served<H>,
+    times: Times,
+    late: bool,
+) -> End
 where
+    IO: Transport,
     L: Library,
 {
     let door = &served.door;
@@ -184,6 +198,9 @@ where
         loop {
             if let Poll::Ready(outcome) = Pin::new(&mut *library).poll(cx) {
                 return Poll::Ready(End::Library(outcome));
+            }
+            if served.exchange.stage() == Stage::Serving && wire.poll_gone(cx).is_ready() {
+                return Poll::Ready(End::Gone);
             }
             if let Some(waker) = state.alarm.rang(cx) {
                 let cx = &mut Context::from_waker(&waker);
@@ -308,7 +325,7 @@ fn refusal<H>(
         }
         End::Library(Err(error)) => Some(error),
         End::Library(Ok(())) => None,
-        End::Idle | End::Stalled | End::Cut => return None,
+        End::Gone | End::Idle | End::Stalled | End::Cut => return None,
     };
     if served.exchange.panicked() {
         return Some((Reason::Internal, "The handler has panicked.".to_owned()));
@@ -347,6 +364,7 @@ async fn close<IO: Transport>(
         End::Library(Err(error)) if error.is_user() && served.is_old() => return io.break_off(),
         End::Library(Err(error)) => error.is_user() && !eof,
         End::HeaderTimeout => true,
+        End::Gone => return,
         End::Idle => false,
         End::Stalled | End::Cut => return io.break_off(),
     };

@@ -12,16 +12,18 @@
 //!   that has gone costs one answer; its reset of our first bytes ends the connection.
 //! - It keeps the connection's deadlines, without touching a timer.
 //!
-//! A client that leaves while its request's body still has to be read is noticed when the handler
-//! reads on: a FIN behind unread bytes cannot be seen.
+//! A client that leaves while bytes of its request's body still have to be read is noticed when the
+//! handler reads on: a FIN behind unread bytes cannot be seen.
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
+use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::door::Settings;
@@ -38,8 +40,14 @@ pub(super) const HALF_CLOSE: Duration = Duration::from_millis(20);
 /// client's leaving is not seen until the answer is written.
 const MAX_CARRY: usize = 16 * 1024;
 
-/// One client's connection, as the HTTP library reads and writes it.
-pub(super) struct Wire<IO, S> {
+/// One client's connection. The HTTP library reads and writes through one handle, the task around it
+/// watches the client through another; both are used by that task alone, so the lock never waits.
+///
+/// The library could watch by itself, but only by reading into a second buffer of 8 KiB for each
+/// request, and not while a request's body waits to be taken.
+pub(super) struct Wire<IO, S>(Arc<Mutex<Core<IO, S>>>);
+
+struct Core<IO, S> {
     io: IO,
     scan: Scan,
     served: Arc<S>,
@@ -51,6 +59,8 @@ pub(super) struct Wire<IO, S> {
     eof: bool,
     /// The client does not take what we write.
     blocked: bool,
+    /// The library wanted to read when it was not its turn.
+    asked: bool,
     /// When the client's last byte came, nanoseconds after the connection was accepted.
     last_byte: u64,
 }
@@ -69,7 +79,7 @@ pub(super) trait Shared: Exchanging {
 
 impl<IO, S: Shared> Wire<IO, S> {
     pub(super) fn new(io: IO, settings: &Settings, times: Times, served: Arc<S>) -> Self {
-        Self {
+        Self(Arc::new(Mutex::new(Core {
             io,
             scan: Scan::new(settings.header_size, settings.max_headers),
             served,
@@ -78,15 +88,25 @@ impl<IO, S: Shared> Wire<IO, S> {
             fault: None,
             eof: false,
             blocked: false,
+            asked: false,
             last_byte: 0,
-        }
+        })))
     }
 
-    /// The socket, what is wrong with the bytes, and whether the client's FIN has come.
-    pub(super) fn into_parts(self) -> (IO, Option<Fault>, bool) {
-        (self.io, self.fault, self.eof)
+    /// Another handle.
+    pub(super) fn handle(&self) -> Self {
+        Self(Arc::clone(&self.0))
     }
 
+    /// The socket, what is wrong with the bytes, and whether the client's FIN has come; from the last
+    /// handle.
+    pub(super) fn into_parts(self) -> Option<(IO, Option<Fault>, bool)> {
+        let core = Arc::into_inner(self.0)?.into_inner();
+        Some((core.io, core.fault, core.eof))
+    }
+}
+
+impl<IO, S: Shared> Core<IO, S> {
     fn stage(&self) -> Stage {
         self.served.exchange().stage()
     }
@@ -156,109 +176,133 @@ impl<IO, S: Shared> Wire<IO, S> {
 }
 
 impl<IO: AsyncRead + Unpin, S: Shared> Wire<IO, S> {
-    /// While an answer is awaited: looks whether the client leaves, and keeps what it sends ahead.
-    fn poll_watch(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        while !self.eof && self.carry.len() < MAX_CARRY {
-            ready!(Pin::new(&mut self.io).poll_read(cx, buf))?;
-            let fresh = &buf.filled()[before..];
-            let now = since(self.served.client());
+    /// While an answer is awaited: ready when the client has gone. Keeps what it sends ahead.
+    pub(super) fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.0.lock().poll_gone(cx)
+    }
+}
+
+impl<IO: AsyncRead + Unpin, S: Shared> Core<IO, S> {
+    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        while self.scan.is_complete() && !self.eof && self.carry.len() < MAX_CARRY {
+            let mut space = [const { MaybeUninit::uninit() }; 1024];
+            let mut buf = ReadBuf::uninit(&mut space);
+            if ready!(Pin::new(&mut self.io).poll_read(cx, &mut buf)).is_err() {
+                return Poll::Ready(());
+            }
+            let fresh = buf.filled();
+            let now = self.now();
             if fresh.is_empty() {
                 self.eof = true;
                 let after = Duration::from_nanos(now.saturating_sub(self.last_byte));
-                // An answer that is complete is written out in any case.
-                if after > HALF_CLOSE && self.stage() == Stage::Serving {
-                    return Poll::Ready(Ok(()));
+                if after > HALF_CLOSE {
+                    return Poll::Ready(());
                 }
             } else {
                 self.last_byte = now;
                 self.served.client().add_progress(fresh.len());
                 self.carry.extend_from_slice(fresh);
-                buf.set_filled(before);
             }
         }
-        // Woken when the exchange ends.
         Poll::Pending
     }
-}
 
-impl<IO: AsyncRead + Unpin, S: Shared> AsyncRead for Wire<IO, S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let this = &mut *self;
-        if let Some(fault) = this.fault {
+    fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if let Some(fault) = self.fault {
             return Poll::Ready(Err(broken(fault)));
         }
-        if this.scan.is_complete() {
-            return this.poll_watch(cx, buf);
+        if self.scan.is_complete() {
+            // It is woken when the exchange ends.
+            self.asked = true;
+            return Poll::Pending;
         }
         let before = buf.filled().len();
-        let carried = !this.carry.is_empty();
+        let carried = !self.carry.is_empty();
         if carried {
-            let some = this.carry.len().min(buf.remaining());
-            buf.put_slice(&this.carry[..some]);
-        } else if this.eof {
+            let some = self.carry.len().min(buf.remaining());
+            buf.put_slice(&self.carry[..some]);
+        } else if self.eof {
             return Poll::Ready(Ok(()));
         } else {
-            ready!(Pin::new(&mut this.io).poll_read(cx, buf))?;
+            ready!(Pin::new(&mut self.io).poll_read(cx, buf))?;
             let bytes = buf.filled().len() - before;
             if bytes == 0 {
-                this.eof = true;
+                self.eof = true;
                 return Poll::Ready(Ok(()));
             }
-            this.served.client().add_progress(bytes);
+            self.served.client().add_progress(bytes);
         }
-        Poll::Ready(this.admit(buf, before, carried))
+        Poll::Ready(self.admit(buf, before, carried))
     }
 }
 
-impl<IO: AsyncWrite + Unpin, S: Shared> AsyncWrite for Wire<IO, S> {
+impl<IO: AsyncWrite + Unpin, S: Shared> Core<IO, S> {
     fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        if !self.stage().is_busy() {
-            return Poll::Ready(Ok(bytes.len()));
-        }
-        let outcome = Pin::new(&mut self.io).poll_write(cx, bytes);
-        self.written(outcome)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
+        &mut self,
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         if !self.stage().is_busy() {
             return Poll::Ready(Ok(slices.iter().map(|slice| slice.len()).sum()));
         }
+        let io = Pin::new(&mut self.io);
         let mut buffer = [0; GATHERED];
-        let outcome = match gather(slices, &mut buffer) {
-            Some(bytes) => Pin::new(&mut self.io).poll_write(cx, bytes),
-            None => Pin::new(&mut self.io).poll_write_vectored(cx, slices),
+        let outcome = match (slices, gather(slices, &mut buffer)) {
+            ([slice], _) => io.poll_write(cx, slice),
+            (_, Some(bytes)) => io.poll_write(cx, bytes),
+            (_, None) => io.poll_write_vectored(cx, slices),
         };
         self.written(outcome)
     }
 
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
-    }
-
-    /// Called by the HTTP library in each of its turns in which it has nothing left to write.
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(Pin::new(&mut self.io).poll_flush(cx))?;
         if self.stage() == Stage::Answered && self.scan.is_complete() {
             self.end_exchange();
-            if !self.carry.is_empty() || self.eof {
+            let asked = std::mem::take(&mut self.asked);
+            if asked || !self.carry.is_empty() || self.eof {
                 // The socket will not wake the task for these.
                 cx.waker().wake_by_ref();
             }
         }
         Poll::Ready(Ok(()))
+    }
+}
+
+impl<IO: AsyncRead + Unpin, S: Shared> AsyncRead for Wire<IO, S> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.0.lock().poll_read(cx, buf)
+    }
+}
+
+impl<IO: AsyncWrite + Unpin, S: Shared> AsyncWrite for Wire<IO, S> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.0.lock().poll_write(cx, &[io::IoSlice::new(bytes)])
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.0.lock().poll_write(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.0.lock().io.is_write_vectored()
+    }
+
+    /// Called by the HTTP library in each of its turns in which it has nothing left to write.
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.0.lock().poll_flush(cx)
     }
 
     /// The end of the connection is ours to shape: see [`super::connection`].

@@ -158,6 +158,10 @@ impl Handler for Fake {
             self.seen.lock().push(seen);
             return Response::new(full("early"));
         }
+        if path == "/held" {
+            let _held = body;
+            return std::future::pending().await;
+        }
         if path == "/both" {
             tokio::spawn(body.collect());
             return Response::new(full("both"));
