@@ -64,8 +64,11 @@ def run(url, work, cores, seconds):
     text = subprocess.run([*command, url], capture_output=True, text=True, check=True, timeout=seconds + 30).stdout
     if "Non-2xx" in text or "Socket errors" in text:
         raise RuntimeError(f"the load met errors:\n{text}")
+    completed = int(re.search(r"(\d+) requests in", text).group(1))
+    if not completed:
+        raise RuntimeError(f"the load got no answer:\n{text}")
     return Result(
-        requests=int(re.search(r"(\d+) requests in", text).group(1)),
+        requests=completed,
         per_second=float(re.search(r"Requests/sec:\s+([\d.]+)", text).group(1)),
         p99_ms=_milliseconds(re.search(r"99%\s+(\S+)", text).group(1)),
     )
@@ -73,5 +76,5 @@ def run(url, work, cores, seconds):
 
 def _milliseconds(text):
     """wrk's `870.00us`, `1.20ms`, `2.00s` and `1.00m` as milliseconds."""
-    number, unit = re.fullmatch(r"([\d.]+)(us|ms|s|m)", text).groups()
-    return float(number) * {"us": 1e-3, "ms": 1, "s": 1e3, "m": 6e4}[unit]
+    number, unit = re.fullmatch(r"(-?[\d.nan]+)(us|ms|s|m|h)", text).groups()
+    return float(number) * {"us": 1e-3, "ms": 1, "s": 1e3, "m": 6e4, "h": 3.6e6}[unit]

@@ -1,4 +1,4 @@
-"""Results as markdown: printed as they come, kept for a file."""
+"""Results as markdown, told as they come."""
 
 import datetime
 import statistics
@@ -7,16 +7,16 @@ from load import CONNECTIONS
 
 
 class Report:
-    """The lines so far."""
+    """Prints lines, and writes them into a file too where one is given, so that what is measured is not lost."""
 
-    def __init__(self):
-        self._lines = []
+    def __init__(self, output):
+        self._output = output and output.open("w")
 
     def _say(self, *lines):
-        """Prints lines and keeps them."""
         for line in lines:
             print(line, flush=True)
-            self._lines.append(line)
+            if self._output:
+                print(line, file=self._output, flush=True)
 
     def _table(self, head, rows):
         """A table whose first column is text and whose others are numbers."""
@@ -70,10 +70,6 @@ class Report:
         """Time to the first answer."""
         self._say("## Start", "", "From exec to the first answer through the proxy, median of 10.", "")
         self._table(["", "ms"], [[name, f"{seconds * 1e3:.1f}"] for name, seconds in found.items()])
-
-    def text(self):
-        """Everything said."""
-        return "\n".join(self._lines).rstrip() + "\n"
 
 
 def _ratios(mine, theirs, name):
