@@ -1,8 +1,6 @@
 //! Follows a chunked body (RFC 9112, section 7.1), strictly.
 
-use memchr::memchr;
-
-use super::{Fault, bad};
+use super::{Fault, bad, line_end};
 use crate::proxy::Reason;
 
 /// Bytes of chunk extensions that a whole body may have.
@@ -147,7 +145,7 @@ impl Chunked {
     /// Lines up to an empty one. Their names and values are the parser's to check.
     fn take_trailers(&mut self, bytes: &[u8]) -> Result<usize, Fault> {
         let mut taken = 0;
-        while let Some(end) = memchr(b'\n', &bytes[taken..]) {
+        while let Some(end) = line_end(&bytes[taken..]) {
             let before = match end {
                 0 => self.before,
                 _ => bytes[taken + end - 1],

@@ -176,3 +176,21 @@ fn empty_lines_before_a_request_do_not_begin_it() {
     scan.take(b"\nG").expect("fine");
     assert!(scan.in_head());
 }
+
+#[test]
+fn the_first_line_feed_is_found_wherever_it_is() {
+    let mut random = fastrand::Rng::with_seed(7);
+    for length in 0..40 {
+        for _ in 0..200 {
+            // Neighbours of the line feed, where a borrow could mislead.
+            let byte = |_| {
+                *b"\n\x0b\x09\x8a\x00\xff\x0c"
+                    .get(random.usize(0..20))
+                    .unwrap_or(&b'\x0b')
+            };
+            let bytes: Vec<u8> = (0..length).map(byte).collect();
+            let plain = bytes.iter().position(|byte| *byte == b'\n');
+            assert_eq!(line_end(&bytes), plain, "{bytes:?}");
+        }
+    }
+}
