@@ -144,6 +144,10 @@ impl<'a> Exchange<'a> {
         let route = self.find_route(listener, head)?;
         // 3: the clock runs since the first byte, so that every wait below counts.
         let deadline = self.deadline(listener, &route, head);
+        if deadline.is_some_and(|deadline| deadline.whole.is_zero()) {
+            let message = message::no_time(route.upstream.name());
+            return Err(Failed::new(Reason::RequestTimeout, message));
+        }
         // 4: the rate limit comes before the seat: a refusal must not hold one (rule 64).
         take_token(&route)?;
         // 5: the seat is above the tries: one request holds one, however often it is tried.

@@ -203,6 +203,14 @@ pub fn request_timeout(upstream: &str, timeout: Duration, tried: Option<Tried<'_
     }
 }
 
+/// `request_timeout`, where the client says that none of its time is left.
+pub fn no_time(upstream: &str) -> String {
+    format!(
+        "The client leaves no time for an answer from upstream '{upstream}' \
+         (x-mamparo-timeout-ms: 0): the request was never sent."
+    )
+}
+
 /// Why a try ended while its request was sent; a part of a sentence.
 pub fn upstream_takes_nothing(idle: Option<Duration>) -> String {
     let idle = idle.unwrap_or_default();

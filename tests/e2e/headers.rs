@@ -235,6 +235,14 @@ fn rule_006_the_time_that_is_left_is_told_to_each_try() {
         let left = left(&upstream.last());
         assert!((least..=most).contains(&left), "{left} of {asked}");
     }
+    let sent = upstream.count();
+    let answer = proxy.request("GET", "/", &["x-mamparo-timeout-ms: 0"], b"");
+    assert_eq!(answer.reason().as_deref(), Some("request_timeout"));
+    assert_eq!(
+        upstream.count(),
+        sent,
+        "there is no time, so nothing is sent"
+    );
     let upstream = Upstream::always(Reply::stall());
     let proxy = Proxy::before(&upstream, "timeouts: { request: 5s }");
     let answer = proxy.request("GET", "/", &["x-mamparo-timeout-ms: 50"], b"");

@@ -18,6 +18,7 @@ mod faults_upstreams;
 mod headers;
 mod keys;
 mod kit;
+mod program;
 mod reasons;
 mod requests;
 mod support;

@@ -90,8 +90,10 @@ fn a_post_without_a_key_is_never_sent_twice() {
         let mut client = proxy.client();
         client.request("POST", "/", &[], b"pay");
         let _ = client.try_answer("POST");
-        assert_eq!(upstream.count(), 2, "{seen}");
+        proxy.expect_metric("mamparo_requests_total", &[], 2.0);
         proxy.expect_metric("mamparo_retries_total", &[], 0.0);
+        upstream.wait_for(2);
+        assert_eq!(upstream.count(), 2, "{seen}");
     }
 }
 

@@ -85,6 +85,28 @@ impl Client {
         self.request("GET", target, &[], b"").answer()
     }
 
+    /// Asks the admin interface at the other end, which wants to be called by its own address.
+    #[track_caller]
+    pub(crate) fn get_from_admin(&mut self, target: &str) -> Answer {
+        self.ask_admin("GET", target, "")
+    }
+
+    #[track_caller]
+    pub(crate) fn post_to_admin(&mut self, target: &str) -> Answer {
+        self.ask_admin("POST", target, "{}")
+    }
+
+    #[track_caller]
+    pub(crate) fn ask_admin(&mut self, method: &str, target: &str, body: &str) -> Answer {
+        let host = self.stream().peer_addr().unwrap();
+        let length = body.len();
+        let bytes = format!(
+            "{method} {target} HTTP/1.1\r\nhost: {host}\r\ncontent-type: application/json\r\n\
+             content-length: {length}\r\n\r\n{body}"
+        );
+        self.send(bytes).answer_to(method)
+    }
+
     /// Everything until the proxy closes; an error if that is no clean end.
     pub(crate) fn rest(&mut self) -> io::Result<Vec<u8>> {
         let mut rest = Vec::new();

@@ -20,7 +20,7 @@ mod client;
 mod message;
 mod metrics;
 mod places;
-mod program;
+pub(crate) mod program;
 pub(crate) mod proxy;
 mod reply;
 mod upstream;

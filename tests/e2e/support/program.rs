@@ -95,7 +95,9 @@ impl Program {
     /// The address of a listener, as the status page tells it.
     #[track_caller]
     pub(crate) fn listener(&self, name: &str) -> SocketAddr {
-        let status = Client::connect(self.admin()).get("/api/v1/status").json();
+        let status = Client::connect(self.admin())
+            .get_from_admin("/api/v1/status")
+            .json();
         let listeners = status["listeners"].as_array().unwrap();
         let found = listeners.iter().find(|one| one["name"] == name);
         let address = found.and_then(|one| one["address"].as_str());

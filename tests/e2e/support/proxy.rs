@@ -125,13 +125,7 @@ impl Proxy {
     /// A request to the admin interface.
     #[track_caller]
     pub(crate) fn admin(&self, method: &str, path: &str, body: &str) -> Answer {
-        let address = self.running().admin_address();
-        let length = body.len();
-        let bytes = format!(
-            "{method} {path} HTTP/1.1\r\nhost: {address}\r\ncontent-type: application/json\r\n\
-             content-length: {length}\r\n\r\n{body}"
-        );
-        Client::connect(address).send(bytes).answer_to(method)
+        Client::connect(self.running().admin_address()).ask_admin(method, path, body)
     }
 
     pub(crate) fn status(&self) -> Status {
