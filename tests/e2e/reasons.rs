@@ -196,7 +196,7 @@ fn check_telling(proxy: &Proxy, told: &Told, met: &Met, lines: usize) {
         ("code", &code),
     ];
     proxy.expect_metric("mamparo_requests_total", &labels, 1.0);
-    let line = proxy.logged(lines).pop().unwrap();
+    let line = proxy.line_for(told.reason, lines);
     assert_eq!(line["status"], told.status, "{line}");
     assert_eq!(line["outcome"], told.outcome, "{line}");
     assert_eq!(line["reason"], told.reason, "{line}");

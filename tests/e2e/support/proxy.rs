@@ -175,7 +175,8 @@ impl Proxy {
         );
     }
 
-    /// Waits for exactly so many lines of the access log, and gives them.
+    /// Waits for exactly so many lines of the access log, and gives them. Those of two workers may
+    /// have changed places.
     #[track_caller]
     pub(crate) fn logged(&self, lines: usize) -> Vec<Value> {
         until(|| Some(self.log()).filter(|log| log.len() >= lines));
@@ -188,6 +189,15 @@ impl Proxy {
     #[track_caller]
     pub(crate) fn only_line(&self) -> Value {
         self.logged(1).swap_remove(0)
+    }
+
+    /// The only line for that reason among exactly so many.
+    #[track_caller]
+    pub(crate) fn line_for(&self, reason: &str, lines: usize) -> Value {
+        let mut found = self.logged(lines);
+        found.retain(|line| line["reason"] == reason);
+        assert_eq!(found.len(), 1, "lines for {reason}: {:#?}", self.log());
+        found.swap_remove(0)
     }
 
     /// The access log so far.
