@@ -539,7 +539,7 @@ fn fault_079_an_order_to_refuse_new_requests_lets_one_in_backoff_finish() {
 
 #[test]
 fn fault_079_a_clients_own_huge_or_tiny_time_is_no_harm() {
-    let upstream = Upstream::always(200);
+    let upstream = Upstream::always(Reply::new(200).after_ms(30));
     let proxy = Proxy::before(
         &upstream,
         "timeouts: { request: none, idle: none, connect: none }\nbulkhead: {}",
