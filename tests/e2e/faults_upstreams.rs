@@ -282,8 +282,8 @@ fn fault_048_an_answer_while_the_upload_goes_on() {
     assert_eq!(upstream.last().body.len(), 2_000_000);
 }
 
-/// An upstream that sends back what it gets, byte for byte, while it gets it.
-fn mirror(length: usize) -> std::net::SocketAddr {
+/// An upstream that sends and receives so many bytes, both at once and neither waiting for the other.
+fn both_ways(length: usize) -> std::net::SocketAddr {
     use std::io::{BufReader, Read, Write};
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -291,32 +291,27 @@ fn mirror(length: usize) -> std::net::SocketAddr {
         let (stream, _) = listener.accept().unwrap();
         let mut reader = BufReader::new(&stream);
         crate::support::Head::read(&mut reader).unwrap();
-        let mut writer = &stream;
-        let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n");
-        writer.write_all(head.as_bytes()).unwrap();
-        let mut part = vec![0; 64 * 1024];
-        while let Ok(bytes @ 1..) = reader.read(&mut part) {
-            if writer.write_all(&part[..bytes]).is_err() {
-                return;
-            }
-        }
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n");
+                let _ = (&stream).write_all(head.as_bytes());
+                let _ = (&stream).write_all(&vec![b'x'; length]);
+            });
+            let _ = std::io::copy(&mut reader.take(length as u64), &mut std::io::sink());
+        });
     });
     address
 }
 
 #[test]
 fn fault_048_a_client_that_reads_nothing_before_all_is_sent_is_no_deadlock() {
-    // What the proxy, the mirror and the system keep on the way back is less than this, but what is
-    // kept on both ways together is more.
-    let length = 8 << 20;
-    let proxy = Proxy::to(
-        &[mirror(length)],
-        &WATCHED.replace("idle: 300ms", "idle: 2s"),
-    );
+    // More than the buffers on the way hold, in either direction.
+    let length = 64 << 20;
+    let policies = WATCHED
+        .replace("idle: 300ms", "idle: 5s")
+        .replace("request: 3s", "request: 20s");
+    let proxy = Proxy::to(&[both_ways(length)], &policies);
     let mut client = proxy.client();
-    socket2::SockRef::from(client.stream())
-        .set_recv_buffer_size(16 << 20)
-        .unwrap();
     client.send(format!(
         "PUT / HTTP/1.1\r\nhost: a\r\ncontent-length: {length}\r\n\r\n"
     ));
