@@ -223,8 +223,8 @@ impl Roster {
         }
     }
 
-    /// An idle connection to an endpoint other than `not_to` is closed, so that its place can be used; whether there
-    /// was one.
+    /// An idle connection to an endpoint other than `not_to` is closed, so that its place can be used;
+    /// whether there was one.
     pub fn close_one_idle(&self, not_to: &Endpoint, worker: usize, now: Instant) -> bool {
         let endpoints = self.endpoints();
         let mut others = endpoints.iter().filter(|other| other.key != not_to.key);

@@ -165,12 +165,16 @@ impl Upstream {
             return Ok(Lease::Pooled(connection));
         }
         let limit = settings.max_connections.unwrap_or(usize::MAX);
-        if self.roster.close_one_idle(endpoint, worker, now)
-            && let Some(slot) = self.slots.take(Some(limit))
-        {
-            return Ok(Lease::New(slot));
+        loop {
+            // Looking for one that lives has closed those that were dead or had expired.
+            if let Some(slot) = self.slots.take(Some(limit)) {
+                return Ok(Lease::New(slot));
+            }
+            if !self.roster.close_one_idle(endpoint, worker, now) {
+                let slot = self.slots.take(Some(limit));
+                return slot.map(Lease::New).ok_or(Full { limit });
+            }
         }
-        Err(Full { limit })
     }
 
     /// Keeps a connection for the next request, unless it has served all it may.
@@ -279,3 +283,6 @@ fn known<'a>(resolved: &'a mut Vec<Resolved>, name: &Address) -> &'a mut Resolve
         });
     &mut resolved[index]
 }
+
+#[cfg(test)]
+mod tests;
