@@ -351,3 +351,6 @@ impl Body for TryBody {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -108,3 +108,6 @@ fn own_buckets(listener: &plan::Listener) -> impl Iterator<Item = (Arc<str>, &pl
     let own = listener.routes.iter().filter(|route| route.own_rate_limit);
     own.map(|route| (Arc::clone(&listener.name), route))
 }
+
+#[cfg(test)]
+mod tests;

@@ -75,3 +75,5 @@ fn probes_reach_a_half_open_endpoint_although_it_failed_a_moment_ago() {
     let probed = probed.expect("a probe within a second of its time");
     assert_eq!(state(&roster, &settings, probed), State::Closed);
 }
+
+mod choice;
