@@ -170,12 +170,15 @@ impl Exchange<'_> {
                     return self.settle_for(passage, attempted, kept).await;
                 }
             };
-            let until = clock::now() + wait;
+            let failed_at = clock::now();
+            let until = failed_at + wait;
             if let Some(answer) = self.keep(passage, attempted, until).await {
                 kept = Some(answer);
             }
+            // The rest of the failed answer may have taken longer than the wait; that time is not ours.
+            let kept_for = clock::now().saturating_duration_since(failed_at);
             tokio::time::sleep_until(until.into()).await;
-            self.told.report().backoff += wait;
+            self.told.report().backoff += wait.max(kept_for);
             waited = wait;
         }
     }

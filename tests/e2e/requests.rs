@@ -351,6 +351,24 @@ fn rule_088_each_request_is_counted_once() {
     assert_eq!(totals.requests, 100);
 }
 
+/// The rest of a failed answer is waited for before the next try, longer than the backoff if need be.
+#[test]
+fn a_failed_answer_that_comes_slowly_is_not_our_time() {
+    let slow = Reply::new(503)
+        .body("slow")
+        .dripping_body(Duration::from_millis(20));
+    let upstream = Upstream::script([slow, Reply::new(200)]);
+    let proxy = Proxy::before(&upstream, RETRY);
+    assert_eq!(proxy.get("/").status, 200);
+    let line = proxy.only_line();
+    let field = |name: &str| line[name].as_f64().unwrap();
+    assert!(field("backoff_ms") >= 40.0, "{line}");
+    assert!(
+        field("overhead_ms") <= field("duration_ms") - 40.0,
+        "{line}"
+    );
+}
+
 /// `mamparo_overhead_seconds` and the durations of the access line leave out what others took.
 #[test]
 fn the_time_of_others_is_not_ours() {
