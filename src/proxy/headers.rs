@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use http::header::{
-    CONNECTION, EXPECT, Entry, HeaderMap, HeaderName, HeaderValue, TE, TRAILER, VIA,
-};
+use http::header::{CONNECTION, EXPECT, Entry, HeaderMap, HeaderName, HeaderValue, VIA};
 use smallvec::SmallVec;
 
 use crate::telemetry::trace::{REQUEST_ID, TRACEPARENT, TRACESTATE, TraceContext};
@@ -21,25 +19,25 @@ const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
-const PROXY_AUTHENTICATE: HeaderName = HeaderName::from_static("proxy-authenticate");
-const PROXY_AUTHORIZATION: HeaderName = HeaderName::from_static("proxy-authorization");
 /// Headers that a request gets on its way, at most.
 const ADDED: usize = 8;
 const OUR_PREFIX: &str = "x-mamparo-";
 
-/// Headers that speak of one connection only (RFC 9110 section 7.6.1, and common use). Framing is
+/// Whether a header speaks of one connection only (RFC 9110 section 7.6.1, and common use). Framing is
 /// hyper's: `transfer-encoding` is rebuilt by it.
-static HOP_BY_HOP: [HeaderName; 8] = [
-    CONNECTION,
-    KEEP_ALIVE,
-    PROXY_CONNECTION,
-    PROXY_AUTHENTICATE,
-    PROXY_AUTHORIZATION,
-    TE,
-    TRAILER,
-    http::header::UPGRADE,
-];
+fn is_hop_by_hop(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "connection"
+            | "keep-alive"
+            | "proxy-connection"
+            | "proxy-authenticate"
+            | "proxy-authorization"
+            | "te"
+            | "trailer"
+            | "upgrade"
+    )
+}
 
 /// Headers that `connection` must not take away though it names them: a client could strip what the
 /// upstream's safety rests on (rule 70).
@@ -58,9 +56,10 @@ const NEVER_STRIPPED: [&str; 9] = [
 /// Removes what concerns only the connection that the head came over.
 pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
     // Most heads have one of them or none: looking at each name once is less than looking each up.
-    let found: SmallVec<[&HeaderName; 8]> = headers
+    let found: SmallVec<[HeaderName; 2]> = headers
         .keys()
-        .filter_map(|name| HOP_BY_HOP.iter().find(|hop| *hop == name))
+        .filter(|name| is_hop_by_hop(name))
+        .cloned()
         .collect();
     if found.is_empty() {
         return;

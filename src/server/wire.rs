@@ -61,6 +61,8 @@ struct Core<IO, S> {
     blocked: bool,
     /// The library wanted to read when it was not its turn.
     asked: bool,
+    /// The socket wakes the task when more comes: it was asked during this exchange and had nothing.
+    watched: bool,
     /// When the client's last byte came, nanoseconds after the connection was accepted.
     last_byte: u64,
 }
@@ -89,6 +91,7 @@ impl<IO, S: Shared> Wire<IO, S> {
             eof: false,
             blocked: false,
             asked: false,
+            watched: false,
             last_byte: 0,
         })))
     }
@@ -187,7 +190,9 @@ impl<IO: AsyncRead + Unpin, S: Shared> Core<IO, S> {
         while self.scan.is_complete() && !self.eof && self.carry.len() < MAX_CARRY {
             let mut space = [const { MaybeUninit::uninit() }; 1024];
             let mut buf = ReadBuf::uninit(&mut space);
-            if ready!(Pin::new(&mut self.io).poll_read(cx, &mut buf)).is_err() {
+            let read = Pin::new(&mut self.io).poll_read(cx, &mut buf);
+            self.watched = read.is_pending();
+            if ready!(read).is_err() {
                 return Poll::Ready(());
             }
             let fresh = buf.filled();
@@ -260,7 +265,8 @@ impl<IO: AsyncWrite + Unpin, S: Shared> Core<IO, S> {
         if self.stage() == Stage::Answered && self.scan.is_complete() {
             self.end_exchange();
             let asked = std::mem::take(&mut self.asked);
-            if asked || !self.carry.is_empty() || self.eof {
+            let watched = std::mem::take(&mut self.watched);
+            if (asked && !watched) || !self.carry.is_empty() || self.eof {
                 // The socket will not wake the task for these.
                 cx.waker().wake_by_ref();
             }
