@@ -186,6 +186,7 @@ impl Handler for Fake {
             "/never" => std::future::pending().await,
             "/panic" => panic!("on purpose"),
             "/big" => return Response::new(frames(1024, 64 * 1024, After::End, counted)),
+            "/large" => return Response::new(full(vec![b'x'; 1024 * 1024])),
             "/big-then-silent" => {
                 return Response::new(frames(16, 64 * 1024, After::Nothing, counted));
             }

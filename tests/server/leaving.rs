@@ -195,4 +195,52 @@ async fn a_body_that_is_read_on_after_its_answer_is_the_end_of_its_request() {
     assert!(talk.some().await.ends_with("answer to /after/1"));
     assert_eq!(talk.rest().await, "");
     about(talk.elapsed(), Duration::from_secs(60));
+    // The same with a pause between the two.
+    let mut talk = Talk::new();
+    talk.send("POST /both HTTP/1.1\r\nhost: a\r\ncontent-length: 10\r\n\r\nhello")
+        .await;
+    assert!(talk.some().await.ends_with("both"));
+    talk.send("world").await;
+    tokio::time::sleep(MS).await;
+    talk.get(&["/"]).await;
+    assert!(talk.some().await.ends_with("answer to /"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn fault_043_a_half_close_with_a_pipelined_request_is_one_too() {
+    let mut talk = Talk::new();
+    talk.get(&["/after/100"]).await;
+    tokio::time::sleep(50 * MS).await;
+    talk.get(&["/after/1"]).await;
+    talk.io.shutdown().await.unwrap();
+    assert!(talk.rest().await.ends_with("answer to /after/1"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn fault_043_an_answer_that_is_complete_is_written_out_in_any_case() {
+    let mut talk = Talk::through(&door(settings()), 4096);
+    talk.get(&["/large"]).await;
+    tokio::time::sleep(25 * MS).await;
+    talk.io.shutdown().await.unwrap();
+    settle().await;
+    let rest = talk.rest().await;
+    assert_eq!(
+        rest.bytes().filter(|byte| *byte == b'x').count(),
+        1024 * 1024
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_client_sends_ahead_is_bounded() {
+    let mut talk = Talk::through(&door(settings()), 4096);
+    talk.get(&["/never"]).await;
+    let mut sent = 0;
+    let ahead = get("/");
+    while tokio::time::timeout(MS, talk.io.write_all(ahead.as_bytes()))
+        .await
+        .is_ok()
+    {
+        sent += ahead.len();
+    }
+    assert!((16 * 1024..32 * 1024).contains(&sent), "{sent}");
 }
