@@ -579,6 +579,7 @@ fn fault_025_answers_that_are_malformed() {
         head("content-length: 5\r\nx: a\r\n folded"),
         head("content-length: 5\r\nx: a\0b"),
         head("content-length: 5\r\nx : a"),
+        head("content-length: 5\r\nx: a\rset-cookie: b"),
         "HTTP/1.1 099 Low\r\ncontent-length: 0\r\n\r\n".to_owned(),
         "HTTP/1.1 1000 High\r\ncontent-length: 0\r\n\r\n".to_owned(),
         "HTTP/1.1 20 OK\r\ncontent-length: 0\r\n\r\n".to_owned(),

@@ -9,6 +9,7 @@
 )]
 
 mod faults_answers;
+mod faults_chaos;
 mod faults_clients;
 mod faults_framing;
 mod faults_ourselves;
