@@ -25,7 +25,7 @@ fn behaves(random: &mut fastrand::Rng, target: &str) -> Reply {
         3 => Reply::reset(),
         4 => Reply::stall(),
         5 => Reply::half_head(),
-        6 => Reply::raw(whole("")[..whole("").len() - 1].as_bytes()),
+        6 => Reply::raw(&whole("").as_bytes()[..whole("").len() - 1]),
         7 => Reply::raw(whole("HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nevil")).then_keep(),
         8 => Reply::raw(whole(""))
             .dripping(Duration::from_micros(300))
