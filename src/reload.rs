@@ -132,6 +132,7 @@ impl Reloader {
         self.watch.take_for_seen().await;
         let load = Arc::clone(&self.steps.load);
         let read = tokio::task::spawn_blocking(move || load()).await;
+        self.watch.doubt_what_has_changed().await;
         let (result, problems, changes) = match read {
             Ok(Ok(loaded)) => self.judge(loaded),
             Ok(Err(Problems(problems))) => refused(problems.iter().map(ToString::to_string)),

@@ -71,7 +71,15 @@ struct Running {
     loads: Arc<Mutex<usize>>,
 }
 
+/// What happens to the file while it is read, once: the text that is read, and the text that is there
+/// when the reading has ended.
+type Meanwhile = Arc<Mutex<Option<(&'static str, &'static str)>>>;
+
 fn start(apply: Box<Apply>) -> Running {
+    start_with(apply, Meanwhile::default())
+}
+
+fn start_with(apply: Box<Apply>, meanwhile: Meanwhile) -> Running {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("mamparo.yaml");
     fs::write(&file, "1 a").unwrap();
@@ -82,7 +90,13 @@ fn start(apply: Box<Apply>) -> Running {
     let steps = Steps {
         load: Arc::new(move || {
             *counted.lock() += 1;
-            load(&read)
+            let Some((then, afterwards)) = meanwhile.lock().take() else {
+                return load(&read);
+            };
+            fs::write(&read, then).unwrap();
+            let loaded = load(&read);
+            fs::write(&read, afterwards).unwrap();
+            loaded
         }),
         apply,
     };
@@ -124,6 +138,31 @@ impl Running {
         };
         tokio::time::timeout(BOUND, found).await.unwrap()
     }
+}
+
+/// The files are read again soon, and not only when the poll comes round.
+async fn soon(running: &Running, what: impl Fn(&LastReload) -> bool) {
+    let found = tokio::time::timeout(watch::POLL / 2, running.until(what)).await;
+    assert!(found.is_ok(), "{:?}", running.last.lock());
+}
+
+#[tokio::test]
+async fn fault_068_a_file_that_was_read_while_it_was_written_is_read_again() {
+    let meanwhile = Meanwhile::default();
+    let running = start_with(accepting(), Arc::clone(&meanwhile));
+    *meanwhile.lock() = Some(("", "1 a"));
+    assert_eq!(running.order().await.result, ReloadResult::Refused);
+    soon(&running, |last| last.result == ReloadResult::Unchanged).await;
+}
+
+#[tokio::test]
+async fn fault_068_what_was_changed_while_it_was_read_can_be_taken_back() {
+    let meanwhile = Meanwhile::default();
+    let running = start_with(accepting(), Arc::clone(&meanwhile));
+    *meanwhile.lock() = Some(("1 b", "1 b"));
+    assert_eq!(running.order().await.generation, 2);
+    fs::write(&running.file, "1 a").unwrap();
+    soon(&running, |last| last.generation == 3).await;
 }
 
 fn accepting() -> Box<Apply> {

@@ -98,15 +98,15 @@ impl Watch {
             }
             // A folder that was replaced is a new one, of which the watch knows nothing.
             self.watch_folders();
-            let polled_again = self.look_again && heard.is_err();
-            if self.differs().await || polled_again {
+            if self.differs().await || self.look_again {
                 return;
             }
         }
     }
 
-    /// Whether each poll shall be an answer even where nothing has changed: a configuration that was
-    /// refused may depend on what is not watched, such as a file that is not there yet or a taken port.
+    /// Whether each poll and each event shall be an answer even where nothing has changed: a configuration
+    /// that was refused may depend on what is not watched, such as a file that is not there yet or a taken
+    /// port; and it may have been read in the midst of a writing that has left the content as it was.
     pub fn look_again(&mut self, again: bool) {
         self.look_again = again;
     }
@@ -115,6 +115,15 @@ impl Watch {
     /// occasion. (Not for whoever has read it: what changed in between would be missed.)
     pub async fn take_for_seen(&mut self) {
         self.differs().await;
+    }
+
+    /// For whoever has read the files since: where they have changed meanwhile, nobody knows what was
+    /// read, and the next answer comes soon.
+    pub async fn doubt_what_has_changed(&mut self) {
+        if self.differs().await {
+            self.seen = None;
+            self.heard.notify_one();
+        }
     }
 
     /// Waits for the end of a series of changes, but not for ever.

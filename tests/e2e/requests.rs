@@ -20,7 +20,7 @@ fn rule_031_the_last_real_answer_is_passed_on() {
     ] {
         let seen = format!("{script:?}");
         let upstream = Upstream::script(script);
-        let proxy = Proxy::before(&upstream, &format!("timeouts: {{ try: 50ms }}\n{RETRY}"));
+        let proxy = Proxy::before(&upstream, &format!("timeouts: {{ try: 200ms }}\n{RETRY}"));
         let answer = proxy.get("/");
         assert_eq!(upstream.count(), 3, "{seen}");
         assert_eq!(
@@ -82,7 +82,7 @@ fn a_post_without_a_key_is_never_sent_twice() {
     ] {
         let seen = format!("{act:?}");
         let upstream = Upstream::always(act);
-        let proxy = Proxy::before(&upstream, &format!("timeouts: {{ try: 50ms }}\n{RETRY}"));
+        let proxy = Proxy::before(&upstream, &format!("timeouts: {{ try: 200ms }}\n{RETRY}"));
         let mut client = proxy.client();
         client.request("POST", "/", &[], b"pay");
         let _ = client.try_answer("POST");

@@ -207,7 +207,7 @@ fn open_for() {
 #[test]
 fn max_open_for() {
     let upstream = Upstream::always(500);
-    for (limit, range) in [("10s", 300..=440), ("250ms", 150..=250)] {
+    for (limit, range) in [("10s", 221..=440), ("250ms", 150..=250)] {
         let settings = format!("open_for: 200ms, max_open_for: {limit}");
         let proxy = Proxy::before(&upstream, &touchy(&settings));
         get(&proxy, 1);

@@ -37,7 +37,7 @@ fn on() {
     ] {
         let seen = format!("{on} {act:?}");
         let upstream = Upstream::always(act);
-        let policies = format!("timeouts: {{ try: 30ms }}\n{}", fallback(on));
+        let policies = format!("timeouts: {{ try: 200ms }}\n{}", fallback(on));
         let proxy = Proxy::before(&upstream, &policies);
         let answer = proxy.get("/");
         let kind = answer.header("x-mamparo-fallback");

@@ -97,7 +97,7 @@ fn on() {
     ] {
         let seen = format!("{on} {act:?}");
         let policies = quick(&format!("max_attempts: 2, on: {on}"));
-        let policies = format!("timeouts: {{ try: 30ms }}\n{policies}");
+        let policies = format!("timeouts: {{ try: 200ms }}\n{policies}");
         assert_eq!(tries(act, &policies, GET).0, made, "{seen}");
     }
     // connect_failure, and the default list, on two endpoints of which one refuses.
@@ -387,7 +387,7 @@ fn by_class_max_attempts() {
         let on = "on: [reset, timeout, 429, 503, 504]";
         let settings =
             format!("max_attempts: 2, {on}, by_class: {{ {class}: {{ max_attempts: 4 }} }}");
-        let policies = format!("timeouts: {{ try: 30ms }}\n{}", quick(&settings));
+        let policies = format!("timeouts: {{ try: 200ms }}\n{}", quick(&settings));
         assert_eq!(tries(act, &policies, GET).0, made, "{seen}");
     }
 }

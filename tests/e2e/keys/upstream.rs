@@ -241,11 +241,11 @@ fn idle_timeout() {
     let upstream = Upstream::always(200);
     let address = upstream.address();
     let proxy = before(&format!(
-        "endpoints: [\"{address}\"], pool: {{ idle_timeout: 100ms }}"
+        "endpoints: [\"{address}\"], pool: {{ idle_timeout: 400ms }}"
     ));
     proxy.get("/");
     proxy.expect_metric("mamparo_connections", &[("state", "idle")], 1.0);
-    std::thread::sleep(Duration::from_millis(150));
+    std::thread::sleep(Duration::from_millis(450));
     // It is closed by whoever looks first, at the latest by the next sweep.
     proxy.get("/");
     assert_eq!(upstream.connections(), 2, "too old to be used");
