@@ -76,5 +76,8 @@ def run(url, work, cores, seconds):
 
 def _milliseconds(text):
     """wrk's `870.00us`, `1.20ms`, `2.00s` and `1.00m` as milliseconds."""
-    number, unit = re.fullmatch(r"(-?[\d.nan]+)(us|ms|s|m|h)", text).groups()
+    match = re.fullmatch(r"(-?[\d.]+|-?nan)(us|ms|s|m|h)", text)
+    if match is None:  # wrk has no figure where no request was answered in time
+        return float("nan")
+    number, unit = match.groups()
     return float(number) * {"us": 1e-3, "ms": 1, "s": 1e3, "m": 6e4, "h": 3.6e6}[unit]
