@@ -22,3 +22,4 @@ mod reloads;
 mod retries;
 mod time;
 mod time_of_bodies;
+mod walk;

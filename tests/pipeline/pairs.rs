@@ -254,9 +254,10 @@ async fn rule_37_what_comes_after_the_breaker_has_opened_is_not_heard() {
         answer(200).after(5_000),
         answer(500).after(6_000),
         answer(500).after(11_000),
+        answer(500).after(13_000),
     ];
     endpoint.will(late);
-    let stragglers = [(); 3].map(|()| bench.start("GET /straggler"));
+    let mut stragglers = [(); 4].map(|()| bench.start("GET /straggler"));
     ms(1).await;
     endpoint.will([answer(500)]);
     assert_eq!(bench.get("GET /").await.status, 500);
@@ -266,12 +267,14 @@ async fn rule_37_what_comes_after_the_breaker_has_opened_is_not_heard() {
     assert_eq!(breaker.retry_in.unwrap().as_millis(), 10_000 - 6_500);
     ms(5_000).await;
     assert_eq!(bench.state(1), State::HalfOpen, "nor while half-open");
-    for one in stragglers {
-        one.await.unwrap();
-    }
     assert_eq!(bench.get("GET /").await.status, 200);
     assert_eq!(bench.state(1), State::Closed);
-    bench.settle(5).await;
+    for one in &mut stragglers {
+        one.await.unwrap();
+    }
+    assert_eq!(bench.now(), 13_000);
+    assert_eq!(bench.state(1), State::Closed, "nor when it is closed again");
+    bench.settle(6).await;
 }
 
 #[tokio::test(start_paused = true)]
