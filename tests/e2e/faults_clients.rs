@@ -265,24 +265,24 @@ fn fault_039_a_slow_upload_counts_against_the_requests_time_and_is_not_the_upstr
 #[test]
 fn fault_039_the_try_timeout_counts_from_the_end_of_the_upload() {
     let upstream = Upstream::always(200);
-    let proxy = Proxy::before(&upstream, &WATCHED.replace("request: 3s", "try: 150ms"));
+    let proxy = Proxy::before(&upstream, &WATCHED.replace("request: 3s", "try: 500ms"));
     let mut client = proxy.client();
     client.send("PUT / HTTP/1.1\r\nhost: a\r\ncontent-length: 20\r\n\r\n");
     for _ in 0..20 {
         client.send("x");
-        std::thread::sleep(Duration::from_millis(20));
+        std::thread::sleep(Duration::from_millis(40));
     }
     assert_eq!(client.answer().status, 200);
     drop(client);
     expect_told(&proxy, "upstream", None);
     // When the body is there and the upstream is silent, it is the upstream that is late.
     let upstream = Upstream::always(Reply::stall());
-    let proxy = Proxy::before(&upstream, &WATCHED.replace("request: 3s", "try: 150ms"));
+    let proxy = Proxy::before(&upstream, &WATCHED.replace("request: 3s", "try: 500ms"));
     let mut client = proxy.client();
     client.send("PUT / HTTP/1.1\r\nhost: a\r\ncontent-length: 10\r\n\r\n");
     for _ in 0..10 {
         client.send("x");
-        std::thread::sleep(Duration::from_millis(25));
+        std::thread::sleep(Duration::from_millis(60));
     }
     assert_eq!(client.answer().reason().as_deref(), Some("try_timeout"));
     expect_told(&proxy, "failed", Some("try_timeout"));

@@ -324,13 +324,14 @@ fn fault_048_a_client_that_reads_nothing_before_all_is_sent_is_no_deadlock() {
 
 #[test]
 fn fault_050_a_body_that_drips_just_under_idle_is_served() {
+    let bytes = "HTTP/1.1 200 OK\r\ncontent-length: 20\r\n\r\nhello hello hello he";
     let upstream = Upstream::always(
-        Reply::raw(HELLO)
+        Reply::raw(bytes)
             .dripping(Duration::from_millis(20))
             .then_keep(),
     );
-    let proxy = Proxy::before(&upstream, &WATCHED.replace("300ms", "100ms"));
-    assert_eq!(proxy.get("/").text(), "hello");
+    let proxy = Proxy::before(&upstream, &WATCHED.replace("300ms", "200ms"));
+    assert_eq!(proxy.get("/").text(), "hello hello hello he");
     expect_told(&proxy, "upstream", None);
     expect_learnt(&proxy, 1, 0);
 }
