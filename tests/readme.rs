@@ -156,7 +156,7 @@ fn its_metrics_are_all_of_them() {
         .map(|metric| {
             [
                 metric.name.to_owned(),
-                metric.kind.name().to_owned(),
+                format!("{:?}", metric.kind).to_lowercase(),
                 metric.labels.join(" "),
             ]
         })

@@ -1,12 +1,17 @@
-//! The answer to a scrape, in the Prometheus text format, version 0.0.4. It is written straight from
-//! the counters: the format is three kinds of lines, and a library would build a tree of every label
-//! first.
+//! The answer to a scrape, in the Prometheus text format, version 0.0.4: what was counted and what was
+//! read become metric families of the `prometheus` crate, and its encoder writes and escapes them.
+//!
+//! The crate's registry is not used: it gathers from collectors that own what they tell, while the
+//! gauges are read for one scrape, and it would keep a second list of names beside the table.
 
-use std::fmt::{Display, Write};
+use std::sync::Arc;
 
-use super::histogram::{BOUND_LABELS, Spread};
-use super::meters::{ListenerMeters, Passage, Requests, RouteMeters, UpstreamMeters};
-use super::metrics::{Metrics, Tables};
+use prometheus::TextEncoder;
+use prometheus::proto::{self, MetricFamily};
+
+use super::histogram::{BOUNDS, Spread};
+use super::meters::{Requests, UpstreamMeters};
+use super::metrics::{Metrics, Scraped};
 use super::process::Process;
 use super::readings::{Readings, UpstreamReading};
 use super::table::{self, Metric};
@@ -19,186 +24,142 @@ impl Metrics {
     /// Everything, as one scrape reads it. Each call counts as a scrape for the series of what a
     /// reload has removed (rule 87).
     pub fn render(&self, readings: &Readings) -> String {
-        let mut text = Text(String::with_capacity(16 * 1024));
-        let mut tables = self.handles.lock();
-        write_requests(&mut text, &tables);
-        text.family(&table::OVERHEAD);
-        text.histogram(&table::OVERHEAD, &[], &self.overhead.read());
-        let upstreams: Vec<&UpstreamMeters> = tables.upstreams.iter().collect();
-        write_tries(&mut text, &upstreams);
-        write_events(&mut text, &upstreams);
-        drop(upstreams);
-        tables.scraped();
-        drop(tables);
-        write_gauges(&mut text, readings);
-        self.write_configuration(&mut text, readings);
-        write_process(&mut text, &Process::read());
-        text.0
+        let mut families = Families::default();
+        let handles = self.scraped();
+        add_requests(&mut families, &handles);
+        let overhead = self.overhead.read();
+        families.of(&table::OVERHEAD).spread(&[], &overhead);
+        add_tries(&mut families, &handles.upstreams);
+        add_events(&mut families, &handles.upstreams);
+        add_gauges(&mut families, &readings.upstreams);
+        self.add_configuration(&mut families, readings);
+        add_process(&mut families, &Process::read());
+        families.text()
     }
 
-    fn write_configuration(&self, text: &mut Text, readings: &Readings) {
-        text.family(&table::CONFIG_RELOADS);
-        for (result, count) in [
-            ("applied", self.reloads_applied.get()),
-            ("refused", self.reloads_refused.get()),
+    fn add_configuration(&self, families: &mut Families, readings: &Readings) {
+        let mut reloads = families.of(&table::CONFIG_RELOADS);
+        reloads.count(&["applied"], self.reloads_applied.get());
+        reloads.count(&["refused"], self.reloads_refused.get());
+        let ok = u64::from(readings.last_reload_ok);
+        for (metric, count) in [
+            (&table::CONFIG_LAST_RELOAD_SUCCESS, ok),
+            (&table::CONFIG_GENERATION, readings.generation),
+            (&table::ACCESS_LOG_DROPPED, self.access_log_dropped.get()),
         ] {
-            text.sample(&table::CONFIG_RELOADS, &[result], count);
+            families.of(metric).count(&[], count);
         }
-        let ok = u8::from(readings.last_reload_ok);
-        text.single(&table::CONFIG_LAST_RELOAD_SUCCESS, Some(ok));
-        text.single(&table::CONFIG_GENERATION, Some(readings.generation));
-        let dropped = self.access_log_dropped.get();
-        text.single(&table::ACCESS_LOG_DROPPED, Some(dropped));
-        text.family(&table::BUILD_INFO);
-        text.sample(&table::BUILD_INFO, &[env!("CARGO_PKG_VERSION")], 1);
+        let version = env!("CARGO_PKG_VERSION");
+        families.of(&table::BUILD_INFO).count(&[version], 1);
     }
 }
 
-fn write_requests(text: &mut Text, tables: &Tables) {
-    let passages = || tables.passages.iter();
-    text.family(&table::REQUESTS);
-    let mut requests = |labels: [&str; 3], counts: &Requests| {
-        let [listener, route, upstream] = labels;
+fn add_requests(families: &mut Families, handles: &Scraped) {
+    let mut requests = families.of(&table::REQUESTS);
+    let mut add = |[listener, route, upstream]: [&str; 3], counts: &Requests| {
         for (outcome, code, count) in counts.read() {
-            let labels = [listener, route, upstream, outcome.name(), code];
-            text.sample(&table::REQUESTS, &labels, count);
+            requests.count(&[listener, route, upstream, outcome.name(), code], count);
         }
     };
-    for meters in tables.listeners.iter() {
-        let ListenerMeters { unrouted, .. } = meters;
-        requests([meters.name(), "", ""], unrouted);
+    for one in &handles.listeners {
+        add([one.name(), "", ""], &one.unrouted);
     }
-    for meters in tables.routes.iter() {
-        let RouteMeters {
-            requests: counts, ..
-        } = meters;
-        let upstream = meters.upstream().name();
-        requests([meters.listener(), meters.route(), upstream], counts);
+    for one in &handles.routes {
+        let upstream = one.upstream().name();
+        add([one.listener(), one.route(), upstream], &one.requests);
     }
-    text.family(&table::REQUEST_DURATION);
-    for passage in passages() {
-        let labels = [&**passage.route(), &**passage.upstream()];
-        let Passage { duration, .. } = passage;
-        text.histogram(&table::REQUEST_DURATION, &labels, &duration.read());
+    let mut durations = families.of(&table::REQUEST_DURATION);
+    for one in &handles.passages {
+        durations.spread(&[one.route(), one.upstream()], &one.duration.read());
     }
-    text.family(&table::FAILURES);
-    for passage in passages() {
-        for (reason, count) in passage.failures() {
-            let labels = [&**passage.route(), &**passage.upstream(), reason.name()];
-            text.sample(&table::FAILURES, &labels, count);
+    let mut failures = families.of(&table::FAILURES);
+    for one in &handles.passages {
+        for (reason, count) in one.failures() {
+            failures.count(&[one.route(), one.upstream(), reason.name()], count);
         }
     }
 }
 
-fn write_tries(text: &mut Text, upstreams: &[&UpstreamMeters]) {
-    text.family(&table::ATTEMPTS);
-    for upstream in upstreams {
-        for (outcome, count) in upstream.attempts() {
-            text.sample(&table::ATTEMPTS, &[upstream.name(), outcome], count);
-        }
+fn add_tries(families: &mut Families, upstreams: &[Arc<UpstreamMeters>]) {
+    families.by_upstream(&table::ATTEMPTS, upstreams, UpstreamMeters::attempts);
+    let mut durations = families.of(&table::ATTEMPT_DURATION);
+    for one in upstreams {
+        durations.spread(&[one.name()], &one.attempt_duration.read());
     }
-    text.family(&table::ATTEMPT_DURATION);
-    for upstream in upstreams {
-        let spread = upstream.attempt_duration.read();
-        text.histogram(&table::ATTEMPT_DURATION, &[upstream.name()], &spread);
+    families.by_upstream(&table::RETRIES, upstreams, UpstreamMeters::retries);
+    let denied = UpstreamMeters::retries_denied;
+    families.by_upstream(&table::RETRIES_DENIED, upstreams, denied);
+}
+
+fn add_events(families: &mut Families, upstreams: &[Arc<UpstreamMeters>]) {
+    let transitions = UpstreamMeters::breaker_transitions;
+    families.by_upstream(&table::BREAKER_TRANSITIONS, upstreams, transitions);
+    let refused = UpstreamMeters::bulkhead_refused;
+    families.by_upstream(&table::BULKHEAD_REFUSED, upstreams, refused);
+    let mut opened = families.of(&table::CONNECTIONS_OPENED);
+    for one in upstreams {
+        opened.count(&[one.name()], one.connections_opened.get());
     }
-    text.family(&table::RETRIES);
-    for upstream in upstreams {
-        for (class, count) in upstream.retries() {
-            text.sample(&table::RETRIES, &[upstream.name(), class.name()], count);
-        }
-    }
-    text.family(&table::RETRIES_DENIED);
-    for upstream in upstreams {
-        for (why, count) in upstream.retries_denied() {
-            text.sample(
-                &table::RETRIES_DENIED,
-                &[upstream.name(), why.name()],
-                count,
-            );
+    let mut fallbacks = families.of(&table::FALLBACKS);
+    for one in upstreams {
+        for (kind, cause, count) in one.fallbacks() {
+            fallbacks.count(&[one.name(), kind.name(), cause], count);
         }
     }
 }
 
-fn write_events(text: &mut Text, upstreams: &[&UpstreamMeters]) {
-    text.family(&table::BREAKER_TRANSITIONS);
-    for upstream in upstreams {
-        for (state, count) in upstream.breaker_transitions() {
-            let labels = [&**upstream.name(), state.name()];
-            text.sample(&table::BREAKER_TRANSITIONS, &labels, count);
-        }
-    }
-    text.family(&table::BULKHEAD_REFUSED);
-    for upstream in upstreams {
-        for (reason, count) in upstream.bulkhead_refused() {
-            let labels = [&**upstream.name(), reason.name()];
-            text.sample(&table::BULKHEAD_REFUSED, &labels, count);
-        }
-    }
-    text.family(&table::CONNECTIONS_OPENED);
-    for upstream in upstreams {
-        let count = upstream.connections_opened.get();
-        text.sample(&table::CONNECTIONS_OPENED, &[upstream.name()], count);
-    }
-    text.family(&table::FALLBACKS);
-    for upstream in upstreams {
-        for (kind, cause, count) in upstream.fallbacks() {
-            let labels = [&**upstream.name(), kind.name(), cause];
-            text.sample(&table::FALLBACKS, &labels, count);
-        }
-    }
-}
-
-fn write_gauges(text: &mut Text, readings: &Readings) {
-    let all = &readings.upstreams;
+fn add_gauges(families: &mut Families, upstreams: &[UpstreamReading]) {
     let mut by_upstream = |metric: &Metric, read: fn(&UpstreamReading) -> Option<f64>| {
-        text.family(metric);
-        for upstream in all {
-            if let Some(value) = read(upstream) {
-                text.sample(metric, &[&upstream.name], value);
+        let mut gauge = families.of(metric);
+        for one in upstreams {
+            if let Some(value) = read(one) {
+                gauge.number(&[&one.name], value);
             }
         }
     };
     by_upstream(&table::RETRY_BUDGET_TOKENS, |one| one.retry_budget_tokens);
     by_upstream(&table::BULKHEAD_IN_FLIGHT, |one| Some(one.in_flight as f64));
     by_upstream(&table::BULKHEAD_QUEUED, |one| Some(one.queued as f64));
-    by_upstream(&table::BULKHEAD_LIMIT, |one| {
-        one.limit.map(|limit| limit as f64)
-    });
-    text.family(&table::BREAKER_STATE);
-    for upstream in all {
-        for endpoint in &upstream.endpoints {
+    by_upstream(&table::BULKHEAD_LIMIT, |one| Some(one.limit? as f64));
+    let mut breakers = families.of(&table::BREAKER_STATE);
+    for one in upstreams {
+        for endpoint in &one.endpoints {
             if let Some(state) = endpoint.breaker {
-                let labels = [&*upstream.name, &*endpoint.address];
-                text.sample(&table::BREAKER_STATE, &labels, breaker_value(state));
+                breakers.count(&[&one.name, &endpoint.address], breaker_value(state));
             }
         }
     }
-    text.family(&table::CONNECTIONS);
-    for upstream in all {
-        for (state, count) in [("idle", upstream.idle), ("active", upstream.active)] {
-            text.sample(&table::CONNECTIONS, &[&upstream.name, state], count);
-        }
+    let mut connections = families.of(&table::CONNECTIONS);
+    for one in upstreams {
+        connections.number(&[&one.name, "idle"], one.idle as f64);
+        connections.number(&[&one.name, "active"], one.active as f64);
     }
-    text.family(&table::ENDPOINTS);
-    for upstream in all {
-        for (state, count) in upstream.endpoints_by_state() {
-            text.sample(&table::ENDPOINTS, &[&upstream.name, state], count);
+    let mut endpoints = families.of(&table::ENDPOINTS);
+    for one in upstreams {
+        for (state, count) in one.endpoints_by_state() {
+            endpoints.number(&[&one.name, state], count as f64);
         }
     }
 }
 
-fn write_process(text: &mut Text, process: &Process) {
-    text.single(&table::PROCESS_CPU, process.cpu_seconds);
-    text.single(&table::PROCESS_OPEN_FDS, process.open_fds);
-    text.single(&table::PROCESS_MAX_FDS, process.max_fds);
-    text.single(&table::PROCESS_RESIDENT, process.resident_bytes);
-    text.single(&table::PROCESS_VIRTUAL, process.virtual_bytes);
-    text.single(&table::PROCESS_START, process.start_seconds);
-    text.single(&table::PROCESS_THREADS, process.threads);
+fn add_process(families: &mut Families, process: &Process) {
+    let whole = |count: Option<u64>| count.map(|count| count as f64);
+    for (metric, value) in [
+        (&table::PROCESS_CPU, process.cpu_seconds),
+        (&table::PROCESS_OPEN_FDS, whole(process.open_fds)),
+        (&table::PROCESS_MAX_FDS, whole(process.max_fds)),
+        (&table::PROCESS_RESIDENT, whole(process.resident_bytes)),
+        (&table::PROCESS_VIRTUAL, whole(process.virtual_bytes)),
+        (&table::PROCESS_START, process.start_seconds),
+        (&table::PROCESS_THREADS, whole(process.threads)),
+    ] {
+        if let Some(value) = value {
+            families.of(metric).number(&[], value);
+        }
+    }
 }
 
-const fn breaker_value(state: State) -> u8 {
+const fn breaker_value(state: State) -> u64 {
     match state {
         State::Closed => 0,
         State::Open => 1,
@@ -206,77 +167,100 @@ const fn breaker_value(state: State) -> u8 {
     }
 }
 
-/// The text so far. Writing to a `String` cannot fail, so the results of `write!` are let go.
-struct Text(String);
+/// The metrics that were read so far, each once.
+#[derive(Default)]
+struct Families(Vec<MetricFamily>);
 
-impl Text {
-    /// The two lines before a metric's samples, which must follow it without another between them.
-    fn family(&mut self, metric: &Metric) {
-        let Metric { name, help, .. } = metric;
-        let kind = metric.kind.name();
-        let _ = write!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
+impl Families {
+    /// Begins a metric.
+    fn of<'a>(&'a mut self, metric: &'a Metric) -> Samples<'a> {
+        let mut family = MetricFamily::default();
+        family.set_name(metric.name.to_owned());
+        family.set_help(metric.help.to_owned());
+        family.set_field_type(metric.kind);
+        let family = self.0.push_mut(family);
+        Samples { metric, family }
     }
 
-    /// A metric without labels; nothing where there is no value.
-    fn single(&mut self, metric: &Metric, value: Option<impl Display>) {
-        if let Some(value) = value {
-            self.family(metric);
-            self.sample(metric, &[], value);
-        }
-    }
-
-    fn sample(&mut self, metric: &Metric, values: &[&str], value: impl Display) {
-        self.line(metric, "", values, None, value);
-    }
-
-    fn histogram(&mut self, metric: &Metric, values: &[&str], spread: &Spread) {
-        let mut count = 0;
-        let bounds = BOUND_LABELS.into_iter().chain(["+Inf"]);
-        for (bound, bucket) in bounds.zip(spread.buckets) {
-            count += bucket;
-            self.line(metric, "_bucket", values, Some(bound), count);
-        }
-        self.line(metric, "_sum", values, None, spread.sum as f64 / 1e9);
-        self.line(metric, "_count", values, None, count);
-    }
-
-    fn line(
+    /// A metric whose only label beside the upstream is from a closed list.
+    fn by_upstream<'a, I: Iterator<Item = (&'static str, u64)>>(
         &mut self,
         metric: &Metric,
-        suffix: &str,
-        values: &[&str],
-        bound: Option<&str>,
-        value: impl Display,
+        upstreams: &'a [Arc<UpstreamMeters>],
+        read: impl Fn(&'a UpstreamMeters) -> I,
     ) {
-        debug_assert_eq!(metric.labels.len(), values.len(), "{}", metric.name);
-        self.0.push_str(metric.name);
-        self.0.push_str(suffix);
-        let labels = metric.labels.iter().zip(values);
-        let labels = labels.map(|(name, value)| (*name, *value));
-        let mut opening = '{';
-        for (name, value) in labels.chain(bound.map(|bound| ("le", bound))) {
-            self.0.push(opening);
-            opening = ',';
-            self.0.push_str(name);
-            self.0.push_str("=\"");
-            self.escaped(value);
-            self.0.push('"');
-        }
-        if opening == ',' {
-            self.0.push('}');
-        }
-        let _ = writeln!(self.0, " {value}");
-    }
-
-    fn escaped(&mut self, value: &str) {
-        for character in value.chars() {
-            match character {
-                '\\' => self.0.push_str("\\\\"),
-                '"' => self.0.push_str("\\\""),
-                '\n' => self.0.push_str("\\n"),
-                other => self.0.push(other),
+        let mut samples = self.of(metric);
+        for one in upstreams {
+            for (label, count) in read(one) {
+                samples.count(&[one.name(), label], count);
             }
         }
+    }
+
+    fn text(mut self) -> String {
+        // The encoder takes a metric without a sample for a mistake.
+        self.0.retain(|family| !family.get_metric().is_empty());
+        let mut text = String::new();
+        if let Err(error) = TextEncoder.encode_utf8(&self.0, &mut text) {
+            tracing::error!(%error, "the metrics could not be written; this scrape lacks some");
+        }
+        text
+    }
+}
+
+/// A metric to which samples are added. The values of the labels are in the order of the table.
+struct Samples<'a> {
+    metric: &'a Metric,
+    family: &'a mut MetricFamily,
+}
+
+impl Samples<'_> {
+    fn count(&mut self, labels: &[&str], count: u64) {
+        self.number(labels, count as f64);
+    }
+
+    fn number(&mut self, labels: &[&str], number: f64) {
+        let sample = self.add(labels);
+        // The encoder reads the one that the metric's kind names.
+        let (mut counter, mut gauge) = (proto::Counter::default(), proto::Gauge::default());
+        counter.set_value(number);
+        gauge.set_value(number);
+        sample.set_counter(counter);
+        sample.set_gauge(gauge);
+    }
+
+    fn spread(&mut self, labels: &[&str], spread: &Spread) {
+        let mut count = 0;
+        // The last bucket has no bound; the encoder makes it from the count.
+        let buckets = BOUNDS.iter().zip(spread.buckets).map(|(bound, own)| {
+            count += own;
+            let mut bucket = proto::Bucket::default();
+            bucket.set_upper_bound(*bound as f64 / 1e9);
+            bucket.set_cumulative_count(count);
+            bucket
+        });
+        let mut histogram = proto::Histogram::default();
+        histogram.set_bucket(buckets.collect());
+        histogram.set_sample_count(spread.buckets.iter().sum());
+        histogram.set_sample_sum(spread.sum as f64 / 1e9);
+        self.add(labels).set_histogram(histogram);
+    }
+
+    fn add(&mut self, labels: &[&str]) -> &mut proto::Metric {
+        let Metric {
+            name,
+            labels: names,
+            ..
+        } = self.metric;
+        debug_assert_eq!(names.len(), labels.len(), "{name}");
+        let labels = names.iter().zip(labels).map(|(name, value)| {
+            let mut label = proto::LabelPair::default();
+            label.set_name((*name).to_owned());
+            label.set_value((*value).to_owned());
+            label
+        });
+        let sample = proto::Metric::from_label(labels.collect());
+        self.family.mut_metric().push_mut(sample)
     }
 }
 

@@ -14,7 +14,7 @@ pub struct Handles<K, V>(BTreeMap<K, Entry<V>>);
 #[derive(Debug)]
 struct Entry<V> {
     handle: Arc<V>,
-    /// Scrapes since only this table holds it.
+    /// Scrapes that found that only this table holds it, since somebody asked for it.
     unheld: u32,
 }
 
@@ -40,15 +40,18 @@ impl<K: Ord, V> Handles<K, V> {
         self.0.values().map(|entry| &*entry.handle)
     }
 
-    /// Takes note of a scrape, and forgets what nobody has held for [`SCRAPES`] of them.
-    pub fn scraped(&mut self) {
+    /// Takes note of a scrape: returns every handle, by label, and forgets what nobody has held for
+    /// [`SCRAPES`] of them. Where scrapes overlap, what one has got counts as held for the other.
+    pub fn scraped(&mut self) -> Vec<Arc<V>> {
+        let mut all = Vec::with_capacity(self.0.len());
         self.0.retain(|_, entry| {
-            match Arc::strong_count(&entry.handle) {
-                1 => entry.unheld += 1,
-                _ => entry.unheld = 0,
+            if Arc::strong_count(&entry.handle) == 1 {
+                entry.unheld += 1;
             }
+            all.push(entry.handle.clone());
             entry.unheld < SCRAPES
         });
+        all
     }
 }
 
@@ -81,10 +84,22 @@ mod tests {
     fn what_comes_back_in_time_goes_on_counting() {
         let mut handles = Handles::default();
         drop(handles.get("a", || 1));
-        (1..SCRAPES).for_each(|_| handles.scraped());
+        (1..SCRAPES).for_each(|_| drop(handles.scraped()));
         let back = handles.get("a", || 2);
-        (0..SCRAPES).for_each(|_| handles.scraped());
+        (0..SCRAPES).for_each(|_| drop(handles.scraped()));
         assert_eq!(*back, 1);
         assert_eq!(handles.iter().count(), 1);
+    }
+
+    #[test]
+    fn rule_87_scrapes_that_overlap_forget_a_little_later() {
+        let mut handles = Handles::default();
+        drop(handles.get("removed", || 1));
+        let slow = handles.scraped();
+        (0..2 * SCRAPES).for_each(|_| drop(handles.scraped()));
+        assert_eq!(handles.iter().count(), 1);
+        drop(slow);
+        (1..SCRAPES).for_each(|_| assert_eq!(handles.scraped().len(), 1));
+        assert_eq!(handles.scraped().len(), 0);
     }
 }

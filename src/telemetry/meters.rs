@@ -236,15 +236,15 @@ impl UpstreamMeters {
     }
 
     /// Retries by the class of the failure that they answered to.
-    pub fn retries(&self) -> impl Iterator<Item = (Class, u64)> + '_ {
+    pub fn retries(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
         let all = Class::ALL.into_iter().zip(&self.retries);
-        all.map(|(class, count)| (class, count.get()))
+        all.map(|(class, count)| (class.name(), count.get()))
     }
 
     /// Retries that were not made, by what forbade them.
-    pub fn retries_denied(&self) -> impl Iterator<Item = (Why, u64)> + '_ {
+    pub fn retries_denied(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
         let all = Why::ALL.into_iter().zip(&self.denied);
-        all.map(|(why, count)| (why, count.get()))
+        all.map(|(why, count)| (why.name(), count.get()))
     }
 
     /// Takes note that an endpoint's breaker has changed to this state.
@@ -253,15 +253,15 @@ impl UpstreamMeters {
     }
 
     /// Changes of the endpoints' breakers, by the state that they changed to.
-    pub fn breaker_transitions(&self) -> impl Iterator<Item = (State, u64)> + '_ {
+    pub fn breaker_transitions(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
         let all = STATES.into_iter().zip(&self.transitions);
-        all.map(|(state, count)| (state, count.get()))
+        all.map(|(state, count)| (state.name(), count.get()))
     }
 
     /// Requests that the bulkhead refused.
-    pub fn bulkhead_refused(&self) -> impl Iterator<Item = (Reason, u64)> + '_ {
+    pub fn bulkhead_refused(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
         let all = BULKHEAD_REASONS.into_iter().zip(&self.bulkhead_refused);
-        all.map(|(reason, count)| (reason, count.get()))
+        all.map(|(reason, count)| (reason.name(), count.get()))
     }
 
     /// The fallbacks that occurred, by kind and by what made them answer.

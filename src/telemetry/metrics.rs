@@ -23,15 +23,23 @@ pub struct Metrics {
     pub reloads_refused: Counter,
     /// Access lines that could not be written.
     pub access_log_dropped: Arc<Counter>,
-    pub(super) handles: Mutex<Tables>,
+    handles: Mutex<Tables>,
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Tables {
-    pub(super) listeners: Handles<Arc<str>, ListenerMeters>,
-    pub(super) routes: Handles<[Arc<str>; 3], RouteMeters>,
-    pub(super) passages: Handles<[Arc<str>; 2], Passage>,
-    pub(super) upstreams: Handles<Arc<str>, UpstreamMeters>,
+struct Tables {
+    listeners: Handles<Arc<str>, ListenerMeters>,
+    routes: Handles<[Arc<str>; 3], RouteMeters>,
+    passages: Handles<[Arc<str>; 2], Passage>,
+    upstreams: Handles<Arc<str>, UpstreamMeters>,
+}
+
+/// Every handle that one scrape reads, by label.
+pub(super) struct Scraped {
+    pub(super) listeners: Vec<Arc<ListenerMeters>>,
+    pub(super) routes: Vec<Arc<RouteMeters>>,
+    pub(super) passages: Vec<Arc<Passage>>,
+    pub(super) upstreams: Vec<Arc<UpstreamMeters>>,
 }
 
 impl Metrics {
@@ -61,6 +69,18 @@ impl Metrics {
     /// The handle of an upstream.
     pub fn upstream(&self, name: &Arc<str>) -> Arc<UpstreamMeters> {
         self.handles.lock().upstream(name)
+    }
+
+    /// Every handle, for one more scrape; it reads them without the lock, for which requests that go
+    /// wrong wait too (fault 73).
+    pub(super) fn scraped(&self) -> Scraped {
+        let mut tables = self.handles.lock();
+        Scraped {
+            listeners: tables.listeners.scraped(),
+            routes: tables.routes.scraped(),
+            passages: tables.passages.scraped(),
+            upstreams: tables.upstreams.scraped(),
+        }
     }
 
     /// Counts a request that ended at `now`.
@@ -125,14 +145,6 @@ impl Metrics {
 }
 
 impl Tables {
-    /// Takes note of a scrape.
-    pub(super) fn scraped(&mut self) {
-        self.listeners.scraped();
-        self.routes.scraped();
-        self.passages.scraped();
-        self.upstreams.scraped();
-    }
-
     fn passage(&mut self, route: &Arc<str>, upstream: &Arc<str>) -> Arc<Passage> {
         let make = || Passage::new(route.clone(), upstream.clone());
         self.passages.get([route.clone(), upstream.clone()], make)

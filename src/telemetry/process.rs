@@ -1,5 +1,8 @@
 //! The process as the kernel sees it, under the names that every exporter uses. Read from `/proc` at
 //! scrape time; what cannot be read is left out.
+//!
+//! Read by ourselves, since the collector of the `prometheus` crate tells CPU time in whole seconds: the
+//! few per cent of a core that a sidecar takes would come as a step every minute.
 
 use std::fs;
 

@@ -1,28 +1,8 @@
-//! Every metric: its name, its kind, its labels and what it says. The text for a scrape is written from
+//! Every metric: its name, its kind, its labels and what it says. The text for a scrape is made from
 //! these rows, so a name or a label exists in one place. Label values come from names in the
 //! configuration and from closed lists, never from the traffic (rule 87, fault 75).
 
-/// What a metric's value means.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// Only grows.
-    Counter,
-    /// Goes up and down.
-    Gauge,
-    /// Durations in buckets.
-    Histogram,
-}
-
-impl Kind {
-    /// The word of the text format.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Counter => "counter",
-            Self::Gauge => "gauge",
-            Self::Histogram => "histogram",
-        }
-    }
-}
+use prometheus::proto::MetricType;
 
 /// One metric.
 #[derive(Debug)]
@@ -30,7 +10,7 @@ pub struct Metric {
     /// Its name.
     pub name: &'static str,
     /// What its value means.
-    pub kind: Kind,
+    pub kind: MetricType,
     /// The names of its labels, in the order of the values.
     pub labels: &'static [&'static str],
     /// What it says.
@@ -43,7 +23,7 @@ macro_rules! table {
             #[doc = $help]
             pub const $id: Metric = Metric {
                 name: $name,
-                kind: Kind::$kind,
+                kind: MetricType::$kind,
                 labels: &[$($label),*],
                 help: $help,
             };
@@ -54,67 +34,67 @@ macro_rules! table {
 }
 
 table! {
-    REQUESTS: Counter "mamparo_requests_total" ["listener", "route", "upstream", "outcome", "code"]
+    REQUESTS: COUNTER "mamparo_requests_total" ["listener", "route", "upstream", "outcome", "code"]
         "Requests that have ended, each counted once, by outcome and class of the status sent.";
-    REQUEST_DURATION: Histogram "mamparo_request_duration_seconds" ["route", "upstream"]
+    REQUEST_DURATION: HISTOGRAM "mamparo_request_duration_seconds" ["route", "upstream"]
         "Time from the start of a request to the last byte of its answer.";
-    OVERHEAD: Histogram "mamparo_overhead_seconds" []
+    OVERHEAD: HISTOGRAM "mamparo_overhead_seconds" []
         "What mamparo itself added up to the head of the answer: without tries, queue and backoff.";
-    FAILURES: Counter "mamparo_failures_total" ["route", "upstream", "reason"]
+    FAILURES: COUNTER "mamparo_failures_total" ["route", "upstream", "reason"]
         "Requests by their primary failure, before any fallback.";
-    ATTEMPTS: Counter "mamparo_attempts_total" ["upstream", "outcome"]
+    ATTEMPTS: COUNTER "mamparo_attempts_total" ["upstream", "outcome"]
         "Tries, by what the endpoint's breaker learnt from them.";
-    ATTEMPT_DURATION: Histogram "mamparo_attempt_duration_seconds" ["upstream"]
+    ATTEMPT_DURATION: HISTOGRAM "mamparo_attempt_duration_seconds" ["upstream"]
         "Time from the start of a try to the head of its answer or to its failure.";
-    RETRIES: Counter "mamparo_retries_total" ["upstream", "class"]
+    RETRIES: COUNTER "mamparo_retries_total" ["upstream", "class"]
         "Tries after the first, by the class of the failure before them.";
-    RETRIES_DENIED: Counter "mamparo_retries_denied_total" ["upstream", "why"]
+    RETRIES_DENIED: COUNTER "mamparo_retries_denied_total" ["upstream", "why"]
         "Failed tries that were not made again, by what forbade it.";
-    RETRY_BUDGET_TOKENS: Gauge "mamparo_retry_budget_tokens" ["upstream"]
+    RETRY_BUDGET_TOKENS: GAUGE "mamparo_retry_budget_tokens" ["upstream"]
         "Retries that the budget would pay for now.";
-    BREAKER_STATE: Gauge "mamparo_circuit_breaker_state" ["upstream", "endpoint"]
+    BREAKER_STATE: GAUGE "mamparo_circuit_breaker_state" ["upstream", "endpoint"]
         "State of an endpoint's circuit breaker: 0 closed, 1 open, 2 half-open.";
-    BREAKER_TRANSITIONS: Counter "mamparo_circuit_breaker_transitions_total" ["upstream", "to"]
+    BREAKER_TRANSITIONS: COUNTER "mamparo_circuit_breaker_transitions_total" ["upstream", "to"]
         "Changes of state of the endpoints' circuit breakers.";
-    BULKHEAD_IN_FLIGHT: Gauge "mamparo_bulkhead_in_flight" ["upstream"]
+    BULKHEAD_IN_FLIGHT: GAUGE "mamparo_bulkhead_in_flight" ["upstream"]
         "Requests that hold a seat.";
-    BULKHEAD_QUEUED: Gauge "mamparo_bulkhead_queued" ["upstream"]
+    BULKHEAD_QUEUED: GAUGE "mamparo_bulkhead_queued" ["upstream"]
         "Requests that wait for a seat.";
-    BULKHEAD_LIMIT: Gauge "mamparo_bulkhead_limit" ["upstream"]
+    BULKHEAD_LIMIT: GAUGE "mamparo_bulkhead_limit" ["upstream"]
         "Seats in all; absent where there is no limit.";
-    BULKHEAD_REFUSED: Counter "mamparo_bulkhead_refused_total" ["upstream", "reason"]
+    BULKHEAD_REFUSED: COUNTER "mamparo_bulkhead_refused_total" ["upstream", "reason"]
         "Requests that the bulkhead refused.";
-    CONNECTIONS: Gauge "mamparo_connections" ["upstream", "state"]
+    CONNECTIONS: GAUGE "mamparo_connections" ["upstream", "state"]
         "Open connections to the upstream.";
-    CONNECTIONS_OPENED: Counter "mamparo_connections_opened_total" ["upstream"]
+    CONNECTIONS_OPENED: COUNTER "mamparo_connections_opened_total" ["upstream"]
         "Connections that were made to the upstream.";
-    ENDPOINTS: Gauge "mamparo_endpoints" ["upstream", "state"]
+    ENDPOINTS: GAUGE "mamparo_endpoints" ["upstream", "state"]
         "Endpoints of the upstream; a half-open one is available.";
-    FALLBACKS: Counter "mamparo_fallbacks_total" ["upstream", "kind", "reason"]
+    FALLBACKS: COUNTER "mamparo_fallbacks_total" ["upstream", "kind", "reason"]
         "Requests that a fallback answered, by the reason of the failure or the class of the status.";
-    CONFIG_RELOADS: Counter "mamparo_config_reloads_total" ["result"]
+    CONFIG_RELOADS: COUNTER "mamparo_config_reloads_total" ["result"]
         "Reloads of the configuration.";
-    CONFIG_LAST_RELOAD_SUCCESS: Gauge "mamparo_config_last_reload_success" []
+    CONFIG_LAST_RELOAD_SUCCESS: GAUGE "mamparo_config_last_reload_success" []
         "Whether the last configuration that was read is the one that runs.";
-    CONFIG_GENERATION: Gauge "mamparo_config_generation" []
+    CONFIG_GENERATION: GAUGE "mamparo_config_generation" []
         "The generation of the configuration that runs; the first is 1.";
-    ACCESS_LOG_DROPPED: Counter "mamparo_access_log_dropped_total" []
+    ACCESS_LOG_DROPPED: COUNTER "mamparo_access_log_dropped_total" []
         "Access lines that could not be written.";
-    BUILD_INFO: Gauge "mamparo_build_info" ["version"]
+    BUILD_INFO: GAUGE "mamparo_build_info" ["version"]
         "Always 1; the labels say which program this is.";
-    PROCESS_CPU: Counter "process_cpu_seconds_total" []
+    PROCESS_CPU: COUNTER "process_cpu_seconds_total" []
         "Total user and system CPU time spent in seconds.";
-    PROCESS_OPEN_FDS: Gauge "process_open_fds" []
+    PROCESS_OPEN_FDS: GAUGE "process_open_fds" []
         "Number of open file descriptors.";
-    PROCESS_MAX_FDS: Gauge "process_max_fds" []
+    PROCESS_MAX_FDS: GAUGE "process_max_fds" []
         "Maximum number of open file descriptors.";
-    PROCESS_RESIDENT: Gauge "process_resident_memory_bytes" []
+    PROCESS_RESIDENT: GAUGE "process_resident_memory_bytes" []
         "Resident memory size in bytes.";
-    PROCESS_VIRTUAL: Gauge "process_virtual_memory_bytes" []
+    PROCESS_VIRTUAL: GAUGE "process_virtual_memory_bytes" []
         "Virtual memory size in bytes.";
-    PROCESS_START: Gauge "process_start_time_seconds" []
+    PROCESS_START: GAUGE "process_start_time_seconds" []
         "Start time of the process since unix epoch in seconds.";
-    PROCESS_THREADS: Gauge "process_threads" []
+    PROCESS_THREADS: GAUGE "process_threads" []
         "Number of OS threads in the process.";
 }
 

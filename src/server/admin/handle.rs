@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 use super::answer::{self, Answer};
 use super::{Control, Force, ForceError, Readiness, guard, page};
 use crate::server::status::{Circuit, ReloadResult, Upstream};
+use crate::telemetry::exposition;
 
 /// Bytes of a request's body.
 const MAX_BODY: usize = 64 * 1024;
@@ -139,7 +140,7 @@ pub(super) async fn handle(request: Request<Incoming>, control: &Control) -> Ans
         Target::Health => health(&(control.status)().upstreams),
         Target::Metrics => answer::typed(
             StatusCode::OK,
-            "text/plain; version=0.0.4; charset=utf-8",
+            exposition::CONTENT_TYPE,
             (control.metrics)(),
         ),
         Target::Status => answer::json(StatusCode::OK, &(control.status)()),

@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use prometheus::proto::MetricType;
+
 use super::*;
 use crate::policy::outcome::{Ending, Reason};
 use crate::telemetry::handles::SCRAPES;
 use crate::telemetry::readings::EndpointReading;
 use crate::telemetry::report::{Outcome, Report, samples};
-use crate::telemetry::table::Kind;
 
 fn readings() -> Readings {
     let endpoint = |address: &str, breaker, draining| EndpointReading {
@@ -105,7 +106,8 @@ fn every_metric_of_the_table_is_written_with_its_labels_and_no_other() {
         names
     );
     for metric in table::ALL {
-        let kind = format!("# TYPE {} {}\n", metric.name, metric.kind.name());
+        let kind = format!("{:?}", metric.kind).to_lowercase();
+        let kind = format!("# TYPE {} {kind}\n", metric.name);
         assert!(text.contains(&kind), "{}", metric.name);
         let expected: BTreeSet<&str> = metric.labels.iter().copied().collect();
         let samples = &families[metric.name];
@@ -122,7 +124,12 @@ fn every_metric_of_the_table_is_written_with_its_labels_and_no_other() {
 fn a_counters_name_ends_in_total_and_no_other_does() {
     for metric in table::ALL {
         let is_total = metric.name.ends_with("_total");
-        assert_eq!(is_total, metric.kind == Kind::Counter, "{}", metric.name);
+        assert_eq!(
+            is_total,
+            metric.kind == MetricType::COUNTER,
+            "{}",
+            metric.name
+        );
         assert!(metric.help.ends_with('.'), "{}", metric.name);
         assert!(!metric.help.contains(['\n', '\\']), "{}", metric.name);
     }
@@ -169,7 +176,10 @@ fn the_buckets_of_a_histogram_only_rise_and_end_at_its_count() {
     let metrics = Metrics::default();
     samples::Telling::new(&metrics, 3).tell(400);
     let families = read(&metrics.render(&readings()));
-    for metric in table::ALL.iter().filter(|one| one.kind == Kind::Histogram) {
+    for metric in table::ALL
+        .iter()
+        .filter(|one| one.kind == MetricType::HISTOGRAM)
+    {
         let mut last: BTreeMap<Labels, f64> = BTreeMap::new();
         for (name, labels, value) in &families[metric.name] {
             let mut labels = labels.clone();
@@ -289,12 +299,34 @@ fn the_gauges_are_what_was_read() {
 
 #[test]
 fn label_values_are_escaped() {
-    let mut text = Text(String::new());
-    text.sample(&table::CONNECTIONS_OPENED, &["a\"b\\c\nd"], 1);
-    assert_eq!(
-        text.0,
-        "mamparo_connections_opened_total{upstream=\"a\\\"b\\\\c\\nd\"} 1\n"
+    let mut families = Families::default();
+    let mut opened = families.of(&table::CONNECTIONS_OPENED);
+    opened.count(&["a\"b\\c\nd"], 1);
+    let line = "mamparo_connections_opened_total{upstream=\"a\\\"b\\\\c\\nd\"} 1\n";
+    assert!(families.text().ends_with(line));
+}
+
+#[test]
+fn the_labels_are_the_bounds_in_seconds() {
+    let text = Metrics::default().render(&Readings::default());
+    let bounds = text.lines().filter_map(|line| {
+        let (_, rest) = line.split_once("mamparo_overhead_seconds_bucket{le=\"")?;
+        rest.strip_suffix("\"} 0")
+    });
+    let expected = "0.0005 0.001 0.0025 0.005 0.01 0.025 0.05 0.1 0.25 0.5 1 2.5 5 10 30 60 +Inf";
+    assert_eq!(bounds.collect::<Vec<_>>().join(" "), expected);
+}
+
+#[test]
+fn what_has_no_sample_yet_is_left_out() {
+    let text = Metrics::default().render(&Readings::default());
+    let families = read(&text);
+    assert!(
+        families.values().all(|samples| !samples.is_empty()),
+        "{text}"
     );
+    assert!(!families.contains_key("mamparo_fallbacks_total"));
+    assert_eq!(families["mamparo_config_reloads_total"].len(), 2);
 }
 
 #[test]
