@@ -56,6 +56,13 @@ pub fn check_answer(head: &response::Parts) -> Result<(), &'static str> {
     if head.status == StatusCode::SWITCHING_PROTOCOLS {
         return Err("status 101, but no change of protocol was asked for");
     }
+    let mut codings = head.headers.get_all(TRANSFER_ENCODING).iter();
+    let chunked = codings.next();
+    // We announce no other with `te`, so the upstream must not use one.
+    let other = chunked.is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"chunked"));
+    if other || codings.next().is_some() {
+        return Err("a transfer-encoding that is not exactly \"chunked\"");
+    }
     let mut lengths = head.headers.get_all(CONTENT_LENGTH).iter();
     let Some(length) = lengths.next() else {
         return Ok(());
@@ -66,7 +73,7 @@ pub fn check_answer(head: &response::Parts) -> Result<(), &'static str> {
     if length.is_empty() || !length.as_bytes().iter().all(u8::is_ascii_digit) {
         return Err("a content-length that is not a number");
     }
-    if head.headers.contains_key(TRANSFER_ENCODING) {
+    if chunked.is_some() {
         return Err("both content-length and transfer-encoding");
     }
     Ok(())
@@ -351,6 +358,12 @@ mod tests {
             &[("content-length", "+5")],
             &[("content-length", "")],
             &[("content-length", "5"), ("transfer-encoding", "chunked")],
+            &[("transfer-encoding", "gzip, chunked")],
+            &[("transfer-encoding", "xchunked")],
+            &[
+                ("transfer-encoding", "chunked"),
+                ("transfer-encoding", "chunked"),
+            ],
         ] {
             assert!(verdict(200, bad).is_err(), "{bad:?}");
             assert!(verdict(304, bad).is_err(), "{bad:?}");

@@ -575,6 +575,9 @@ fn fault_025_answers_that_are_malformed() {
         head("content-length: 99999999999999999999"),
         head("content-length: +5"),
         head("content-length: 5\r\ntransfer-encoding: chunked"),
+        head("transfer-encoding: gzip"),
+        head("transfer-encoding: xchunked"),
+        head("transfer-encoding: chunked\r\ntransfer-encoding: chunked"),
         head("no colon"),
         head("content-length: 5\r\nx: a\r\n folded"),
         head("content-length: 5\r\nx: a\0b"),
@@ -653,6 +656,12 @@ fn fault_025_answers_without_a_body_that_have_one() {
         let mut client = proxy.client();
         let answer = client.request(method, "/", &[], b"").answer_to(method);
         assert_eq!((answer.status, answer.body.len()), (status, 0));
+        let length = answer.header("content-length");
+        match (method, status) {
+            ("HEAD", _) => assert_eq!(length.as_deref(), Some("5")),
+            (_, 204) => assert_eq!(length, None, "one that believes it waits for five bytes"),
+            _ => {}
+        }
         assert_eq!(client.get("/").text(), "clean", "{method} {status}");
         assert_eq!(upstream.connections(), 2);
     }
