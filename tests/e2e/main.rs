@@ -12,6 +12,7 @@ mod faults_answers;
 mod faults_chaos;
 mod faults_clients;
 mod faults_framing;
+mod faults_mutations;
 mod faults_ourselves;
 mod faults_reuse;
 mod faults_told;
