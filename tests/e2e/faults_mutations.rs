@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
-use crate::support::{Proxy, Reply, Upstream};
+use crate::support::{Answer, Proxy, Reply, Upstream, until};
 
 const PARTS: [&str; 24] = [
     "\r",
@@ -160,7 +160,10 @@ fn fault_025_answers_that_were_changed_by_chance() {
             Err(_) => refused += 1,
         }
         let id = format!("x-id: {number}");
-        let answer = proxy.request("POST", "/clean", &[&id], b"");
+        let clean = || proxy.request("POST", "/clean", &[&id], b"");
+        // The times are short for the others' sake; on a busy machine this one may be late too.
+        let in_time = |answer: &Answer| answer.reason().as_deref() != Some("try_timeout");
+        let answer = until(|| Some(clean()).filter(in_time)).expect("an answer in time");
         assert_eq!((answer.status, answer.text()), (200, number.to_string()));
     }
     assert!(
