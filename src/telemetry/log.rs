@@ -249,6 +249,21 @@ mod tests {
     }
 
     #[test]
+    fn a_value_keeps_its_kind() {
+        let text = logged("info", Form::Json, |_| {
+            let address = ([127, 0, 0, 1], 9001);
+            let address = std::net::SocketAddr::from(address);
+            tracing::info!(open = true, left = -3_i64, share = 0.5, %address, list = ?["a"], "seen");
+        });
+        let line: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(line["open"], true);
+        assert_eq!(line["left"], -3);
+        assert_eq!(line["share"], 0.5);
+        assert_eq!(line["address"], "127.0.0.1:9001");
+        assert_eq!(line["list"], "[\"a\"]");
+    }
+
+    #[test]
     fn a_readable_line_says_the_same() {
         let text = logged("info", Form::Readable, |_| {
             tracing::warn!(upstream = "payments", "breaker opened");

@@ -8,6 +8,7 @@
     reason = "all of this is test code, and the real clock is what it tests under"
 )]
 
+mod draining;
 mod faults_answers;
 mod faults_chaos;
 mod faults_clients;

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{Read, pipe};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use super::*;
@@ -186,6 +187,74 @@ fn fault_071_a_reader_that_does_not_read_stops_nobody() {
     eventually("the rest", || {
         text.lines().count() as u64 + dropped.get() == count as u64
     });
+}
+
+#[test]
+fn fault_071_a_destination_that_takes_nothing_does_not_hold_up_the_end() {
+    let (reader, writer) = pipe().unwrap();
+    let dropped = Arc::new(Counter::default());
+    let destination = Destination::stream(&writer).unwrap();
+    let log = AccessLog::spawn(Keep::All, destination, dropped).unwrap();
+    write(&log, BUFFER_SIZE / 400);
+    let start = clock::now();
+    log.close();
+    let took = start.elapsed();
+    assert!(took >= LAST_WRITE, "it waits for a slow one: {took:?}");
+    // The writer's thread ends as soon as nobody can read any more.
+    drop(reader);
+    eventually("the end", || *log.shared.closed.lock());
+}
+
+#[test]
+fn a_stream_that_its_others_made_non_blocking_loses_nothing() {
+    let (mut reader, writer) = UnixStream::pair().unwrap();
+    writer.set_nonblocking(true).unwrap();
+    let mut destination = Destination::stream(&writer).unwrap();
+    drop(writer);
+    // More than the socket takes at once.
+    let lines = "0123456789abcde\n".repeat(200_000);
+    let read = thread::spawn(move || {
+        // The writer finds the socket full before anything is read.
+        thread::sleep(Duration::from_millis(100));
+        let mut text = String::new();
+        reader.read_to_string(&mut text).map(|_| text)
+    });
+    destination.write(lines.as_bytes(), clock::now()).unwrap();
+    drop(destination);
+    assert!(read.join().unwrap().unwrap() == lines);
+}
+
+#[test]
+fn fault_071_a_stream_that_stays_full_is_given_up() {
+    let (mut reader, writer) = UnixStream::pair().unwrap();
+    writer.set_nonblocking(true).unwrap();
+    let mut destination = Destination::stream(&writer).unwrap();
+    drop(writer);
+    let lines = "0123456789abcde\n".repeat(200_000);
+    let broken = destination.write(lines.as_bytes(), clock::now());
+    let broken = broken.unwrap_err();
+    assert_eq!(broken.error.kind(), io::ErrorKind::WouldBlock);
+    drop(destination);
+    let mut written = String::new();
+    reader.read_to_string(&mut written).unwrap();
+    let whole = written.matches('\n').count() as u64;
+    assert_eq!(whole + broken.lost, 200_000, "each is written or counted");
+}
+
+#[test]
+fn fault_071_after_an_error_a_file_is_tried_again_once_a_second() {
+    let full = LogDestination::File(Path::new("/dev/full").to_owned());
+    let mut destination = Destination::open(&full).unwrap();
+    let start = clock::now();
+    let mut fails_with = |after| {
+        let broken = destination.write(b"{}\n{}\n", start + Duration::from_millis(after));
+        let broken = broken.unwrap_err();
+        assert_eq!(broken.lost, 2);
+        broken.error.kind()
+    };
+    assert_eq!(fails_with(0), io::ErrorKind::StorageFull);
+    assert_eq!(fails_with(999), io::ErrorKind::NotConnected);
+    assert_eq!(fails_with(1000), io::ErrorKind::StorageFull);
 }
 
 #[test]
