@@ -96,8 +96,10 @@ pub(super) async fn serve_entered<IO, H>(
         async move {
             let handled = served.door.handler().handle(&served.client, request);
             let mut answer = served.exchange.guard(handled).await?;
-            if served.door.closing() {
-                // Whether or not the drain has come to this connection's own attention.
+            // A drain may not have come to this connection's own attention yet. And what is missing of
+            // a request that is answered already is not waited for (rule 20): unless it is said, the
+            // client would lose its next request to the end of the connection.
+            if served.door.closing() || !served.exchange.is_whole() {
                 let headers = answer.headers_mut();
                 headers.insert(CONNECTION, HeaderValue::from_static("close"));
             }

@@ -50,6 +50,7 @@ pub(super) struct Exchange {
     deadline: AtomicU64,
     panicked: AtomicBool,
     old: AtomicBool,
+    whole: AtomicBool,
 }
 
 impl Exchange {
@@ -59,6 +60,7 @@ impl Exchange {
             deadline: AtomicU64::new(deadline),
             panicked: AtomicBool::new(false),
             old: AtomicBool::new(false),
+            whole: AtomicBool::new(false),
         }
     }
 
@@ -98,6 +100,15 @@ impl Exchange {
 
     pub(super) fn set_old(&self, old: bool) {
         self.old.store(old, Relaxed);
+    }
+
+    /// Whether the last byte of the current request has come.
+    pub(super) fn is_whole(&self) -> bool {
+        self.whole.load(Relaxed)
+    }
+
+    pub(super) fn set_whole(&self, whole: bool) {
+        self.whole.store(whole, Relaxed);
     }
 
     /// Runs the handler's future; a panic becomes an error that ends the connection.

@@ -125,12 +125,14 @@ impl<IO, S: Shared> Core<IO, S> {
         let fresh = &buf.filled()[before..];
         let began = self.scan.at_start();
         let taken = self.scan.take(fresh);
+        let whole = self.scan.is_complete();
+        self.served.exchange().set_whole(whole);
         if began && (taken.is_err() || !self.scan.at_start()) {
             self.last_byte = self.now();
             self.served.client().set_began(self.last_byte);
             let deadline = self.last_byte.saturating_add(self.times.header);
             self.served.exchange().enter(Stage::Head, deadline);
-        } else if self.scan.is_complete() {
+        } else if whole {
             self.last_byte = self.now();
         }
         let taken = match taken {

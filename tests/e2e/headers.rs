@@ -441,3 +441,33 @@ fn bodies_of_any_size_pass_unchanged() {
         );
     }
 }
+
+/// Rule 20: where an answer comes before the request is complete, what the client still sends is not
+/// waited for: the connection ends, and the answer says so, or the client would lose its next request.
+#[test]
+fn rule_020_an_answer_before_the_end_of_its_request_ends_the_connection() {
+    let (refusing, early) = (Refused::new(), Upstream::always(Reply::new(413).early()));
+    for (endpoint, status) in [(refusing.address, 502), (early.address(), 413)] {
+        let proxy = Proxy::to(&[endpoint], "");
+        let mut client = proxy.client();
+        client.send("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 4\r\n\r\n");
+        let answer = client.answer();
+        assert_eq!(answer.status, status);
+        assert_eq!(answer.header("connection").as_deref(), Some("close"));
+        // Its rest does not spoil the answer, and is no request.
+        let _ = client.try_send("body");
+        assert!(client.is_closed());
+    }
+}
+
+/// A request that is there as a whole costs no connection, though nobody reads its body.
+#[test]
+fn an_answer_to_a_whole_request_keeps_the_connection() {
+    let refusing = Refused::new();
+    let proxy = Proxy::to(&[refusing.address], "");
+    let mut client = proxy.client();
+    for _ in 0..3 {
+        let answer = client.request("POST", "/", &[], b"body").answer();
+        assert_eq!((answer.status, answer.header("connection")), (502, None));
+    }
+}
