@@ -1,6 +1,8 @@
 //! The body of a request on its way to the upstream: streamed as it comes, and kept beside that for
 //! another try while it is small enough. Never collected before the first try (rule 19).
 
+use std::error::Error;
+use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -237,7 +239,12 @@ impl Source {
         Poll::Ready(match frame {
             Some(Ok(frame)) => Some(self.accept(frame, next)),
             Some(Err(error)) => {
-                self.broken = Some(why_broken(&error));
+                let malformed = is_malformed(&error);
+                self.broken = Some(if malformed {
+                    Broken::Malformed
+                } else {
+                    Broken::ClientGone
+                });
                 Some(Err(BodyBroken))
             }
             None => {
@@ -303,22 +310,18 @@ impl Drop for Source {
     }
 }
 
-/// hyper wraps what went wrong; only the source tells malformed framing from a client that left.
-fn why_broken(error: &hyper::Error) -> Broken {
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        if let Some(io) = cause.downcast_ref::<std::io::Error>() {
-            let malformed = [
-                std::io::ErrorKind::InvalidInput,
-                std::io::ErrorKind::InvalidData,
-            ];
-            if malformed.contains(&io.kind()) {
-                return Broken::Malformed;
-            }
+/// Whether the bytes of a body were wrong, rather than missing. hyper wraps what went wrong; only the
+/// source tells malformed framing from a peer that left.
+pub fn is_malformed(error: &(dyn Error + 'static)) -> bool {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<io::Error>() {
+            let malformed = [io::ErrorKind::InvalidInput, io::ErrorKind::InvalidData];
+            return malformed.contains(&error.kind());
         }
-        source = cause.source();
+        cause = error.source();
     }
-    Broken::ClientGone
+    false
 }
 
 impl Body for TryBody {

@@ -7,12 +7,12 @@
 //! what needs the parsed head, and the lengths once more, so that no other way in can miss them.
 
 use std::error::Error;
-use std::io;
 
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::{HeaderValue, Method, StatusCode, Uri, Version, response};
 
+use crate::live::request_body::is_malformed;
 use crate::policy::outcome::Reason;
 
 /// Why a request is not forwarded: the reason, and a sentence for the client.
@@ -87,29 +87,6 @@ pub fn broken_answer(error: &(dyn Error + 'static)) -> Reason {
     } else {
         Reason::Reset
     }
-}
-
-/// Why a request's body broke off, from the error that reading it gave: malformed framing is a bad
-/// request, everything else means that the client has gone.
-pub fn broken_body(error: &(dyn Error + 'static)) -> Reason {
-    if is_malformed(error) {
-        Reason::BadRequest
-    } else {
-        Reason::ClientGone
-    }
-}
-
-/// Whether the bytes were wrong, rather than missing.
-fn is_malformed(error: &(dyn Error + 'static)) -> bool {
-    let mut cause = Some(error);
-    while let Some(error) = cause {
-        if let Some(error) = error.downcast_ref::<io::Error>() {
-            use io::ErrorKind::{InvalidData, InvalidInput};
-            return matches!(error.kind(), InvalidData | InvalidInput);
-        }
-        cause = error.source();
-    }
-    false
 }
 
 #[derive(Default)]
@@ -369,13 +346,5 @@ mod tests {
             assert!(verdict(304, bad).is_err(), "{bad:?}");
         }
         assert!(verdict(101, &[("upgrade", "h2c")]).is_err());
-    }
-
-    #[test]
-    fn a_broken_body_is_malformed_or_its_client_has_gone() {
-        let malformed = io::Error::new(io::ErrorKind::InvalidData, "no hexadecimal digit");
-        assert_eq!(broken_body(&malformed), Reason::BadRequest);
-        let gone = io::Error::from(io::ErrorKind::UnexpectedEof);
-        assert_eq!(broken_body(&gone), Reason::ClientGone);
     }
 }

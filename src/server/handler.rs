@@ -22,7 +22,7 @@ pub trait Handler: Send + Sync + 'static {
 
     /// Answers one request. When the client leaves, the future and the body are dropped where they
     /// stand; guards inside must put things right. A request's body that is malformed gives an error
-    /// (see [`crate::proxy::framing::broken_body`]).
+    /// (see [`crate::live::request_body::is_malformed`]).
     fn handle(
         self: &Arc<Self>,
         client: &Arc<Client>,

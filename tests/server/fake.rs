@@ -12,6 +12,7 @@ use http_body::Frame;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
+use mamparo::live::request_body::is_malformed;
 use mamparo::proxy::client::Client;
 use mamparo::proxy::{Reason, Role, framing};
 use mamparo::server::connection::serve;
@@ -175,7 +176,12 @@ impl Handler for Fake {
             }
             Ok(Err(error)) => {
                 self.seen.lock().push(seen);
-                return refuse(framing::broken_body(&error), "The body broke off.");
+                let reason = if is_malformed(&error) {
+                    Reason::BadRequest
+                } else {
+                    Reason::ClientGone
+                };
+                return refuse(reason, "The body broke off.");
             }
         };
         seen.trailers = collected.trailers().cloned();
