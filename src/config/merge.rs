@@ -80,24 +80,7 @@ pub(super) fn inherit(root: &mut Fields) {
             }
         }
     }
-    let Some(Setting {
-        value: Value::Map(listeners),
-        ..
-    }) = root.get_mut("listeners")
-    else {
-        return;
-    };
-    for (_, listener) in listeners {
-        let Value::Block(fields) = &mut listener.value else {
-            continue;
-        };
-        let Some(Setting {
-            value: Value::List(routes),
-            ..
-        }) = fields.get_mut("routes")
-        else {
-            continue;
-        };
+    root.visit_routes(|routes| {
         for route in routes {
             let Value::Block(route) = &mut route.value else {
                 continue;
@@ -106,7 +89,7 @@ pub(super) fn inherit(root: &mut Fields) {
                 inherit_policies(route, upstream, "upstream");
             }
         }
-    }
+    });
 }
 
 fn inherit_policies(inner: &mut Fields, outer: &Fields, from: &'static str) {

@@ -93,6 +93,22 @@ impl Setting {
 /// How a value is got from a block. `None`: it is absent or broken, and where that matters the report
 /// says so already.
 impl Fields {
+    /// Visits the routes of each listener, in a whole configuration.
+    pub(super) fn visit_routes(&mut self, mut visit: impl FnMut(&mut [Setting])) {
+        let Some(Value::Map(listeners)) = self.get_mut("listeners").map(|one| &mut one.value)
+        else {
+            return;
+        };
+        for (_, listener) in listeners {
+            if let Value::Block(fields) = &mut listener.value
+                && let Some(Value::List(routes)) =
+                    fields.get_mut("routes").map(|one| &mut one.value)
+            {
+                visit(routes);
+            }
+        }
+    }
+
     /// The value of a key.
     pub(super) fn get(&self, key: &str) -> Option<&Setting> {
         self.0

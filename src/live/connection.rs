@@ -126,11 +126,6 @@ impl Connection {
         self.requests
     }
 
-    /// Bytes written so far.
-    pub fn written(&self) -> u64 {
-        self.traffic.written()
-    }
-
     /// No other request may follow the current one.
     pub fn retire(&mut self) {
         self.spent = true;

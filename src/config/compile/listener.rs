@@ -82,24 +82,7 @@ fn refuse_connections(listener: &Fields, path: &str, report: &mut Report) {
 
 /// Gives each route without a name its own: the upstream's, then `upstream.2`, `upstream.3` …
 pub(in crate::config) fn name_routes(root: &mut Fields) {
-    let Some(Setting {
-        value: Value::Map(listeners),
-        ..
-    }) = root.get_mut("listeners")
-    else {
-        return;
-    };
-    for (_, listener) in listeners {
-        let Value::Block(fields) = &mut listener.value else {
-            continue;
-        };
-        let Some(Setting {
-            value: Value::List(routes),
-            ..
-        }) = fields.get_mut("routes")
-        else {
-            continue;
-        };
+    root.visit_routes(|routes| {
         let mut nameless: HashMap<Arc<str>, usize> = HashMap::new();
         for route in routes {
             let Value::Block(route) = &mut route.value else {
@@ -129,7 +112,7 @@ pub(in crate::config) fn name_routes(root: &mut Fields) {
                 ),
             );
         }
-    }
+    });
 }
 
 /// Makes every listener; `None` when one of them is broken.

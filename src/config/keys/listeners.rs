@@ -1,9 +1,9 @@
 //! The keys of listeners and their routes.
 
-use super::super::kind::{Block, Key, Kind, Preset};
+use super::super::kind::{Block, Kind};
 use super::super::text;
 use super::policies::POLICIES;
-use super::{NO_HTTP2, NO_TLS, TIME, block, key, optional, required};
+use super::{PROTOCOL, TIME, TLS, block, key, optional, required};
 
 pub(super) static LISTENER: Block = block(
     "listener",
@@ -21,18 +21,8 @@ pub(super) static LISTENER: Block = block(
             "outbound: our service calls others through it, and its control headers are trusted.\n\
              inbound: others call our service through it; x-mamparo-* control headers are stripped, and it is drained first.",
         ),
-        key(
-            "protocol",
-            Kind::WordOrLater(&["auto", "http1"], &[("http2", NO_HTTP2)]),
-            "auto",
-            "auto | http1: HTTP/1.1, which is all there is in this release.",
-        ),
-        Key {
-            name: "tls",
-            kind: Kind::Later(NO_TLS),
-            preset: Preset::Absent { example: "" },
-            doc: "",
-        },
+        PROTOCOL,
+        TLS,
         key(
             "timeouts",
             Kind::Block(&LISTENER_TIMEOUTS),

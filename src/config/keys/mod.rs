@@ -29,6 +29,21 @@ const NO_TLS: &str =
     "TLS is not there yet: this release takes and makes plaintext connections only";
 const NO_HTTP2: &str = "HTTP/2 is not there yet: this release speaks HTTP/1.1 on both sides";
 
+/// How a listener's clients, or an upstream's endpoints, are spoken to.
+const PROTOCOL: Key = key(
+    "protocol",
+    Kind::WordOrLater(&["auto", "http1"], &[("http2", NO_HTTP2)]),
+    "auto",
+    "auto | http1: HTTP/1.1, which is all there is in this release.",
+);
+/// The same of encryption.
+const TLS: Key = Key {
+    name: "tls",
+    kind: Kind::Later(NO_TLS),
+    preset: Preset::Absent { example: "" },
+    doc: "",
+};
+
 /// A key with a default.
 const fn key(name: &'static str, kind: Kind, preset: &'static str, doc: &'static str) -> Key {
     Key {
@@ -220,18 +235,8 @@ static UPSTREAM: Block = Block {
             "Addresses or names: 127.0.0.1:9001, payments:9001, http://payments, { address: 127.0.0.1:9002, weight: 2 }.\n\
              Names are resolved again and again; every address that is found is an endpoint.",
         ),
-        key(
-            "protocol",
-            Kind::WordOrLater(&["auto", "http1"], &[("http2", NO_HTTP2)]),
-            "auto",
-            "auto | http1: HTTP/1.1, which is all there is in this release.",
-        ),
-        Key {
-            name: "tls",
-            kind: Kind::Later(NO_TLS),
-            preset: Preset::Absent { example: "" },
-            doc: "",
-        },
+        PROTOCOL,
+        TLS,
         key(
             "critical",
             Kind::Bool,
