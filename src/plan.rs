@@ -91,6 +91,51 @@ pub enum Keep {
     Failures,
 }
 
+/// How the two ends of a connection speak.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Protocol {
+    /// Clients: whichever they begin with, or agree on by ALPN. Endpoints: HTTP/1.1, or what ALPN says.
+    #[default]
+    Auto,
+    /// HTTP/1.1 only.
+    Http1,
+    /// HTTP/2 only; over plaintext with prior knowledge.
+    Http2,
+}
+
+/// What becomes of a redirected connection or request that no route matches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Unmatched {
+    /// It goes to where it was going, untouched.
+    Pass,
+    /// It is refused with `no_route`.
+    #[default]
+    Refuse,
+}
+
+/// The files that a listener shows and asks for under TLS. They are watched.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct ListenerTls {
+    /// The certificate with its chain, PEM.
+    pub cert: PathBuf,
+    /// Its key, PEM.
+    pub key: PathBuf,
+    /// Who signs the clients' certificates, PEM; `None`: clients need none.
+    pub client_ca: Option<PathBuf>,
+}
+
+/// How endpoints are spoken to under TLS. The files are watched.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+pub struct UpstreamTls {
+    /// Who signs the endpoints' certificates, PEM; `None`: whom the system trusts.
+    pub ca: Option<PathBuf>,
+    /// Our certificate and its key, PEM, where endpoints ask for one.
+    pub identity: Option<(PathBuf, PathBuf)>,
+    /// The name that the endpoint's certificate must have, and that is asked for; `None`: the
+    /// endpoint's own name or address.
+    pub server_name: Option<Arc<str>>,
+}
+
 /// One place where requests come in.
 #[derive(Debug, Clone)]
 pub struct Listener {
@@ -100,6 +145,18 @@ pub struct Listener {
     pub address: SocketAddr,
     /// Whom it serves.
     pub role: Role,
+    /// How its clients speak.
+    pub protocol: Protocol,
+    /// What it shows and asks for under TLS; `None`: plaintext.
+    pub tls: Option<Arc<ListenerTls>>,
+    /// Its connections were redirected to it: the system knows where they were going.
+    pub original_dst: bool,
+    /// What becomes of what no route matches; only with `original_dst` may it pass.
+    pub unmatched: Unmatched,
+    /// Its open connections; `None`: only the process's limit.
+    pub max_connections: Option<usize>,
+    /// Requests at a time on one connection of HTTP/2.
+    pub max_streams: u32,
     /// How long a client may take over a request's head.
     pub header_timeout: Duration,
     /// How long a client's connection may lie idle between requests.
@@ -252,6 +309,11 @@ pub struct Upstream {
     pub name: Arc<str>,
     /// Where it can be reached; may be empty only while names do not resolve.
     pub endpoints: Vec<Endpoint>,
+    /// How its endpoints are spoken to.
+    pub protocol: Protocol,
+    /// How its endpoints are spoken to under TLS, where that is not the default. Whether one is, says
+    /// [`Endpoint::tls`].
+    pub tls: Option<Arc<UpstreamTls>>,
     /// Whether the deep health check depends on it.
     pub critical: bool,
     /// How an endpoint is chosen.
@@ -269,6 +331,8 @@ pub struct Upstream {
 pub struct Endpoint {
     /// The address or name.
     pub address: Address,
+    /// Whether it is spoken to under TLS.
+    pub tls: bool,
     /// Its share of the traffic, relative to the others'; at least 1.
     pub weight: u32,
 }
@@ -305,4 +369,9 @@ pub struct Pool {
     pub max_idle: usize,
     /// Requests after which a connection is closed; `None`: no limit.
     pub max_requests_per_connection: Option<u64>,
+    /// Age at which a connection takes no more requests, less up to a tenth by chance, so that those
+    /// that were opened together do not end together; `None`: no limit.
+    pub max_connection_age: Option<Duration>,
+    /// How often an idle HTTP/2 connection is asked whether it lives; `None`: never.
+    pub ping_interval: Option<Duration>,
 }

@@ -11,12 +11,12 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use http::{Request, Response};
-use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::task::AbortHandle;
 
 use super::pool::Idle;
+use super::received::ReceivedBody;
 use super::request_body::TryBody;
 use super::slots::{Slot, Slots};
 use super::wire::{Dialer, Traffic, Wire};
@@ -92,7 +92,7 @@ impl Connection {
     pub async fn send(
         &mut self,
         request: Request<TryBody>,
-    ) -> Result<Response<Incoming>, Box<SendError>> {
+    ) -> Result<Response<ReceivedBody>, Box<SendError>> {
         self.requests += 1;
         let traffic = self.traffic.clone();
         let (written_before, read_before) = (traffic.written(), traffic.read());
@@ -109,16 +109,18 @@ impl Connection {
         let answered = result
             .await
             .map_err(|TooMuch| Box::new(SendError::no_end()))?;
-        answered.map_err(|mut error| {
-            let unsent = error.take_message();
-            let error = error.into_error();
-            Box::new(SendError {
-                nothing_written: unsent.is_some() || traffic.written() == written_before,
-                unsent,
-                invalid_answer: error.is_parse() || error.is_parse_too_large(),
-                cause: cause_of(&error),
+        answered
+            .map(|answer| answer.map(ReceivedBody::Http1))
+            .map_err(|mut error| {
+                let unsent = error.take_message();
+                let error = error.into_error();
+                Box::new(SendError {
+                    nothing_written: unsent.is_some() || traffic.written() == written_before,
+                    unsent,
+                    invalid_answer: error.is_parse() || error.is_parse_too_large(),
+                    cause: cause_of(&error),
+                })
             })
-        })
     }
 
     /// Requests sent so far, the current one included.

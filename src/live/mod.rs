@@ -3,6 +3,7 @@
 pub mod connection;
 pub mod gather;
 pub mod pool;
+pub mod received;
 pub mod request_body;
 pub mod roster;
 pub mod router;

@@ -1,8 +1,6 @@
 //! The body of a request on its way to the upstream: streamed as it comes, and kept beside that for
 //! another try while it is small enough. Never collected before the first try (rule 19).
 
-use std::error::Error;
-use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,9 +10,9 @@ use std::time::Instant;
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use parking_lot::Mutex;
 
+use super::received::ReceivedBody;
 use crate::clock;
 
 /// The bytes of request bodies that are kept for another try, whole process.
@@ -84,7 +82,7 @@ pub struct RequestBody {
 
 #[derive(Debug)]
 struct Source {
-    incoming: Incoming,
+    incoming: ReceivedBody,
     total: Option<u64>,
     received: u64,
     limit: Option<u64>,
@@ -103,7 +101,7 @@ struct Source {
 impl RequestBody {
     /// The body as it comes from the client; `max_kept` bytes are kept, `limit` may come at all.
     pub fn new(
-        incoming: Incoming,
+        incoming: ReceivedBody,
         limit: Option<u64>,
         max_kept: usize,
         memory: &Arc<ReplayMemory>,
@@ -239,7 +237,7 @@ impl Source {
         Poll::Ready(match frame {
             Some(Ok(frame)) => Some(self.accept(frame, next)),
             Some(Err(error)) => {
-                let malformed = is_malformed(&error);
+                let malformed = error.is_malformed();
                 self.broken = Some(if malformed {
                     Broken::Malformed
                 } else {
@@ -308,20 +306,6 @@ impl Drop for Source {
     fn drop(&mut self) {
         self.release();
     }
-}
-
-/// Whether the bytes of a body were wrong, rather than missing. hyper wraps what went wrong; only the
-/// source tells malformed framing from a peer that left.
-pub fn is_malformed(error: &(dyn Error + 'static)) -> bool {
-    let mut cause = Some(error);
-    while let Some(error) = cause {
-        if let Some(error) = error.downcast_ref::<io::Error>() {
-            let malformed = [io::ErrorKind::InvalidInput, io::ErrorKind::InvalidData];
-            return malformed.contains(&error.kind());
-        }
-        cause = error.source();
-    }
-    false
 }
 
 impl Body for TryBody {

@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 
 use http::header::{HOST, HeaderValue};
 use http::{Request, Response, Version, response};
-use hyper::body::Incoming;
 
 use super::body::{Link, Stream};
 use super::handle::{Exchange, Failed};
@@ -15,6 +14,7 @@ use super::tries::Passage;
 use super::{framing, headers, message};
 use crate::clock;
 use crate::live::connection::{Connection, SendError};
+use crate::live::received::ReceivedBody;
 use crate::live::request_body::TryBody;
 use crate::live::roster::{Admission, Endpoint, Move};
 use crate::live::slots::Slot;
@@ -217,7 +217,7 @@ impl Attempt {
         &self,
         exchange: &Exchange<'_>,
         passage: &Passage<'_>,
-        answer: Response<Incoming>,
+        answer: Response<ReceivedBody>,
         mut connection: Box<Connection>,
         reused: bool,
     ) -> Attempted {

@@ -8,13 +8,13 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use tokio::time::Sleep;
 
 use super::framing;
 use super::told::Told;
 use crate::clock;
 use crate::live::connection::{Connection, cause_of};
+use crate::live::received::{ReceiveError, ReceivedBody};
 use crate::live::request_body::{Broken, RequestBody};
 use crate::live::roster::Endpoint;
 use crate::live::seats::Seat;
@@ -45,10 +45,10 @@ enum Source {
 /// An upstream's body with the connection that it comes over.
 #[derive(Debug)]
 pub struct Stream {
-    incoming: Incoming,
+    incoming: ReceivedBody,
     /// A part that was there with the head, so that both go to the client in one write; or the news
     /// that no more will come.
-    first: Option<hyper::Result<Frame<Bytes>>>,
+    first: Option<Result<Frame<Bytes>, ReceiveError>>,
     link: Link,
     idle: Option<Duration>,
     timer: Option<Pin<Box<Sleep>>>,
@@ -149,7 +149,7 @@ impl Stream {
     /// The body of an answer that came over the link. `upload` is the request's body, which may still
     /// be on its way.
     pub fn new(
-        incoming: Incoming,
+        incoming: ReceivedBody,
         link: Link,
         idle: Option<Duration>,
         upload: Option<RequestBody>,
@@ -238,13 +238,13 @@ impl Stream {
         }
     }
 
-    fn part(&mut self, part: hyper::Result<Frame<Bytes>>) -> Part {
+    fn part(&mut self, part: Result<Frame<Bytes>, ReceiveError>) -> Part {
         self.rearm = true;
         part.map_err(|error| (self.why(&error), cause_of(&error)))
     }
 
     /// Why the body broke off: a request's body that breaks off takes the answer's with it.
-    fn why(&self, error: &hyper::Error) -> Reason {
+    fn why(&self, error: &ReceiveError) -> Reason {
         match self.upload.as_ref().and_then(RequestBody::broken) {
             Some(Broken::TooLarge) => Reason::BodyTooLarge,
             Some(Broken::Malformed) => Reason::BadRequest,

@@ -6,13 +6,11 @@
 //! server looks for those in the bytes, before the parser (`server/scan.rs`). What is checked here is
 //! what needs the parsed head, and the lengths once more, so that no other way in can miss them.
 
-use std::error::Error;
-
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::{HeaderValue, Method, StatusCode, Uri, Version, response};
 
-use crate::live::request_body::is_malformed;
+use crate::live::received::ReceiveError;
 use crate::policy::outcome::Reason;
 
 /// Why a request is not forwarded: the reason, and a sentence for the client.
@@ -81,8 +79,8 @@ pub fn check_answer(head: &response::Parts) -> Result<(), &'static str> {
 
 /// Why an answer's body broke off, from the error that reading it gave: malformed framing, or the
 /// connection's end.
-pub fn broken_answer(error: &(dyn Error + 'static)) -> Reason {
-    if is_malformed(error) {
+pub fn broken_answer(error: &ReceiveError) -> Reason {
+    if error.is_malformed() {
         Reason::ProtocolError
     } else {
         Reason::Reset

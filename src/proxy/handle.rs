@@ -7,7 +7,6 @@ use bytes::Bytes;
 use http::header::{ACCEPT, CONNECTION, CONTENT_LENGTH, HOST, HeaderValue};
 use http::request::Parts;
 use http::{HeaderMap, Method, Request, Response, Version};
-use hyper::body::Incoming;
 
 use super::answer::Failure;
 use super::body::AnswerBody;
@@ -17,6 +16,7 @@ use super::told::Told;
 use super::tries::Ended;
 use super::{Proxy, framing, headers, message};
 use crate::clock;
+use crate::live::received::ReceivedBody;
 use crate::live::router::{self, Wanted};
 use crate::live::seats::{RouteName, Seat, Seating};
 use crate::plan::{self, Role};
@@ -28,7 +28,7 @@ use crate::telemetry::report::{FallbackKind, Outcome, Report};
 pub async fn handle(
     proxy: &Arc<Proxy>,
     client: &Arc<Client>,
-    request: Request<Incoming>,
+    request: Request<ReceivedBody>,
 ) -> Response<AnswerBody> {
     let (mut head, body) = request.into_parts();
     let asked = Asked::of(&head);
@@ -138,7 +138,7 @@ impl<'a> Exchange<'a> {
     }
 
     /// Steps 2 to 6: everything before an answer is chosen.
-    async fn serve(&mut self, head: &mut Parts, body: Incoming) -> Result<Ended, Failed> {
+    async fn serve(&mut self, head: &mut Parts, body: ReceivedBody) -> Result<Ended, Failed> {
         let listener = self.check(head)?;
         // 2: the route says which policies rule.
         let route = self.find_route(listener, head)?;

@@ -13,7 +13,6 @@ use http::request::Parts;
 use http::uri::{PathAndQuery, Uri};
 use http::{Version, response};
 use http_body::Body;
-use hyper::body::Incoming;
 use smallvec::SmallVec;
 
 use super::attempt::{Attempt, Attempted};
@@ -25,6 +24,7 @@ use super::retry_after;
 use super::site::{ListenerSite, RouteSite};
 use super::told::Told;
 use crate::clock;
+use crate::live::received::ReceivedBody;
 use crate::live::request_body::{Broken, RequestBody};
 use crate::live::roster::{Refusal, Wish};
 use crate::live::router;
@@ -103,7 +103,7 @@ impl Exchange<'_> {
         listener: &ListenerSite,
         route: &Arc<RouteSite>,
         head: &mut Parts,
-        body: Incoming,
+        body: ReceivedBody,
         deadline: Option<Deadline>,
     ) -> Result<Ended, Failed> {
         let policies = &route.plan.policies;

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use http::{Request, Response};
-use hyper::body::Incoming;
 
 use super::handler::Handler;
+use crate::live::received::ReceivedBody;
 use crate::proxy::body::AnswerBody;
 use crate::proxy::client::Client;
 use crate::proxy::{Proxy, Reason, handle, refuse};
@@ -17,7 +17,7 @@ impl Handler for Proxy {
     async fn handle(
         self: &Arc<Self>,
         client: &Arc<Client>,
-        request: Request<Incoming>,
+        request: Request<ReceivedBody>,
     ) -> Response<AnswerBody> {
         handle::handle(self, client, request).await
     }

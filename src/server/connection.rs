@@ -28,6 +28,7 @@ use super::handler::Handler;
 use super::transport::Transport;
 use super::wire::{Shared, Times, Wire, nanos, since};
 use crate::clock;
+use crate::live::received::ReceivedBody;
 use crate::proxy::Reason;
 use crate::proxy::client::Client;
 
@@ -94,6 +95,7 @@ pub(super) async fn serve_entered<IO, H>(
             .set_old(request.version() < Version::HTTP_11);
         served.exchange.enter(Stage::Serving, NEVER);
         async move {
+            let request = request.map(ReceivedBody::Http1);
             let handled = served.door.handler().handle(&served.client, request);
             let mut answer = served.exchange.guard(handled).await?;
             // A drain may not have come to this connection's own attention yet. And what is missing of

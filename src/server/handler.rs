@@ -7,8 +7,8 @@ use std::time::Instant;
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;
-use hyper::body::Incoming;
 
+use crate::live::received::ReceivedBody;
 use crate::proxy::Reason;
 use crate::proxy::client::Client;
 
@@ -22,11 +22,11 @@ pub trait Handler: Send + Sync + 'static {
 
     /// Answers one request. When the client leaves, the future and the body are dropped where they
     /// stand; guards inside must put things right. A request's body that is malformed gives an error
-    /// (see [`crate::live::request_body::is_malformed`]).
+    /// (see [`crate::live::received::ReceiveError`]).
     fn handle(
         self: &Arc<Self>,
         client: &Arc<Client>,
-        request: Request<Incoming>,
+        request: Request<ReceivedBody>,
     ) -> impl Future<Output = Response<Self::Body>> + Send;
 
     /// A head that never became a request: `bad_request`, `header_too_large` or `header_timeout`. It

@@ -11,8 +11,7 @@ use http::{HeaderMap, Request, Response};
 use http_body::Frame;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
-use mamparo::live::request_body::is_malformed;
+use mamparo::live::received::ReceivedBody;
 use mamparo::proxy::client::Client;
 use mamparo::proxy::{Reason, Role, framing};
 use mamparo::server::connection::serve;
@@ -139,7 +138,7 @@ impl Handler for Fake {
     async fn handle(
         self: &Arc<Self>,
         client: &Arc<Client>,
-        request: Request<Incoming>,
+        request: Request<ReceivedBody>,
     ) -> Response<Body> {
         let counted = Counted::new(&self.serving);
         let (parts, body) = request.into_parts();
@@ -176,7 +175,7 @@ impl Handler for Fake {
             }
             Ok(Err(error)) => {
                 self.seen.lock().push(seen);
-                let reason = if is_malformed(&error) {
+                let reason = if error.is_malformed() {
                     Reason::BadRequest
                 } else {
                     Reason::ClientGone

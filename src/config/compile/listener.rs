@@ -10,7 +10,9 @@ use super::super::setting::{Fields, Setting, Value};
 use super::super::suggest;
 use super::super::text;
 use super::{Context, Upstreams, policies};
-use crate::plan::{Listener, Match, PathPattern, Rewrite, Role, Route, ValuePattern};
+use crate::plan::{
+    Listener, Match, PathPattern, Protocol, Rewrite, Role, Route, Unmatched, ValuePattern,
+};
 
 /// Writes a listener's `upstream` as the one route that it stands for, and refuses what a route cannot
 /// set. What a route itself sets is known here only, before it inherits.
@@ -208,6 +210,12 @@ fn compile(
             "inbound" => Role::Inbound,
             _ => Role::Outbound,
         },
+        protocol: Protocol::Auto,
+        tls: None,
+        original_dst: false,
+        unmatched: Unmatched::Refuse,
+        max_connections: None,
+        max_streams: 100,
         header_timeout: timeouts.duration("header")?,
         idle_timeout: timeouts.duration("idle")?,
         header_size: limits.integer("header_size")?,

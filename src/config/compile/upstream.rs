@@ -7,7 +7,7 @@ use super::super::origin::Place;
 use super::super::setting::{Fields, Setting, Value};
 use super::super::text;
 use super::{Context, policies};
-use crate::plan::{Address, Endpoint, Pool, Upstream};
+use crate::plan::{Address, Endpoint, Pool, Protocol, Upstream};
 use crate::policy::balance;
 
 /// Makes an upstream.
@@ -23,6 +23,8 @@ pub(super) fn compile(
     Some(Upstream {
         name: Arc::clone(name),
         endpoints: endpoints?,
+        protocol: Protocol::Auto,
+        tls: None,
         critical: fields.bool("critical")?,
         balance: balance(fields)?,
         pool: Pool {
@@ -30,6 +32,8 @@ pub(super) fn compile(
             max_idle: pool.integer("max_idle")?,
             max_requests_per_connection: pool
                 .or_none("max_requests_per_connection", Fields::integer)?,
+            max_connection_age: None,
+            ping_interval: None,
         },
         max_connections: match fields.block("bulkhead") {
             Some(bulkhead) => bulkhead.or_none("max_connections", Fields::integer)?,
@@ -97,6 +101,7 @@ fn endpoint(setting: &Setting) -> Option<(Endpoint, Option<&Place>)> {
     Some((
         Endpoint {
             address: text::endpoint(address).ok()?,
+            tls: false,
             weight,
         },
         place,

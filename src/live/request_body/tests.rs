@@ -4,6 +4,7 @@ use std::task::Waker;
 
 use http_body_util::BodyExt;
 use hyper::Request;
+use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncWriteExt, DuplexStream, duplex};
@@ -12,7 +13,7 @@ use tokio::sync::mpsc;
 use super::*;
 
 /// A request's body as it comes from a client, and the client.
-async fn incoming(framing: &str) -> (Incoming, DuplexStream) {
+async fn incoming(framing: &str) -> (ReceivedBody, DuplexStream) {
     let (mut client, server) = duplex(1 << 20);
     let (hand_over, mut handed) = mpsc::channel(1);
     tokio::spawn(async move {
@@ -32,7 +33,7 @@ async fn incoming(framing: &str) -> (Incoming, DuplexStream) {
     let head = format!("PUT / HTTP/1.1\r\nhost: a\r\n{framing}\r\n\r\n");
     client.write_all(head.as_bytes()).await.expect("room");
     let body = handed.recv().await.expect("a request");
-    (body, client)
+    (ReceivedBody::Http1(body), client)
 }
 
 async fn chunked(max_kept: usize, memory: &Arc<ReplayMemory>) -> (RequestBody, DuplexStream) {

@@ -74,12 +74,16 @@ fn route(matcher: Match, replacement: Option<&str>) -> Route {
     let upstream = Upstream {
         name: "payments".into(),
         endpoints: Vec::new(),
+        protocol: crate::plan::Protocol::Auto,
+        tls: None,
         critical: false,
         balance: balance::Settings::default(),
         pool: Pool {
             idle_timeout: Duration::from_secs(4),
             max_idle: 256,
             max_requests_per_connection: None,
+            max_connection_age: None,
+            ping_interval: None,
         },
         max_connections: None,
         policies: Policies::default(),

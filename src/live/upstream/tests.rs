@@ -19,6 +19,7 @@ fn address(number: u8) -> SocketAddr {
 fn ip(number: u8) -> plan::Endpoint {
     plan::Endpoint {
         address: Address::Ip(address(number)),
+        tls: false,
         weight: 1,
     }
 }
@@ -34,12 +35,16 @@ fn settings(endpoints: Vec<plan::Endpoint>, connections: Option<usize>) -> Arc<p
     Arc::new(plan::Upstream {
         name: "u".into(),
         endpoints,
+        protocol: crate::plan::Protocol::Auto,
+        tls: None,
         critical: false,
         balance: balance::Settings::default(),
         pool: plan::Pool {
             idle_timeout: LIMIT,
             max_idle: 100,
             max_requests_per_connection: None,
+            max_connection_age: None,
+            ping_interval: None,
         },
         max_connections: connections,
         policies: plan::Policies::default(),
@@ -208,6 +213,7 @@ fn rule_68_names_keep_their_last_good_addresses() {
     let (a, b) = (name("a"), name("b"));
     let endpoint = |address: &Address| plan::Endpoint {
         address: address.clone(),
+        tls: false,
         weight: 3,
     };
     let endpoints = vec![ip(1), endpoint(&a), endpoint(&b)];

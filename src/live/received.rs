@@ -1,0 +1,145 @@
+//! A body as it comes from the other end of a connection, in whichever version of HTTP: a request's
+//! from the client, an answer's from the upstream.
+
+use std::error::Error;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http::{HeaderMap, header};
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+
+/// A body that comes from the other end.
+#[derive(Debug)]
+pub enum ReceivedBody {
+    /// Over HTTP/1.1.
+    Http1(Incoming),
+    /// Over a stream of HTTP/2.
+    Http2(StreamBody),
+}
+
+/// Why a body broke off.
+#[derive(Debug, thiserror::Error)]
+pub enum ReceiveError {
+    /// Over HTTP/1.1.
+    #[error(transparent)]
+    Http1(#[from] hyper::Error),
+    /// Over a stream of HTTP/2.
+    #[error(transparent)]
+    Http2(#[from] h2::Error),
+}
+
+impl ReceiveError {
+    /// Whether what came was wrong, rather than missing.
+    pub fn is_malformed(&self) -> bool {
+        match self {
+            Self::Http1(error) => is_malformed(error),
+            // What the other end says of us is no fault of its body.
+            Self::Http2(error) => !error.is_remote() && error.reason().is_some(),
+        }
+    }
+}
+
+/// Whether the bytes of a body were wrong, rather than missing. hyper wraps what went wrong; only the
+/// source tells malformed framing from a peer that left.
+pub fn is_malformed(error: &(dyn Error + 'static)) -> bool {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<io::Error>() {
+            let malformed = [io::ErrorKind::InvalidInput, io::ErrorKind::InvalidData];
+            return malformed.contains(&error.kind());
+        }
+        cause = error.source();
+    }
+    false
+}
+
+/// The body of one HTTP/2 stream. The other end may send more as what came is taken (flow control).
+#[derive(Debug)]
+pub struct StreamBody {
+    stream: h2::RecvStream,
+    /// Bytes that are still to come, where the head said how many.
+    left: Option<u64>,
+    data_done: bool,
+}
+
+impl StreamBody {
+    /// The body that follows a head with these headers.
+    pub fn new(stream: h2::RecvStream, headers: &HeaderMap) -> Self {
+        let length = headers.get(header::CONTENT_LENGTH);
+        Self {
+            left: length.and_then(|length| length.to_str().ok()?.parse().ok()),
+            stream,
+            data_done: false,
+        }
+    }
+
+    fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
+        if !self.data_done {
+            match ready!(self.stream.poll_data(cx)) {
+                Some(Ok(data)) => {
+                    // What is asked for here is passed on at once, so that the window can move.
+                    let _ = self.stream.flow_control().release_capacity(data.len());
+                    let bytes = data.len() as u64;
+                    self.left = self.left.map(|left| left.saturating_sub(bytes));
+                    return Poll::Ready(Some(Ok(Frame::data(data))));
+                }
+                Some(Err(error)) => {
+                    // The other end wants no more of our part, which does not harm its own.
+                    let fine = error.is_reset() && error.reason() == Some(h2::Reason::NO_ERROR);
+                    return Poll::Ready((!fine).then_some(Err(error)));
+                }
+                None => self.data_done = true,
+            }
+        }
+        let trailers = ready!(self.stream.poll_trailers(cx));
+        Poll::Ready(
+            trailers
+                .transpose()
+                .map(|trailers| trailers.map(Frame::trailers)),
+        )
+    }
+}
+
+impl Body for ReceivedBody {
+    type Data = Bytes;
+    type Error = ReceiveError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, ReceiveError>>> {
+        Poll::Ready(match self.get_mut() {
+            Self::Http1(body) => ready!(Pin::new(body).poll_frame(cx)).map(|frame| Ok(frame?)),
+            Self::Http2(body) => ready!(body.poll_frame(cx)).map(|frame| Ok(frame?)),
+        })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Http1(body) => body.is_end_stream(),
+            Self::Http2(body) => body.stream.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Http1(body) => body.size_hint(),
+            Self::Http2(body) if body.stream.is_end_stream() => SizeHint::with_exact(0),
+            Self::Http2(body) => body
+                .left
+                .map_or_else(SizeHint::default, SizeHint::with_exact),
+        }
+    }
+}
+
+impl From<Incoming> for ReceivedBody {
+    fn from(body: Incoming) -> Self {
+        Self::Http1(body)
+    }
+}
