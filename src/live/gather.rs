@@ -2,42 +2,53 @@
 //! and one plain send cost the system less than a vectored write.
 
 use std::io::IoSlice;
+use std::mem::MaybeUninit;
+
+use tokio::io::ReadBuf;
 
 /// Bytes up to which slices are put together: a head and a small body fit, and the copy is cheap.
 pub const GATHERED: usize = 2048;
 
-/// The slices in one piece, where they fit in the buffer; `None`: they do not.
-pub fn gather<'a>(slices: &[IoSlice<'_>], buffer: &'a mut [u8; GATHERED]) -> Option<&'a [u8]> {
-    let mut end = 0;
+/// The place to put them together: nothing is written there that is not sent.
+pub type Space = [MaybeUninit<u8>; GATHERED];
+
+/// An empty place.
+pub const SPACE: Space = [const { MaybeUninit::uninit() }; GATHERED];
+
+/// The slices in one piece, where they fit in the space; `None`: they do not.
+pub fn gather<'a>(slices: &[IoSlice<'_>], space: &'a mut Space) -> Option<ReadBuf<'a>> {
+    let mut gathered = ReadBuf::uninit(space);
     for slice in slices {
-        let start = end;
-        end += slice.len();
-        buffer.get_mut(start..end)?.copy_from_slice(slice);
+        if slice.len() > gathered.remaining() {
+            return None;
+        }
+        gathered.put_slice(slice);
     }
-    Some(&buffer[..end])
+    Some(gathered)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn gathered(slices: &[IoSlice<'_>]) -> Option<Vec<u8>> {
+        let mut space = SPACE;
+        gather(slices, &mut space).map(|gathered| gathered.filled().to_vec())
+    }
+
     #[test]
     fn what_fits_is_put_together_in_order_and_what_does_not_is_left_alone() {
-        let mut buffer = [0; GATHERED];
         let slices = [
             IoSlice::new(b"head"),
             IoSlice::new(b""),
             IoSlice::new(b"body"),
         ];
-        assert_eq!(gather(&slices, &mut buffer), Some(&b"headbody"[..]));
+        assert_eq!(gathered(&slices).as_deref(), Some(&b"headbody"[..]));
         let large = vec![7; GATHERED];
         assert_eq!(
-            gather(&[IoSlice::new(&large)], &mut buffer).map(<[u8]>::len),
+            gathered(&[IoSlice::new(&large)]).map(|bytes| bytes.len()),
             Some(GATHERED)
         );
-        assert_eq!(
-            gather(&[IoSlice::new(b"x"), IoSlice::new(&large)], &mut buffer),
-            None
-        );
+        assert_eq!(gathered(&[IoSlice::new(b"x"), IoSlice::new(&large)]), None);
     }
 }

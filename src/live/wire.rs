@@ -11,7 +11,7 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-use super::gather::{GATHERED, gather};
+use super::gather::{SPACE, gather};
 
 /// How connections to endpoints are made.
 #[derive(Clone, Default)]
@@ -143,9 +143,9 @@ impl AsyncWrite for Wire {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let mut buffer = [0; GATHERED];
-        if let Some(bytes) = gather(bufs, &mut buffer) {
-            return self.poll_write(cx, bytes);
+        let mut space = SPACE;
+        if let Some(gathered) = gather(bufs, &mut space) {
+            return self.poll_write(cx, gathered.filled());
         }
         let this = self.get_mut();
         let result = match &mut this.stream {

@@ -30,7 +30,7 @@ use super::door::Settings;
 use super::exchange::{Exchanging, NEVER, Stage};
 use super::scan::{Fault, Scan};
 use crate::clock;
-use crate::live::gather::{GATHERED, gather};
+use crate::live::gather::{SPACE, gather};
 use crate::proxy::client::Client;
 
 /// A FIN that comes so soon after a request's last byte belongs to the request.
@@ -253,11 +253,13 @@ impl<IO: AsyncWrite + Unpin, S: Shared> Core<IO, S> {
             return Poll::Ready(Ok(slices.iter().map(|slice| slice.len()).sum()));
         }
         let io = Pin::new(&mut self.io);
-        let mut buffer = [0; GATHERED];
-        let outcome = match (slices, gather(slices, &mut buffer)) {
-            ([slice], _) => io.poll_write(cx, slice),
-            (_, Some(bytes)) => io.poll_write(cx, bytes),
-            (_, None) => io.poll_write_vectored(cx, slices),
+        let mut space = SPACE;
+        let outcome = match slices {
+            [slice] => io.poll_write(cx, slice),
+            slices => match gather(slices, &mut space) {
+                Some(gathered) => io.poll_write(cx, gathered.filled()),
+                None => io.poll_write_vectored(cx, slices),
+            },
         };
         self.written(outcome)
     }
