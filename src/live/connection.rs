@@ -13,7 +13,7 @@ use std::time::Duration;
 use http::{Request, Response};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use tokio::task::AbortHandle;
+use tokio::task::{AbortHandle, unconstrained};
 
 use super::pool::Idle;
 use super::received::ReceivedBody;
@@ -96,10 +96,22 @@ impl Connection {
         self.requests += 1;
         let traffic = self.traffic.clone();
         let (written_before, read_before) = (traffic.written(), traffic.read());
-        let mut answer = pin!(self.sender.try_send_request(request));
+        // Unconstrained, since nobody would wake a task that has used up its turn just here.
+        let mut answer = pin!(unconstrained(self.sender.try_send_request(request)));
+        let mut sent = false;
         let result = poll_fn(|cx| {
-            self.drive(cx);
-            let polled = answer.as_mut().poll(cx);
+            // Most answers come in one piece. Taken without a waker, such a one does not wake this very
+            // task to run once more for nothing.
+            let waits = std::mem::replace(&mut sent, true);
+            let mut polled = Poll::Pending;
+            if waits {
+                self.drive(&mut asleep());
+                polled = answer.as_mut().poll(&mut asleep());
+            }
+            if polled.is_pending() {
+                self.drive(cx);
+                polled = answer.as_mut().poll(&mut asleep());
+            }
             // Of the body no more has been read than fits into a buffer, far less than this.
             if traffic.read() - read_before > MAX_BEFORE_ANSWER {
                 return Poll::Ready(Err(TooMuch));
@@ -175,6 +187,11 @@ impl Connection {
     }
 }
 
+/// For polls that nobody has to be woken for.
+fn asleep() -> Context<'static> {
+    Context::from_waker(Waker::noop())
+}
+
 /// What came before the answer has no end.
 struct TooMuch;
 
@@ -198,9 +215,13 @@ impl std::fmt::Debug for Connection {
 }
 
 impl Idle for Box<Connection> {
+    fn is_ready(&self) -> bool {
+        self.is_reusable()
+    }
+
     fn is_alive(&mut self) -> bool {
         // Nobody waits for it now, so nobody needs to be woken; whoever takes it polls it again.
-        self.drive(&mut Context::from_waker(Waker::noop()));
+        self.drive(&mut asleep());
         self.is_reusable()
     }
 

@@ -9,6 +9,9 @@ use super::slots::Slots;
 
 /// Something that can wait in a pool.
 pub trait Idle {
+    /// Whether it could be used when it was looked at last. That its peer has closed it meanwhile shows
+    /// when it is used, before anything is sent.
+    fn is_ready(&self) -> bool;
     /// Whether it can still be used; a closed peer shows here.
     fn is_alive(&mut self) -> bool;
     /// How long it may lie idle by its peer's word, if it gave one.
@@ -39,23 +42,38 @@ impl<C: Idle> Pool<C> {
         }
     }
 
-    /// A live connection out of the worker's own shard; the dead and expired ones on the way are closed.
+    /// A connection out of the worker's own shard; those on the way that have expired or are known to be
+    /// dead are closed.
     pub fn take(&self, worker: usize, idle_timeout: Duration, now: Instant) -> Option<C> {
+        self.take_fit(worker, idle_timeout, now, |connection| {
+            connection.is_ready()
+        })
+    }
+
+    /// A live connection out of any shard, the worker's own first; the dead and expired ones on the way
+    /// are closed.
+    pub fn take_any(&self, worker: usize, idle_timeout: Duration, now: Instant) -> Option<C> {
+        (0..self.shards.len())
+            .find_map(|step| self.take_fit(worker + step, idle_timeout, now, C::is_alive))
+    }
+
+    fn take_fit(
+        &self,
+        worker: usize,
+        idle_timeout: Duration,
+        now: Instant,
+        is_fit: impl Fn(&mut C) -> bool,
+    ) -> Option<C> {
         let shard = &self.shards[worker % self.shards.len()];
         loop {
             let mut resting = shard.lock().pop()?;
             resting.connection.slots().wake();
-            if !resting.expired(idle_timeout, now) && resting.connection.is_alive() {
+            if !resting.expired(idle_timeout, now) && is_fit(&mut resting.connection) {
                 return Some(resting.connection);
             }
             // A dead one is dropped here, outside the lock. Its siblings are looked at the same way when
             // their turn comes: a restart of the endpoint has closed them all (rule 66).
         }
-    }
-
-    /// A live connection out of any shard, the worker's own first.
-    pub fn take_any(&self, worker: usize, idle_timeout: Duration, now: Instant) -> Option<C> {
-        (0..self.shards.len()).find_map(|step| self.take(worker + step, idle_timeout, now))
     }
 
     /// Keeps a connection for the next request, unless `max_idle` of the upstream's are idle already.
@@ -130,6 +148,9 @@ mod tests {
     }
 
     impl Idle for Fake {
+        fn is_ready(&self) -> bool {
+            self.alive
+        }
         fn is_alive(&mut self) -> bool {
             self.alive
         }
