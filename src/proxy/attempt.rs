@@ -115,7 +115,9 @@ impl Attempt {
                 },
             };
             exchange.told.sending();
-            let result = match passage.to_answer(connection.send(request), now).await {
+            let timer = &exchange.client.timer;
+            let sending = connection.send(request);
+            let result = match passage.to_answer(sending, timer, now).await {
                 Ok(result) => result,
                 Err(Late::ClientSendsNothing) => {
                     let message = message::client_sends_nothing(timeouts.idle);

@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 use http::HeaderValue;
 
+use super::timer::Timer;
+
 /// A client's connection. One for the connection's whole life, shared by all of its requests.
 #[derive(Debug)]
 pub struct Client {
@@ -23,6 +25,8 @@ pub struct Client {
     progress: AtomicU64,
     stall: AtomicU64,
     forwarded_for: Option<HeaderValue>,
+    /// For the limits of its requests, which come one after another.
+    pub(super) timer: Timer,
 }
 
 impl Client {
@@ -44,6 +48,7 @@ impl Client {
             progress: AtomicU64::new(0),
             stall: AtomicU64::new(nanos(stall)),
             forwarded_for: peer.and_then(|peer| HeaderValue::try_from(peer.ip().to_string()).ok()),
+            timer: Timer::default(),
         }
     }
 

@@ -6,6 +6,7 @@ use std::future::Future;
 use std::pin::pin;
 use std::time::Instant;
 
+use super::timer::Timer;
 use super::tries::Passage;
 use crate::clock;
 use crate::live::request_body::{RequestBody, Upload};
@@ -82,6 +83,7 @@ impl Passage<'_> {
     pub(super) async fn to_answer<F: Future>(
         &self,
         sending: F,
+        timer: &Timer,
         began: Instant,
     ) -> Result<F::Output, Late> {
         let mut sending = pin!(sending);
@@ -89,7 +91,7 @@ impl Passage<'_> {
             let Some(limit) = self.answer_limit(began) else {
                 return Ok(sending.await);
             };
-            let answered = tokio::time::timeout_at(limit.until.into(), sending.as_mut());
+            let answered = timer.limit(sending.as_mut(), limit.until);
             if let Ok(answered) = answered.await {
                 return Ok(answered);
             }

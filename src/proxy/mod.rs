@@ -12,6 +12,7 @@ pub mod message;
 pub mod refuse;
 pub mod retry_after;
 pub mod site;
+mod timer;
 pub mod told;
 pub mod tries;
 
