@@ -221,19 +221,21 @@ fn its_commands_and_their_options_are_all_of_them() {
 }
 
 /// The rows of the configuration's table, and the blocks of the schema that they tell of.
-const BLOCKS: [(&str, &str); 21] = [
+const BLOCKS: [(&str, &str); 23] = [
     ("top level", ""),
     ("admin", "admin"),
     ("runtime", "runtime"),
     ("errors", "errors"),
     ("access_log", "access_log"),
     ("listeners.NAME", "listener"),
+    ("its tls", "listener_tls"),
     ("its timeouts", "listener_timeouts"),
     ("its limits", "limits"),
     ("a route", "route"),
     ("its match", "match"),
     ("its rewrite", "rewrite"),
     ("upstreams.NAME", "upstream"),
+    ("its upstream tls", "upstream_tls"),
     ("an endpoint", "endpoint"),
     ("pool", "pool"),
     ("timeouts", "timeouts"),

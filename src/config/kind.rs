@@ -135,11 +135,6 @@ pub(super) enum Kind {
     Bool,
     /// One of these words.
     Word(&'static [&'static str]),
-    /// A word that has a meaning in a later release, with the sentence that refuses it.
-    WordOrLater(
-        &'static [&'static str],
-        &'static [(&'static str, &'static str)],
-    ),
     /// A text.
     Text(&'static Text),
     /// One of these words, or else the kind.
@@ -181,7 +176,7 @@ impl Kind {
                 )
             }
             Self::Bool => "`true` or `false`".to_owned(),
-            Self::Word(words) | Self::WordOrLater(words, _) => suggest::one_of(words),
+            Self::Word(words) => suggest::one_of(words),
             Self::Text(text) => text.what.to_owned(),
             Self::Or(words, kind) => format!("{} or {}", kind.expected(), suggest::one_of(words)),
             Self::List { .. } => "a list".to_owned(),
@@ -208,7 +203,6 @@ impl Kind {
             | Self::Number { .. }
             | Self::Bool
             | Self::Word(_)
-            | Self::WordOrLater(..)
             | Self::Text(_)
             | Self::Later(_) => None,
         }

@@ -282,10 +282,6 @@ fn scalar_value(
             _ => Err(not_read(kind, node, None)),
         },
         Kind::Word(words) => word(words, text, kind, node),
-        Kind::WordOrLater(words, later) => match later.iter().find(|(word, _)| *word == text) {
-            Some((_, sentence)) => Err(Complaint::new(*sentence)),
-            None => word(words, text, kind, node),
-        },
         Kind::Text(rules) => (rules.check)(text).map(|()| Value::Text(text::shared(text))),
         Kind::List { .. } => Err(not_read(kind, node, Some(format!("[{text}]")))),
         Kind::Or(..)
@@ -376,7 +372,6 @@ fn out_of_range(kind: &Kind, text: &str) -> Complaint {
         | Kind::Number { .. }
         | Kind::Bool
         | Kind::Word(_)
-        | Kind::WordOrLater(..)
         | Kind::Text(_)
         | Kind::Or(..)
         | Kind::List { .. }

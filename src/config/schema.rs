@@ -102,9 +102,7 @@ fn kind(
             json!({ "type": "number", "minimum": min, "maximum": max }),
         ]),
         Kind::Bool => or_variable(vec![json!({ "type": "boolean" })]),
-        Kind::Word(words) | Kind::WordOrLater(words, _) => {
-            or_variable(vec![json!({ "enum": words })])
-        }
+        Kind::Word(words) => or_variable(vec![json!({ "enum": words })]),
         Kind::Text(rules) => text(rules),
         Kind::Or(words, inner) => {
             json!({ "anyOf": [{ "enum": words }, kind(inner, definitions, open)] })

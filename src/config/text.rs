@@ -279,18 +279,15 @@ pub(super) fn listen_address(text: &str) -> Result<SocketAddr, Complaint> {
 fn refuse_scheme(text: &str) -> Checked {
     let refused = |message: &str| Err(Complaint::new(message));
     match text.split_once(':') {
-        Some(("https", _)) => {
-            refused("`https://` is not there yet: this release makes plaintext connections only")
-        }
         Some(("unix", _)) => refused(
             "`unix:` is not there yet: this release listens on and connects to TCP addresses only",
         ),
         Some(("kubernetes" | "k8s", _)) => refused(
             "`kubernetes:` is not there yet; write the service's name and port, such as `payments:80`",
         ),
-        Some(("dns" | "tcp" | "srv" | "h2c" | "grpc", rest)) if rest.starts_with("//") => {
-            refused("an endpoint is `host:port` or `http://host:port`; other schemes are not there")
-        }
+        Some(("dns" | "tcp" | "srv" | "h2c" | "grpc", rest)) if rest.starts_with("//") => refused(
+            "an endpoint is `host:port`, `http://host:port` or `https://host:port`; other schemes are not there",
+        ),
         _ if text.starts_with('/') => refused(
             "sockets in the file system are not there yet: write an IP address or a name, and a port",
         ),
@@ -298,13 +295,37 @@ fn refuse_scheme(text: &str) -> Checked {
     }
 }
 
+/// How an endpoint's address begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Scheme {
+    /// Without one; the upstream says.
+    None,
+    /// `http://`
+    Http,
+    /// `https://`
+    Https,
+}
+
 /// Reads the address of an endpoint.
-pub(super) fn endpoint(text: &str) -> Result<Address, Complaint> {
+pub(super) fn endpoint(text: &str) -> Result<(Address, Scheme), Complaint> {
     refuse_scheme(text)?;
-    let (authority, default_port) = match text.strip_prefix("http://") {
-        Some(rest) => (rest.strip_suffix('/').unwrap_or(rest), Some(80)),
-        None => (text, None),
+    let (scheme, rest, default_port) = match text.split_once("://") {
+        Some(("http", rest)) => (Scheme::Http, rest, Some(80)),
+        Some(("https", rest)) => (Scheme::Https, rest, Some(443)),
+        _ => (Scheme::None, text, None),
     };
+    let authority = match scheme {
+        Scheme::None => rest,
+        Scheme::Http | Scheme::Https => rest.strip_suffix('/').unwrap_or(rest),
+    };
+    authority_of(text, authority, default_port).map(|address| (address, scheme))
+}
+
+fn authority_of(
+    text: &str,
+    authority: &str,
+    default_port: Option<u16>,
+) -> Result<Address, Complaint> {
     if authority.contains(['/', '?', '#']) {
         return Err(Complaint::new(format!(
             "`{text}`: an endpoint has no path; a route's `rewrite.path_prefix` puts one in front"

@@ -11,7 +11,8 @@ use super::super::suggest;
 use super::super::text;
 use super::{Context, Upstreams, policies};
 use crate::plan::{
-    Listener, Match, PathPattern, Protocol, Rewrite, Role, Route, Unmatched, ValuePattern,
+    Listener, ListenerTls, Match, PathPattern, Protocol, Rewrite, Role, Route, Unmatched,
+    ValuePattern,
 };
 
 /// Writes a listener's `upstream` as the one route that it stands for, and refuses what a route cannot
@@ -203,6 +204,19 @@ fn compile(
     let path = format!("listeners.{name}");
     let routes = routes(fields.list("routes")?, &path, upstreams, context);
     let (timeouts, limits) = (fields.block("timeouts")?, fields.block("limits")?);
+    let original_dst = fields.bool("original_dst")?;
+    let unmatched = match fields.word("unmatched")? {
+        "pass" => Unmatched::Pass,
+        _ => Unmatched::Refuse,
+    };
+    if unmatched == Unmatched::Pass && !original_dst {
+        context.report.add_with_help(
+            fields.place("unmatched"),
+            &format!("{path}.unmatched"),
+            "only a redirected connection has a destination of its own that it could pass to",
+            "add `original_dst: true` if iptables redirects connections to this listener",
+        );
+    }
     Some(Listener {
         name: Arc::clone(name),
         address: text::listen_address(fields.text("address")?).ok()?,
@@ -210,12 +224,12 @@ fn compile(
             "inbound" => Role::Inbound,
             _ => Role::Outbound,
         },
-        protocol: Protocol::Auto,
-        tls: None,
-        original_dst: false,
-        unmatched: Unmatched::Refuse,
-        max_connections: None,
-        max_streams: 100,
+        protocol: protocol(fields)?,
+        tls: tls(fields)?,
+        original_dst,
+        unmatched,
+        max_connections: limits.or_none("connections", Fields::integer)?,
+        max_streams: limits.integer("streams")?,
         header_timeout: timeouts.duration("header")?,
         idle_timeout: timeouts.duration("idle")?,
         header_size: limits.integer("header_size")?,
@@ -223,6 +237,28 @@ fn compile(
         body_size: limits.or_none("body_size", Fields::integer)?,
         routes: routes?,
     })
+}
+
+/// How the two ends speak; listeners and upstreams say it alike.
+pub(super) fn protocol(fields: &Fields) -> Option<Protocol> {
+    Some(match fields.word("protocol")? {
+        "http1" => Protocol::Http1,
+        "http2" => Protocol::Http2,
+        _ => Protocol::Auto,
+    })
+}
+
+fn tls(fields: &Fields) -> Option<Option<Arc<ListenerTls>>> {
+    if fields.lacks("tls") {
+        return Some(None);
+    }
+    let tls = fields.block("tls")?;
+    let file = |key| Some(policies::beside_config(tls.text(key)?, tls.get(key)?));
+    Some(Some(Arc::new(ListenerTls {
+        cert: file("cert")?,
+        key: file("key")?,
+        client_ca: file("client_ca"),
+    })))
 }
 
 fn routes(

@@ -389,7 +389,7 @@ fn body(fields: &Fields, path: &str, context: &mut Context<'_>) -> Option<Arc<[u
 }
 
 /// A file that is named in the configuration, seen from the configuration's folder.
-fn beside_config(file: &str, setting: &Setting) -> PathBuf {
+pub(super) fn beside_config(file: &str, setting: &Setting) -> PathBuf {
     let folder = setting
         .place()
         .and_then(|place| Path::new(&*place.file).parent());

@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use super::super::origin::Place;
 use super::super::setting::{Fields, Setting, Value};
-use super::super::text;
+use super::super::text::{self, Scheme};
+use super::listener::protocol;
 use super::{Context, policies};
-use crate::plan::{Address, Endpoint, Pool, Protocol, Upstream};
+use crate::plan::{Address, Endpoint, Pool, Upstream, UpstreamTls};
 use crate::policy::balance;
 
 /// Makes an upstream.
@@ -18,13 +19,14 @@ pub(super) fn compile(
     context: &mut Context<'_>,
 ) -> Option<Upstream> {
     let endpoints = endpoints(fields, path, context);
+    let tls = tls(fields, path, context);
     let policies = policies::compile(fields, path, context);
     let pool = fields.block("pool")?;
     Some(Upstream {
         name: Arc::clone(name),
         endpoints: endpoints?,
-        protocol: Protocol::Auto,
-        tls: None,
+        protocol: protocol(fields)?,
+        tls: tls?,
         critical: fields.bool("critical")?,
         balance: balance(fields)?,
         pool: Pool {
@@ -32,8 +34,8 @@ pub(super) fn compile(
             max_idle: pool.integer("max_idle")?,
             max_requests_per_connection: pool
                 .or_none("max_requests_per_connection", Fields::integer)?,
-            max_connection_age: None,
-            ping_interval: None,
+            max_connection_age: pool.or_none("max_connection_age", Fields::duration)?,
+            ping_interval: pool.or_none("ping_interval", Fields::duration)?,
         },
         max_connections: match fields.block("bulkhead") {
             Some(bulkhead) => bulkhead.or_none("max_connections", Fields::integer)?,
@@ -41,6 +43,34 @@ pub(super) fn compile(
         },
         policies: policies?,
     })
+}
+
+fn tls(fields: &Fields, path: &str, context: &mut Context<'_>) -> Option<Option<Arc<UpstreamTls>>> {
+    if fields.lacks("tls") {
+        return Some(None);
+    }
+    let tls = fields.block("tls")?;
+    let file = |key| Some(policies::beside_config(tls.text(key)?, tls.get(key)?));
+    let identity = match (file("cert"), file("key")) {
+        (Some(cert), Some(key)) => Some((cert, key)),
+        (None, None) => None,
+        (cert, _) => {
+            let (given, missing) = if cert.is_some() {
+                ("cert", "key")
+            } else {
+                ("key", "cert")
+            };
+            let message = format!("`{given}` is given without `{missing}`: each needs the other");
+            let path = format!("{path}.tls.{given}");
+            context.report.add(tls.place(given), &path, message);
+            return None;
+        }
+    };
+    Some(Some(Arc::new(UpstreamTls {
+        ca: file("ca"),
+        identity,
+        server_name: tls.text("server_name").cloned(),
+    })))
 }
 
 fn balance(fields: &Fields) -> Option<balance::Settings> {
@@ -63,11 +93,21 @@ fn endpoints(fields: &Fields, path: &str, context: &mut Context<'_>) -> Option<V
     let mut seen: HashMap<Address, Option<Place>> = HashMap::new();
     let mut endpoints = Vec::new();
     let mut complete = true;
+    let under_tls = !fields.lacks("tls");
     for (index, setting) in fields.list("endpoints")?.iter().enumerate() {
-        let Some((endpoint, place)) = endpoint(setting) else {
+        let Some((mut endpoint, scheme, place)) = endpoint(setting) else {
             complete = false;
             continue;
         };
+        endpoint.tls = scheme == Scheme::Https || (scheme == Scheme::None && under_tls);
+        if scheme == Scheme::Http && under_tls {
+            context.report.add_with_help(
+                place,
+                &format!("{path}.endpoints[{index}]"),
+                "`http://` says plaintext, but the upstream has a `tls` block",
+                "write `https://`, or no scheme at all",
+            );
+        }
         if let Some(first) = seen.get(&endpoint.address) {
             let at = first
                 .as_ref()
@@ -88,7 +128,7 @@ fn endpoints(fields: &Fields, path: &str, context: &mut Context<'_>) -> Option<V
     complete.then_some(endpoints)
 }
 
-fn endpoint(setting: &Setting) -> Option<(Endpoint, Option<&Place>)> {
+fn endpoint(setting: &Setting) -> Option<(Endpoint, Scheme, Option<&Place>)> {
     let (address, weight, place) = match (&setting.value, setting.block()) {
         (Value::Text(address), _) => (address, 1, setting.place()),
         (_, Some(fields)) => (
@@ -98,12 +138,14 @@ fn endpoint(setting: &Setting) -> Option<(Endpoint, Option<&Place>)> {
         ),
         (_, None) => return None,
     };
+    let (address, scheme) = text::endpoint(address).ok()?;
     Some((
         Endpoint {
-            address: text::endpoint(address).ok()?,
+            address,
             tls: false,
             weight,
         },
+        scheme,
         place,
     ))
 }

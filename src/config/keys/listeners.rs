@@ -3,7 +3,7 @@
 use super::super::kind::{Block, Kind};
 use super::super::text;
 use super::policies::POLICIES;
-use super::{PROTOCOL, TIME, TLS, block, key, optional, required};
+use super::{AT_LEAST_ONE, PROTOCOLS, TIME, block, key, optional, required};
 
 pub(super) static LISTENER: Block = block(
     "listener",
@@ -21,8 +21,31 @@ pub(super) static LISTENER: Block = block(
             "outbound: our service calls others through it, and its control headers are trusted.\n\
              inbound: others call our service through it; x-mamparo-* control headers are stripped, and it is drained first.",
         ),
-        PROTOCOL,
-        TLS,
+        key(
+            "protocol",
+            PROTOCOLS,
+            "auto",
+            "auto (what the client begins with, or agrees on by ALPN) | http1 | http2 (in plaintext with prior knowledge).",
+        ),
+        optional(
+            "tls",
+            Kind::Block(&LISTENER_TLS),
+            "{ cert: tls.crt, key: tls.key, client_ca: ca.crt }",
+            "Clients come under TLS. Files are watched.",
+        ),
+        key(
+            "original_dst",
+            Kind::Bool,
+            "false",
+            "true: connections were redirected here by iptables; the system knows where they were going.",
+        ),
+        key(
+            "unmatched",
+            Kind::Word(&["refuse", "pass"]),
+            "refuse",
+            "What becomes of a redirected request that no route matches: refuse (no_route) | pass (it goes where it was\n\
+             going, untouched; needs `original_dst`).",
+        ),
         key(
             "timeouts",
             Kind::Block(&LISTENER_TIMEOUTS),
@@ -49,6 +72,25 @@ pub(super) static LISTENER: Block = block(
             },
             "[{ upstream: payments }]",
             "The first route that matches wins.",
+        ),
+    ],
+);
+
+static LISTENER_TLS: Block = block(
+    "listener_tls",
+    &[
+        required(
+            "cert",
+            Kind::Text(&text::ANY),
+            "tls.crt",
+            "The certificate with its chain, PEM.",
+        ),
+        required("key", Kind::Text(&text::ANY), "tls.key", "Its key, PEM."),
+        optional(
+            "client_ca",
+            Kind::Text(&text::ANY),
+            "ca.crt",
+            "Who signs the clients' certificates, PEM. Given, every client needs one.",
         ),
     ],
 );
@@ -103,6 +145,18 @@ static LIMITS: Block = block(
             ),
             "none",
             "Bytes of a request's body.",
+        ),
+        key(
+            "connections",
+            Kind::Or(&["none"], &AT_LEAST_ONE),
+            "none",
+            "Open connections from clients, beside the process's runtime.max_connections.",
+        ),
+        key(
+            "streams",
+            AT_LEAST_ONE,
+            "100",
+            "Requests at a time on one HTTP/2 connection.",
         ),
     ],
 );

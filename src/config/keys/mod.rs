@@ -25,24 +25,7 @@ const TIME: Kind = Kind::Duration { min_ms: 1 };
 /// A time that may be nothing.
 const TIME_OR_ZERO: Kind = Kind::Duration { min_ms: 0 };
 
-const NO_TLS: &str =
-    "TLS is not there yet: this release takes and makes plaintext connections only";
-const NO_HTTP2: &str = "HTTP/2 is not there yet: this release speaks HTTP/1.1 on both sides";
-
-/// How a listener's clients, or an upstream's endpoints, are spoken to.
-const PROTOCOL: Key = key(
-    "protocol",
-    Kind::WordOrLater(&["auto", "http1"], &[("http2", NO_HTTP2)]),
-    "auto",
-    "auto | http1: HTTP/1.1, which is all there is in this release.",
-);
-/// The same of encryption.
-const TLS: Key = Key {
-    name: "tls",
-    kind: Kind::Later(NO_TLS),
-    preset: Preset::Absent { example: "" },
-    doc: "",
-};
+const PROTOCOLS: Kind = Kind::Word(&["auto", "http1", "http2"]);
 
 /// A key with a default.
 const fn key(name: &'static str, kind: Kind, preset: &'static str, doc: &'static str) -> Key {
@@ -232,11 +215,22 @@ static UPSTREAM: Block = Block {
                 min: 1,
             },
             "[127.0.0.1:9001, { address: 127.0.0.1:9002, weight: 2 }]",
-            "Addresses or names: 127.0.0.1:9001, payments:9001, http://payments, { address: 127.0.0.1:9002, weight: 2 }.\n\
+            "Addresses or names: 127.0.0.1:9001, payments:9001, https://payments.example.com, { address: 127.0.0.1:9002, weight: 2 }.\n\
              Names are resolved again and again; every address that is found is an endpoint.",
         ),
-        PROTOCOL,
-        TLS,
+        key(
+            "protocol",
+            PROTOCOLS,
+            "auto",
+            "auto (HTTP/1.1; under TLS what both sides agree on by ALPN) | http1 | http2 (also in plaintext, with prior knowledge).",
+        ),
+        optional(
+            "tls",
+            Kind::Block(&UPSTREAM_TLS),
+            "{ ca: ca.crt, cert: client.crt, key: client.key, server_name: payments.example.com }",
+            "How endpoints are spoken to under TLS. Given, even empty, it makes every endpoint without a scheme one under TLS.\n\
+             https:// does the same for one endpoint, and needs no block. Files are watched.",
+        ),
         key(
             "critical",
             Kind::Bool,
@@ -256,6 +250,31 @@ static UPSTREAM: Block = Block {
     ],
     shared: POLICIES,
 };
+
+static UPSTREAM_TLS: Block = block(
+    "upstream_tls",
+    &[
+        optional(
+            "ca",
+            Kind::Text(&text::ANY),
+            "ca.crt",
+            "Who signs the endpoints' certificates, PEM. Default: whom the system trusts.",
+        ),
+        optional(
+            "cert",
+            Kind::Text(&text::ANY),
+            "client.crt",
+            "Our own certificate with its chain, PEM, for endpoints that ask for one.",
+        ),
+        optional("key", Kind::Text(&text::ANY), "client.key", "Its key, PEM."),
+        optional(
+            "server_name",
+            Kind::Text(&text::HOST_VALUE),
+            "payments.example.com",
+            "The name that the endpoints' certificates must have. Default: the endpoint's own name or address.",
+        ),
+    ],
+);
 
 const ENDPOINT: Kind = Kind::Either(&Kind::Text(&text::ENDPOINT), &Kind::Block(&WEIGHTED));
 
@@ -323,6 +342,19 @@ static POOL: Block = block(
             Kind::Or(&["none"], &AT_LEAST_ONE),
             "none",
             "Requests after which a connection is closed.",
+        ),
+        key(
+            "max_connection_age",
+            Kind::Or(&["none"], &TIME),
+            "none",
+            "The age at which a connection takes no more requests, less up to a tenth by chance. It spreads long-lived\n\
+             HTTP/2 connections over endpoints that were added.",
+        ),
+        key(
+            "ping_interval",
+            Kind::Or(&["none"], &TIME),
+            "none",
+            "How often an HTTP/2 connection is asked whether it lives; one that does not answer in that time is closed.",
         ),
     ],
 );
