@@ -102,16 +102,15 @@ impl Connection {
         let result = poll_fn(|cx| {
             // Most answers come in one piece. Taken without a waker, such a one does not wake this very
             // task to run once more for nothing.
-            let waits = std::mem::replace(&mut sent, true);
-            let mut polled = Poll::Pending;
-            if waits {
+            if std::mem::replace(&mut sent, true) {
                 self.drive(&mut asleep());
-                polled = answer.as_mut().poll(&mut asleep());
+                let polled = answer.as_mut().poll(&mut asleep());
+                if polled.is_ready() {
+                    return polled.map(Ok);
+                }
             }
-            if polled.is_pending() {
-                self.drive(cx);
-                polled = answer.as_mut().poll(&mut asleep());
-            }
+            self.drive(cx);
+            let polled = answer.as_mut().poll(&mut asleep());
             // Of the body no more has been read than fits into a buffer, far less than this.
             if traffic.read() - read_before > MAX_BEFORE_ANSWER {
                 return Poll::Ready(Err(TooMuch));

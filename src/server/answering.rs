@@ -14,12 +14,12 @@ use crate::proxy::{Proxy, Reason, handle, refuse};
 impl Handler for Proxy {
     type Body = AnswerBody;
 
-    async fn handle(
+    fn handle(
         self: &Arc<Self>,
         client: &Arc<Client>,
         request: Request<ReceivedBody>,
-    ) -> Response<AnswerBody> {
-        handle::handle(self, client, request).await
+    ) -> impl Future<Output = Response<AnswerBody>> + Send {
+        handle::handle(self, client, request)
     }
 
     fn refuse(

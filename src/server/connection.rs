@@ -96,8 +96,11 @@ pub(super) async fn serve_entered<IO, H>(
         served.exchange.enter(Stage::Serving, NEVER);
         async move {
             let request = request.map(ReceivedBody::Http1);
-            let handled = served.door.handler().handle(&served.client, request);
-            let mut answer = served.exchange.guard(handled).await?;
+            let mut answer = {
+                // Pinned here, since it is large and would be moved into the guard.
+                let handled = pin!(served.door.handler().handle(&served.client, request));
+                served.exchange.guard(handled).await?
+            };
             // A drain may not have come to this connection's own attention yet. And what is missing of
             // a request that is answered already is not waited for (rule 20): unless it is said, the
             // client would lose its next request to the end of the connection.
@@ -105,7 +108,6 @@ pub(super) async fn serve_entered<IO, H>(
                 let headers = answer.headers_mut();
                 headers.insert(CONNECTION, HeaderValue::from_static("close"));
             }
-            let served = Arc::clone(&served);
             Ok::<_, super::exchange::Panicked>(answer.map(|body| Answer::new(body, served)))
         }
     });
