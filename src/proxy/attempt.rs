@@ -9,6 +9,7 @@ use http::{Request, Response, Version, response};
 
 use super::body::{Link, Stream};
 use super::handle::{Exchange, Failed};
+use super::headers::Onward;
 use super::limits::Late;
 use super::tries::Passage;
 use super::{framing, headers, message};
@@ -88,10 +89,11 @@ impl Attempt {
     pub(super) async fn run(
         &self,
         exchange: &Exchange<'_>,
-        passage: &Passage<'_>,
+        passage: &mut Passage<'_>,
         number: u32,
     ) -> Result<Attempted, Failed> {
-        let timeouts = &passage.route.plan.policies.timeouts;
+        let route = passage.route;
+        let timeouts = &route.plan.policies.timeouts;
         let mut unsent = None;
         let mut now = self.began;
         loop {
@@ -188,30 +190,38 @@ impl Attempt {
         }
     }
 
+    /// The request as this try sends it; `None`: the first bytes of its body are gone.
     fn request(
         &self,
         exchange: &Exchange<'_>,
-        passage: &Passage<'_>,
+        passage: &mut Passage<'_>,
         number: u32,
         now: Instant,
     ) -> Option<Request<TryBody>> {
-        let head = passage.head;
         let body = match &passage.body {
             Some(body) => body.for_try()?,
             None => TryBody::empty(),
         };
-        let mut request = Request::new(body);
-        *request.method_mut() = head.method.clone();
-        *request.uri_mut() = head.uri.clone();
-        *request.headers_mut() = head.headers.clone();
-        let headers = request.headers_mut();
+        let left = passage.deadline.map(|end| end.left(now));
+        let mut headers = passage.head.headers();
+        let onward = Onward {
+            trusted: passage.trusted,
+            forwarded_for: exchange.client.forwarded_for(),
+            host: passage.route.host.as_ref(),
+            request_id: exchange.told.request_id(),
+            trace: exchange.told.trace(),
+        };
+        headers::onward(&mut headers, &onward);
         if !headers.contains_key(HOST)
             && let Ok(host) = HeaderValue::from_str(&self.endpoint().label)
         {
             headers.insert(HOST, host);
         }
-        let left = passage.deadline.map(|end| end.left(now));
-        headers::for_try(headers, number, exchange.told.trace(), left);
+        headers::for_try(&mut headers, number, exchange.told.trace(), left);
+        let mut request = Request::new(body);
+        *request.method_mut() = passage.head.method.clone();
+        *request.uri_mut() = passage.head.target.clone();
+        *request.headers_mut() = headers;
         Some(request)
     }
 

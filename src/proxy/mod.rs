@@ -6,6 +6,7 @@ pub mod body;
 pub mod client;
 pub mod framing;
 pub mod handle;
+mod head;
 pub mod headers;
 pub mod limits;
 pub mod message;

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use http::HeaderValue;
+
 use super::Proxy;
 use crate::clock;
 use crate::policy;
@@ -99,6 +101,11 @@ impl Told {
     /// The trace that it belongs to.
     pub fn trace(&self) -> &TraceContext {
         &self.report.trace
+    }
+
+    /// The request's id.
+    pub fn request_id(&self) -> &HeaderValue {
+        &self.report.request_id
     }
 
     /// The process that it is told to.

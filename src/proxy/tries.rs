@@ -3,6 +3,7 @@
 
 use std::fmt::Display;
 use std::future::poll_fn;
+use std::mem::take;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
@@ -10,15 +11,16 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::header::{HOST, HeaderValue};
 use http::request::Parts;
+use http::response;
 use http::uri::{PathAndQuery, Uri};
-use http::{Version, response};
 use http_body::Body;
 use smallvec::SmallVec;
 
 use super::attempt::{Attempt, Attempted};
 use super::body::{AnswerBody, Stream};
 use super::handle::{Deadline, Exchange, Failed};
-use super::headers::{self, Onward};
+use super::head::Head;
+use super::headers;
 use super::message::{self, Tried};
 use super::retry_after;
 use super::site::{ListenerSite, RouteSite};
@@ -76,7 +78,9 @@ impl EndedBody {
 /// What does not change from try to try.
 pub(super) struct Passage<'a> {
     pub(super) route: &'a Arc<RouteSite>,
-    pub(super) head: &'a Parts,
+    pub(super) head: Head,
+    /// Whether the client's control headers are trusted.
+    pub(super) trusted: bool,
     pub(super) body: Option<RequestBody>,
     /// When the request's time is over, and how long that is.
     pub(super) deadline: Option<Deadline>,
@@ -112,7 +116,6 @@ impl Exchange<'_> {
         let repeatable =
             retry.is_some_and(|retry| retry.methods.allow(head.method.as_str(), keyed));
         let hash = hash_of(&route.plan.upstream.balance, head);
-        self.make_onward(listener, route, head);
         let max_kept = retry.map_or(KEPT_UNSENT, |retry| retry.max_body);
         let memory = &self.proxy.memory;
         let body_limit = listener.plan.body_size;
@@ -124,16 +127,17 @@ impl Exchange<'_> {
                 .upstream
                 .with_budget(|budget| budget.deposit(settings, now));
         }
-        let passage = Passage {
+        let mut passage = Passage {
             route,
-            head,
+            head: onward(head, &route.plan),
+            trusted: listener.plan.role == Role::Outbound,
             body,
             deadline,
             body_limit,
             hash,
             repeatable,
         };
-        let ended = self.try_until_done(&passage, retry).await;
+        let ended = self.try_until_done(&mut passage, retry).await;
         if let Some(body) = &passage.body {
             self.told.report().received = body.progress().0;
         }
@@ -142,7 +146,7 @@ impl Exchange<'_> {
 
     async fn try_until_done(
         &mut self,
-        passage: &Passage<'_>,
+        passage: &mut Passage<'_>,
         retry: Option<&retry::Settings>,
     ) -> Result<Ended, Failed> {
         let mut tried: SmallVec<[u64; 4]> = SmallVec::new();
@@ -223,7 +227,7 @@ impl Exchange<'_> {
     /// A failure of ours or the client's, which no other try can mend.
     async fn attempt(
         &mut self,
-        passage: &Passage<'_>,
+        passage: &mut Passage<'_>,
         attempt: Attempt,
     ) -> Result<Attempted, Failed> {
         let number = u32::try_from(self.told.report().tries.len() + 1).unwrap_or(u32::MAX);
@@ -388,27 +392,6 @@ impl Exchange<'_> {
         );
         Failed::new(reason, message)
     }
-
-    /// Makes the head that came in into the one that goes on, as far as all tries share it.
-    fn make_onward(&mut self, listener: &ListenerSite, route: &RouteSite, head: &mut Parts) {
-        if let Some(authority) = head.uri.authority()
-            && let Ok(host) = HeaderValue::from_str(authority.as_str())
-        {
-            head.headers.insert(HOST, host);
-        }
-        head.uri = onward_target(&head.uri, &route.plan);
-        head.version = Version::HTTP_11;
-        head.extensions.clear();
-        let report = self.told.report();
-        let onward = Onward {
-            trusted: listener.plan.role == Role::Outbound,
-            forwarded_for: self.client.forwarded_for(),
-            host: route.host.as_ref(),
-            request_id: &report.request_id,
-            trace: &report.trace,
-        };
-        headers::onward(&mut head.headers, &onward);
-    }
 }
 
 fn or_kept(failed: Failed, kept: Option<Ended>) -> Result<Ended, Failed> {
@@ -422,13 +405,24 @@ fn or_kept(failed: Failed, kept: Option<Ended>) -> Result<Ended, Failed> {
     }
 }
 
+/// The head that came in, as far as all tries share it.
+fn onward(head: &mut Parts, route: &plan::Route) -> Head {
+    if let Some(authority) = head.uri.authority()
+        && let Ok(host) = HeaderValue::from_str(authority.as_str())
+    {
+        head.headers.insert(HOST, host);
+    }
+    let target = onward_target(take(&mut head.uri), route);
+    Head::new(head.method.clone(), target, take(&mut head.headers))
+}
+
 /// The target in the form that an origin server expects, with the route's rewrite.
-fn onward_target(uri: &Uri, route: &plan::Route) -> Uri {
+fn onward_target(uri: Uri, route: &plan::Route) -> Uri {
     let target = uri.path_and_query().map_or("/", PathAndQuery::as_str);
     match router::rewritten_path(route, target) {
-        Some(rewritten) => rewritten.parse().unwrap_or_else(|_| uri.clone()),
-        None if uri.authority().is_some() => target.parse().unwrap_or_else(|_| uri.clone()),
-        None => uri.clone(),
+        Some(rewritten) => rewritten.parse().unwrap_or(uri),
+        None if uri.authority().is_some() => target.parse().unwrap_or(uri),
+        None => uri,
     }
 }
 
