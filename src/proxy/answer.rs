@@ -263,7 +263,7 @@ fn status_code(status: u16) -> StatusCode {
 
 fn hex(trace_id: u128) -> [u8; 32] {
     let mut text = [0; 32];
-    write_hex(&mut text, trace_id);
+    write_hex(&mut text, trace_id.to_be_bytes());
     text
 }
 

@@ -90,9 +90,9 @@ impl TraceContext {
     /// The `traceparent` that names this span.
     pub fn header(&self, span_id: u64) -> HeaderValue {
         let mut text = *b"00-00000000000000000000000000000000-0000000000000000-00";
-        write_hex(&mut text[3..35], self.trace_id);
-        write_hex(&mut text[36..52], u128::from(span_id));
-        write_hex(&mut text[53..], u128::from(self.flags));
+        write_hex(&mut text[3..35], self.trace_id.to_be_bytes());
+        write_hex(&mut text[36..52], span_id.to_be_bytes());
+        write_hex(&mut text[53..], [self.flags]);
         value(&text)
     }
 }
@@ -121,7 +121,7 @@ pub fn new_request_id() -> HeaderValue {
     const VARIANT: u128 = 0x2 << 62;
     let random = fastrand::u128(..) & !(0xf << 76) & !(0x3 << 62) | VERSION | VARIANT;
     let mut digits = [0; 32];
-    write_hex(&mut digits, random);
+    write_hex(&mut digits, random.to_be_bytes());
     let mut text = [b'-'; 36];
     for (to, from) in [
         (0..8, 0..8),
@@ -140,11 +140,15 @@ fn value(text: &[u8]) -> HeaderValue {
     HeaderValue::from_bytes(text).unwrap_or_else(|_| HeaderValue::from_static(""))
 }
 
-/// Writes a number in lower-case hexadecimal over the whole of `to`.
-pub(crate) fn write_hex(to: &mut [u8], mut number: u128) {
-    for digit in to.iter_mut().rev() {
-        *digit = b"0123456789abcdef"[(number & 0xf) as usize];
-        number >>= 4;
+/// Writes bytes in lower-case hexadecimal, two digits for each, over the whole of `to`.
+pub(crate) fn write_hex<const N: usize>(to: &mut [u8], bytes: [u8; N]) {
+    const DIGITS: [u8; 16] = *b"0123456789abcdef";
+    let (pairs, _) = to.as_chunks_mut::<2>();
+    for (pair, byte) in pairs.iter_mut().zip(bytes) {
+        *pair = [
+            DIGITS[usize::from(byte >> 4)],
+            DIGITS[usize::from(byte & 0xf)],
+        ];
     }
 }
 

@@ -138,9 +138,9 @@ fn identity(line: &mut Object<'_>, report: &Report) {
     }
     line.text("request_id", &report.request_id);
     let mut id = [0; 32];
-    write_hex(&mut id, report.trace.trace_id);
+    write_hex(&mut id, report.trace.trace_id.to_be_bytes());
     line.text("trace_id", id);
-    write_hex(&mut id[..16], u128::from(report.trace.span_id));
+    write_hex(&mut id[..16], report.trace.span_id.to_be_bytes());
     line.text("span_id", &id[..16]);
     line.number("generation", report.generation);
 }
