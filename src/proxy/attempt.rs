@@ -4,7 +4,6 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::header::{HOST, HeaderValue};
 use http::{Request, Response, Version, response};
 
 use super::body::{Link, Stream};
@@ -207,16 +206,13 @@ impl Attempt {
         let onward = Onward {
             trusted: passage.trusted,
             forwarded_for: exchange.client.forwarded_for(),
+            found: passage.found,
             host: passage.route.host.as_ref(),
+            endpoint: &self.endpoint().label,
             request_id: exchange.told.request_id(),
             trace: exchange.told.trace(),
         };
         headers::onward(&mut headers, &onward);
-        if !headers.contains_key(HOST)
-            && let Ok(host) = HeaderValue::from_str(&self.endpoint().label)
-        {
-            headers.insert(HOST, host);
-        }
         headers::for_try(&mut headers, number, exchange.told.trace(), left);
         let mut request = Request::new(body);
         *request.method_mut() = passage.head.method.clone();

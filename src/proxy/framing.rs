@@ -10,20 +10,21 @@ use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::{HeaderValue, Method, StatusCode, Uri, Version, response};
 
+use super::fields::Fields;
 use crate::live::received::ReceiveError;
 use crate::policy::outcome::Reason;
 
 /// Why a request is not forwarded: the reason, and a sentence for the client.
 pub type Refusal = (Reason, &'static str);
 
-/// Whether the request may be forwarded. One pass over the headers; no allocation.
+/// Whether the request may be forwarded, and what its headers say. One pass over them; no allocation.
 ///
 /// # Errors
 /// The reason and the sentence of the answer; the connection must be closed after it.
-pub fn check(parts: &Parts) -> Result<(), Refusal> {
+pub fn check(parts: &Parts) -> Result<Fields<'_>, Refusal> {
     let fields = Fields::read(parts)?;
     if fields.chunked {
-        if fields.length {
+        if fields.length.is_some() {
             return refuse("Both content-length and transfer-encoding are given.");
         }
         if parts.version < Version::HTTP_11 {
@@ -42,7 +43,8 @@ pub fn check(parts: &Parts) -> Result<(), Refusal> {
         None if parts.version >= Version::HTTP_11 => return refuse("The host header is missing."),
         None => {}
     }
-    check_target(&parts.method, &parts.uri, fields.host)
+    check_target(&parts.method, &parts.uri, fields.host)?;
+    Ok(fields)
 }
 
 /// Whether an upstream's answer has framing that everybody reads in the same way. The parser passes
@@ -87,50 +89,43 @@ pub fn broken_answer(error: &ReceiveError) -> Reason {
     }
 }
 
-#[derive(Default)]
-struct Fields<'a> {
-    host: Option<&'a HeaderValue>,
-    length: bool,
-    chunked: bool,
+pub(super) fn host<'a>(fields: &mut Fields<'a>, value: &'a HeaderValue) -> Result<(), Refusal> {
+    match fields.host.replace(value) {
+        Some(_) => refuse("The host header is given more than once."),
+        None => Ok(()),
+    }
 }
 
-impl<'a> Fields<'a> {
-    fn read(parts: &'a Parts) -> Result<Self, Refusal> {
-        let mut fields = Self::default();
-        for (name, value) in &parts.headers {
-            match name.as_str() {
-                "host" => {
-                    let twice = fields.host.replace(value).is_some();
-                    if twice {
-                        return refuse("The host header is given more than once.");
-                    }
-                }
-                "content-length" => {
-                    if fields.length {
-                        return refuse("The content-length is given more than once.");
-                    }
-                    fields.length = true;
-                    if value.is_empty() || !value.as_bytes().iter().all(u8::is_ascii_digit) {
-                        return refuse("The content-length is not a number.");
-                    }
-                }
-                "transfer-encoding" => {
-                    if fields.chunked || value.as_bytes() != b"chunked" {
-                        return refuse("The transfer-encoding is not exactly \"chunked\".");
-                    }
-                    fields.chunked = true;
-                }
-                "expect" => {
-                    let known = value.as_bytes().eq_ignore_ascii_case(b"100-continue");
-                    if !known && parts.version >= Version::HTTP_11 {
-                        return refuse("The expectation is unknown: only 100-continue is met.");
-                    }
-                }
-                _ => {}
-            }
-        }
-        Ok(fields)
+pub(super) fn content_length(fields: &mut Fields<'_>, value: &HeaderValue) -> Result<(), Refusal> {
+    if fields.length.is_some() {
+        return refuse("The content-length is given more than once.");
     }
+    let digits = value.as_bytes();
+    if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
+        return refuse("The content-length is not a number.");
+    }
+    let number = value.to_str().ok().and_then(|number| number.parse().ok());
+    fields.length = Some(number.unwrap_or(u64::MAX));
+    Ok(())
+}
+
+pub(super) fn transfer_encoding(
+    fields: &mut Fields<'_>,
+    value: &HeaderValue,
+) -> Result<(), Refusal> {
+    if fields.chunked || value.as_bytes() != b"chunked" {
+        return refuse("The transfer-encoding is not exactly \"chunked\".");
+    }
+    fields.chunked = true;
+    Ok(())
+}
+
+pub(super) fn expect(version: Version, value: &HeaderValue) -> Result<(), Refusal> {
+    let known = value.as_bytes().eq_ignore_ascii_case(b"100-continue");
+    if !known && version >= Version::HTTP_11 {
+        return refuse("The expectation is unknown: only 100-continue is met.");
+    }
+    Ok(())
 }
 
 fn check_target(method: &Method, uri: &Uri, host: Option<&HeaderValue>) -> Result<(), Refusal> {

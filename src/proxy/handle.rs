@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::header::{ACCEPT, CONNECTION, CONTENT_LENGTH, HOST, HeaderValue};
+use http::header::{ACCEPT, CONNECTION, HeaderValue};
 use http::request::Parts;
-use http::{HeaderMap, Method, Request, Response, Version};
+use http::{Method, Request, Response, Version};
 
 use super::answer::Failure;
 use super::body::AnswerBody;
 use super::client::Client;
+use super::fields::Fields;
 use super::site::{ListenerSite, RouteSite, Site};
 use super::told::Told;
 use super::tries::Ended;
@@ -139,11 +140,11 @@ impl<'a> Exchange<'a> {
 
     /// Steps 2 to 6: everything before an answer is chosen.
     async fn serve(&mut self, head: &mut Parts, body: ReceivedBody) -> Result<Ended, Failed> {
-        let listener = self.check(head)?;
+        let (listener, fields) = self.check(head)?;
         // 2: the route says which policies rule.
-        let route = self.find_route(listener, head)?;
+        let route = self.find_route(listener, head, fields.host)?;
         // 3: the clock runs since the first byte, so that every wait below counts.
-        let deadline = self.deadline(listener, &route, head);
+        let deadline = self.deadline(listener, &route, fields.timeout);
         if deadline.is_some_and(|deadline| deadline.whole.is_zero()) {
             let message = message::no_time(route.upstream.name());
             return Err(Failed::new(Reason::RequestTimeout, message));
@@ -153,11 +154,13 @@ impl<'a> Exchange<'a> {
         // 5: the seat is above the tries: one request holds one, however often it is tried.
         self.seat = self.take_seat(&route, deadline).await?;
         // 6: one try, or as many as the policies allow.
-        self.try_all(listener, &route, head, body, deadline).await
+        let found = fields.found;
+        self.try_all(listener, &route, head, found, body, deadline)
+            .await
     }
 
     /// What must not be forwarded is refused before anything is taken.
-    fn check(&self, head: &Parts) -> Result<&'a ListenerSite, Failed> {
+    fn check<'h>(&self, head: &'h Parts) -> Result<(&'a ListenerSite, Fields<'h>), Failed> {
         let listener = self.listener.filter(|_| !self.proxy.refuses_new_requests());
         let Some(listener) = listener else {
             return Err(Failed::later(
@@ -166,25 +169,20 @@ impl<'a> Exchange<'a> {
                 Some(Duration::from_secs(1)),
             ));
         };
-        framing::check(head).map_err(|(reason, why)| Failed::new(reason, why.to_owned()))?;
+        let fields = framing::check(head);
+        let fields = fields.map_err(|(reason, why)| Failed::new(reason, why.to_owned()))?;
         let limit = listener.plan.header_size;
-        let size = head_size(head);
-        if size > limit {
+        if line_size(head) + fields.size > limit {
             let headers = listener.plan.max_headers;
             let message = message::header_too_large(&listener.plan.name, limit, headers);
             return Err(Failed::new(Reason::HeaderTooLarge, message));
         }
-        let length = head
-            .headers
-            .get(CONTENT_LENGTH)
-            .and_then(|length| length.to_str().ok());
-        let length: Option<u64> = length.and_then(|length| length.parse().ok());
-        match (listener.plan.body_size, length) {
+        match (listener.plan.body_size, fields.length) {
             (Some(limit), Some(length)) if length > limit => Err(Failed::new(
                 Reason::BodyTooLarge,
                 message::body_too_large(&listener.plan.name, limit),
             )),
-            _ => Ok(listener),
+            _ => Ok((listener, fields)),
         }
     }
 
@@ -192,9 +190,10 @@ impl<'a> Exchange<'a> {
         &mut self,
         listener: &ListenerSite,
         head: &Parts,
+        host: Option<&HeaderValue>,
     ) -> Result<Arc<RouteSite>, Failed> {
         let wanted = Wanted {
-            host: host_of(head),
+            host: host_of(head, host),
             method: head.method.as_str(),
             path: head.uri.path(),
             query: head.uri.query(),
@@ -215,13 +214,13 @@ impl<'a> Exchange<'a> {
         &self,
         listener: &ListenerSite,
         route: &RouteSite,
-        head: &Parts,
+        asked: Option<&HeaderValue>,
     ) -> Option<Deadline> {
         let timeouts = &route.plan.policies.timeouts;
         // The server cuts a client that takes nothing: its body here is not asked for more then.
         self.client.set_stall(timeouts.idle.unwrap_or(NEVER));
         let asked = match listener.plan.role {
-            Role::Outbound => headers::timeout_of(&head.headers),
+            Role::Outbound => asked.and_then(headers::timeout_of),
             Role::Inbound => None,
         };
         let whole = shorter(timeouts.request, asked)?;
@@ -413,26 +412,18 @@ fn take_token(route: &RouteSite) -> Result<(), Failed> {
 }
 
 /// The host that a request is for: the target's where it has one, else the header's.
-fn host_of(head: &Parts) -> Option<&str> {
+fn host_of<'a>(head: &'a Parts, host: Option<&'a HeaderValue>) -> Option<&'a str> {
     match head.uri.authority() {
         Some(authority) => Some(authority.as_str()),
-        None => head.headers.get(HOST)?.to_str().ok(),
+        None => host?.to_str().ok(),
     }
 }
 
-/// Bytes of a head as it was on the wire, to within white space.
-fn head_size(head: &Parts) -> usize {
+/// Bytes of a request line as it was on the wire, and of the line that ends the head.
+fn line_size(head: &Parts) -> usize {
     let target = head
         .uri
         .path_and_query()
         .map_or(1, |target| target.as_str().len());
-    let line = head.method.as_str().len() + target + " HTTP/1.1\r\n ".len();
-    line + header_lines(&head.headers)
-}
-
-fn header_lines(headers: &HeaderMap) -> usize {
-    headers
-        .iter()
-        .map(|(name, value)| name.as_str().len() + value.len() + ": \r\n".len())
-        .sum()
+    head.method.as_str().len() + target + " HTTP/1.1\r\n ".len()
 }

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use http::header::{CONNECTION, EXPECT, Entry, HeaderMap, HeaderName, HeaderValue, VIA};
-use smallvec::SmallVec;
+use http::header::{
+    CONNECTION, EXPECT, Entry, HOST, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHENTICATE,
+    PROXY_AUTHORIZATION, TE, TRAILER, UPGRADE, VIA,
+};
 
 use crate::telemetry::trace::{REQUEST_ID, TRACEPARENT, TRACESTATE, TraceContext};
 
-/// Makes a POST or PATCH retryable.
-pub const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// Which try this is, to the upstream, from the second on.
 pub const ATTEMPT: HeaderName = HeaderName::from_static("x-mamparo-attempt");
 /// How many tries there were, to the client, if more than one.
@@ -23,20 +23,58 @@ const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const ADDED: usize = 8;
 const OUR_PREFIX: &str = "x-mamparo-";
 
-/// Whether a header speaks of one connection only (RFC 9110 section 7.6.1, and common use). Framing is
-/// hyper's: `transfer-encoding` is rebuilt by it.
-fn is_hop_by_hop(name: &HeaderName) -> bool {
-    matches!(
-        name.as_str(),
-        "connection"
-            | "keep-alive"
-            | "proxy-connection"
-            | "proxy-authenticate"
-            | "proxy-authorization"
-            | "te"
-            | "trailer"
-            | "upgrade"
-    )
+/// What speaks of one connection only (RFC 9110 section 7.6.1, and common use). Framing is hyper's:
+/// `transfer-encoding` is rebuilt by it.
+static HOP_BY_HOP: [HeaderName; 8] = [
+    CONNECTION,
+    KEEP_ALIVE,
+    HeaderName::from_static("proxy-connection"),
+    PROXY_AUTHENTICATE,
+    PROXY_AUTHORIZATION,
+    TE,
+    TRAILER,
+    UPGRADE,
+];
+
+/// The place of a name in [`HOP_BY_HOP`].
+fn hop_by_hop(name: &HeaderName) -> Option<usize> {
+    Some(match name.as_str() {
+        "connection" => 0,
+        "keep-alive" => 1,
+        "proxy-connection" => 2,
+        "proxy-authenticate" => 3,
+        "proxy-authorization" => 4,
+        "te" => 5,
+        "trailer" => 6,
+        "upgrade" => 7,
+        _ => return None,
+    })
+}
+
+/// Which of a request's headers are there that matter on its way.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Found {
+    /// `idempotency-key`, which makes a POST or PATCH retryable.
+    pub idempotency_key: bool,
+    hop_by_hop: bool,
+    expect: bool,
+    tracestate: bool,
+    forwarded_host: bool,
+    ours: bool,
+}
+
+impl Found {
+    /// This one is there.
+    pub fn note(&mut self, name: &HeaderName) {
+        match name.as_str() {
+            "idempotency-key" => self.idempotency_key = true,
+            "expect" => self.expect = true,
+            "tracestate" => self.tracestate = true,
+            "x-forwarded-host" => self.forwarded_host = true,
+            other if other.starts_with(OUR_PREFIX) => self.ours = true,
+            _ => self.hop_by_hop |= hop_by_hop(name).is_some(),
+        }
+    }
 }
 
 /// Headers that `connection` must not take away though it names them: a client could strip what the
@@ -56,33 +94,33 @@ const NEVER_STRIPPED: [&str; 9] = [
 /// Removes what concerns only the connection that the head came over.
 pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
     // Most heads have one of them or none: looking at each name once is less than looking each up.
-    let found: SmallVec<[HeaderName; 2]> = headers
-        .keys()
-        .filter(|name| is_hop_by_hop(name))
-        .cloned()
-        .collect();
-    if found.is_empty() {
-        return;
+    let mut found = [false; 8];
+    for place in headers.keys().filter_map(hop_by_hop) {
+        found[place] = true;
     }
-    for name in named_by_connection(headers) {
-        headers.remove(name);
+    if found[0] {
+        for name in named_by_connection(headers) {
+            headers.remove(name);
+        }
     }
-    for name in found {
+    for (name, _) in HOP_BY_HOP.iter().zip(found).filter(|(_, found)| *found) {
         headers.remove(name);
     }
 }
 
 /// The headers that `connection` names beside what it always says.
 fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
-    let words = headers
-        .get_all(CONNECTION)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(',').map(str::trim));
+    let usual = |text: &[u8]| {
+        text.eq_ignore_ascii_case(b"keep-alive") || text.eq_ignore_ascii_case(b"close")
+    };
+    // Mostly it says no more than that: then nothing has to be taken apart.
+    let lines = headers.get_all(CONNECTION).iter();
+    let lines = lines.filter(|line| !usual(line.as_bytes()));
+    let words = lines
+        .filter_map(|line| line.to_str().ok())
+        .flat_map(|line| line.split(',').map(str::trim));
     words
-        .filter(|word| {
-            !word.eq_ignore_ascii_case("keep-alive") && !word.eq_ignore_ascii_case("close")
-        })
+        .filter(|word| !usual(word.as_bytes()))
         .filter_map(|word| word.parse().ok())
         .filter(|name: &HeaderName| !NEVER_STRIPPED.contains(&name.as_str()))
         .collect()
@@ -95,8 +133,12 @@ pub struct Onward<'a> {
     pub trusted: bool,
     /// The client's address, where it has one.
     pub forwarded_for: Option<&'a HeaderValue>,
+    /// What of the client's headers has to be changed.
+    pub found: Found,
     /// What takes the place of `host`.
     pub host: Option<&'a HeaderValue>,
+    /// What the endpoint is called, where no host is asked for.
+    pub endpoint: &'a str,
     /// The request's id.
     pub request_id: &'a HeaderValue,
     /// The request's trace.
@@ -106,15 +148,24 @@ pub struct Onward<'a> {
 /// Makes the head of a request that came in into one that goes on. What differs between tries is set
 /// by [`for_try`].
 pub fn onward(headers: &mut HeaderMap, onward: &Onward<'_>) {
-    strip_hop_by_hop(headers);
+    let found = onward.found;
+    if found.hop_by_hop {
+        strip_hop_by_hop(headers);
+    }
     // Room for all that follows at once.
     headers.reserve(ADDED);
     // Answered by ourselves as soon as the body is wanted.
-    headers.remove(EXPECT);
-    if !onward.trusted {
+    if found.expect {
+        headers.remove(EXPECT);
+    }
+    if found.ours && onward.trusted {
+        // These two are our own word to the upstream, see [`for_try`].
+        headers.remove(ATTEMPT);
+        headers.remove(TIMEOUT_MS);
+    } else if found.ours {
         remove_ours(headers);
     }
-    if onward.trace.parent.is_none() {
+    if found.tracestate && onward.trace.parent.is_none() {
         headers.remove(TRACESTATE);
     }
     if let Some(client) = onward.forwarded_for {
@@ -123,13 +174,16 @@ pub fn onward(headers: &mut HeaderMap, onward: &Onward<'_>) {
     headers
         .entry(FORWARDED_PROTO)
         .or_insert(HeaderValue::from_static("http"));
-    if !headers.contains_key(FORWARDED_HOST)
-        && let Some(host) = headers.get(http::header::HOST).cloned()
-    {
-        headers.insert(FORWARDED_HOST, host);
-    }
+    let asked = headers.get(HOST).cloned();
     if let Some(host) = onward.host {
-        headers.insert(http::header::HOST, host.clone());
+        headers.insert(HOST, host.clone());
+    } else if asked.is_none()
+        && let Ok(host) = HeaderValue::from_str(onward.endpoint)
+    {
+        headers.insert(HOST, host);
+    }
+    if let Some(asked) = asked.filter(|_| !found.forwarded_host) {
+        headers.insert(FORWARDED_HOST, asked);
     }
     append_to_list(headers, VIA, &HeaderValue::from_static("1.1 mamparo"));
     headers.insert(REQUEST_ID, onward.request_id.clone());
@@ -140,17 +194,10 @@ pub fn for_try(headers: &mut HeaderMap, number: u32, trace: &TraceContext, left:
     headers.insert(TRACEPARENT, trace.child());
     if number > 1 {
         headers.insert(ATTEMPT, HeaderValue::from(number));
-    } else {
-        headers.remove(ATTEMPT);
     }
-    match left {
-        Some(left) => {
-            let left = u64::try_from(left.as_millis()).unwrap_or(u64::MAX).max(1);
-            headers.insert(TIMEOUT_MS, HeaderValue::from(left));
-        }
-        None => {
-            headers.remove(TIMEOUT_MS);
-        }
+    if let Some(left) = left {
+        let left = u64::try_from(left.as_millis()).unwrap_or(u64::MAX).max(1);
+        headers.insert(TIMEOUT_MS, decimal(left));
     }
 }
 
@@ -165,8 +212,8 @@ pub fn back(headers: &mut HeaderMap, request_id: &HeaderValue, attempts: usize) 
 }
 
 /// The time that a trusted client leaves us; it can only shorten ours.
-pub fn timeout_of(headers: &HeaderMap) -> Option<Duration> {
-    let value = headers.get(TIMEOUT_MS)?.to_str().ok()?;
+pub fn timeout_of(value: &HeaderValue) -> Option<Duration> {
+    let value = value.to_str().ok()?;
     value.trim().parse().ok().map(Duration::from_millis)
 }
 
@@ -180,6 +227,21 @@ pub fn keep_alive_of(headers: &HeaderMap) -> Option<Duration> {
             .then(|| seconds.trim().parse().ok())?
     });
     seconds.map(Duration::from_secs)
+}
+
+/// A number as a header's value. The value's own conversion allocates twice.
+fn decimal(mut number: u64) -> HeaderValue {
+    let mut digits = [0; 20];
+    let mut begin = digits.len();
+    loop {
+        begin -= 1;
+        digits[begin] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            break;
+        }
+    }
+    HeaderValue::from_bytes(&digits[begin..]).unwrap_or_else(|_| HeaderValue::from_static("0"))
 }
 
 fn remove_ours(headers: &mut HeaderMap) {
@@ -223,6 +285,12 @@ mod tests {
         headers
     }
 
+    fn found(headers: &HeaderMap) -> Found {
+        let mut found = Found::default();
+        headers.keys().for_each(|name| found.note(name));
+        found
+    }
+
     #[test]
     fn fault_021_and_024_what_connection_names_goes_but_never_what_safety_rests_on() {
         let mut head = headers(&[
@@ -251,16 +319,26 @@ mod tests {
         let trace = TraceContext::begin();
         let id = HeaderValue::from_static("id");
         for trusted in [false, true] {
-            let mut head = headers(&[("x-mamparo-timeout-ms", "5"), ("tracestate", "a=b")]);
+            let mut head = headers(&[
+                ("x-mamparo-timeout-ms", "5"),
+                ("x-mamparo-explain", "1"),
+                ("x-mamparo-attempt", "9"),
+                ("tracestate", "a=b"),
+            ]);
             let to = Onward {
                 trusted,
                 forwarded_for: Some(&HeaderValue::from_static("10.0.0.1")),
+                found: found(&head),
                 host: None,
+                endpoint: "10.0.0.9:80",
                 request_id: &id,
                 trace: &trace,
             };
             onward(&mut head, &to);
-            assert_eq!(head.contains_key(TIMEOUT_MS), trusted);
+            assert_eq!(head.contains_key("x-mamparo-explain"), trusted);
+            assert!(!head.contains_key(ATTEMPT), "our own word");
+            assert!(!head.contains_key(TIMEOUT_MS), "our own word");
+            assert_eq!(head["host"], "10.0.0.9:80");
             assert!(
                 !head.contains_key(TRACESTATE),
                 "its traceparent was missing"
@@ -283,6 +361,8 @@ mod tests {
         let to = Onward {
             trusted: true,
             forwarded_for: Some(&HeaderValue::from_static("10.0.0.2")),
+            found: found(&head),
+            endpoint: "10.0.0.9:80",
             host: Some(&HeaderValue::from_static("shop.prod")),
             request_id: &id,
             trace: &trace,
@@ -298,28 +378,32 @@ mod tests {
     #[test]
     fn rule_22_each_try_has_its_own_span_and_number() {
         let trace = TraceContext::begin();
-        let mut head = headers(&[("x-mamparo-attempt", "9")]);
-        for_try(&mut head, 1, &trace, None);
-        let first = head[TRACEPARENT].clone();
-        assert!(!head.contains_key(ATTEMPT));
-        assert!(!head.contains_key(TIMEOUT_MS));
-        for_try(&mut head, 2, &trace, Some(Duration::from_micros(1_900)));
-        assert_eq!(head[ATTEMPT], "2");
-        assert_eq!(head[TIMEOUT_MS], "1");
-        assert_ne!(head[TRACEPARENT], first);
-        assert_eq!(head[TRACEPARENT].as_bytes()[..36], first.as_bytes()[..36]);
+        let (mut first, mut second) = (HeaderMap::new(), HeaderMap::new());
+        for_try(&mut first, 1, &trace, None);
+        assert!(!first.contains_key(ATTEMPT));
+        assert!(!first.contains_key(TIMEOUT_MS));
+        for_try(&mut second, 2, &trace, Some(Duration::from_micros(1_900)));
+        assert_eq!(second[ATTEMPT], "2");
+        assert_eq!(second[TIMEOUT_MS], "1");
+        let (first, second) = (&first[TRACEPARENT], &second[TRACEPARENT]);
+        assert_ne!(first, second);
+        assert_eq!(first.as_bytes()[..36], second.as_bytes()[..36]);
+    }
+
+    #[test]
+    fn a_number_is_written_with_all_its_digits() {
+        for number in [0, 7, 10, 14_999, u64::MAX] {
+            assert_eq!(decimal(number), number.to_string());
+        }
     }
 
     #[test]
     fn what_a_peer_says_of_time_is_read_or_passed_over() {
         assert_eq!(
-            timeout_of(&headers(&[("x-mamparo-timeout-ms", "250")])),
+            timeout_of(&HeaderValue::from_static("250")),
             Some(Duration::from_millis(250))
         );
-        assert_eq!(
-            timeout_of(&headers(&[("x-mamparo-timeout-ms", "-1")])),
-            None
-        );
+        assert_eq!(timeout_of(&HeaderValue::from_static("-1")), None);
         assert_eq!(
             keep_alive_of(&headers(&[("keep-alive", "max=9, timeout=5")])),
             Some(Duration::from_secs(5))

@@ -4,6 +4,7 @@ pub mod answer;
 pub mod attempt;
 pub mod body;
 pub mod client;
+mod fields;
 pub mod framing;
 pub mod handle;
 mod head;

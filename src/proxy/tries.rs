@@ -20,7 +20,7 @@ use super::attempt::{Attempt, Attempted};
 use super::body::{AnswerBody, Stream};
 use super::handle::{Deadline, Exchange, Failed};
 use super::head::Head;
-use super::headers;
+use super::headers::Found;
 use super::message::{self, Tried};
 use super::retry_after;
 use super::site::{ListenerSite, RouteSite};
@@ -79,6 +79,8 @@ impl EndedBody {
 pub(super) struct Passage<'a> {
     pub(super) route: &'a Arc<RouteSite>,
     pub(super) head: Head,
+    /// Which headers that matter on the way it has.
+    pub(super) found: Found,
     /// Whether the client's control headers are trusted.
     pub(super) trusted: bool,
     pub(super) body: Option<RequestBody>,
@@ -107,14 +109,16 @@ impl Exchange<'_> {
         listener: &ListenerSite,
         route: &Arc<RouteSite>,
         head: &mut Parts,
+        found: Found,
         body: ReceivedBody,
         deadline: Option<Deadline>,
     ) -> Result<Ended, Failed> {
         let policies = &route.plan.policies;
         let retry = policies.retry.as_deref();
-        let keyed = head.headers.contains_key(headers::IDEMPOTENCY_KEY);
-        let repeatable =
-            retry.is_some_and(|retry| retry.methods.allow(head.method.as_str(), keyed));
+        let repeatable = retry.is_some_and(|retry| {
+            let methods = &retry.methods;
+            methods.allow(head.method.as_str(), found.idempotency_key)
+        });
         let hash = hash_of(&route.plan.upstream.balance, head);
         let max_kept = retry.map_or(KEPT_UNSENT, |retry| retry.max_body);
         let memory = &self.proxy.memory;
@@ -130,6 +134,7 @@ impl Exchange<'_> {
         let mut passage = Passage {
             route,
             head: onward(head, &route.plan),
+            found,
             trusted: listener.plan.role == Role::Outbound,
             body,
             deadline,
