@@ -230,11 +230,14 @@ impl Attempt {
         reused: bool,
     ) -> Attempted {
         let (head, incoming) = answer.into_parts();
-        if let Err(problem) = framing::check_answer(&head) {
-            let detail = problem.to_owned();
-            return Attempted::failed(Reason::ProtocolError, Sent::Unanswered, reused, detail);
-        }
-        connection.learn_keep_alive(headers::keep_alive_of(&head.headers));
+        let fields = match framing::check_answer(&head) {
+            Ok(fields) => fields,
+            Err(problem) => {
+                let detail = problem.to_owned();
+                return Attempted::failed(Reason::ProtocolError, Sent::Unanswered, reused, detail);
+            }
+        };
+        connection.learn_keep_alive(fields.keep_alive.and_then(headers::keep_alive_of));
         if head.version < Version::HTTP_11 {
             // It would be spoken to in HTTP/1.0 from now on, which has no chunked bodies.
             connection.retire();

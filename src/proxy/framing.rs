@@ -6,7 +6,6 @@
 //! server looks for those in the bytes, before the parser (`server/scan.rs`). What is checked here is
 //! what needs the parsed head, and the lengths once more, so that no other way in can miss them.
 
-use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::{HeaderValue, Method, StatusCode, Uri, Version, response};
 
@@ -47,36 +46,50 @@ pub fn check(parts: &Parts) -> Result<Fields<'_>, Refusal> {
     Ok(fields)
 }
 
+/// What an answer's headers say of its connection.
+#[derive(Debug, Default)]
+pub struct AnswerFields<'a> {
+    /// Its `keep-alive`.
+    pub keep_alive: Option<&'a HeaderValue>,
+}
+
 /// Whether an upstream's answer has framing that everybody reads in the same way. The parser passes
 /// over what is checked here.
 ///
 /// # Errors
 /// What is wrong with it; the connection that it came over must not be used again.
-pub fn check_answer(head: &response::Parts) -> Result<(), &'static str> {
+pub fn check_answer(head: &response::Parts) -> Result<AnswerFields<'_>, &'static str> {
     if head.status == StatusCode::SWITCHING_PROTOCOLS {
         return Err("status 101, but no change of protocol was asked for");
     }
-    let mut codings = head.headers.get_all(TRANSFER_ENCODING).iter();
-    let chunked = codings.next();
-    // We announce no other with `te`, so the upstream must not use one.
-    let other = chunked.is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"chunked"));
-    if other || codings.next().is_some() {
-        return Err("a transfer-encoding that is not exactly \"chunked\"");
+    let mut fields = AnswerFields::default();
+    let (mut chunked, mut length) = (false, false);
+    for (name, value) in &head.headers {
+        match name.as_str() {
+            // We announce no other with `te`, so the upstream must not use one.
+            "transfer-encoding" => {
+                if chunked || !value.as_bytes().eq_ignore_ascii_case(b"chunked") {
+                    return Err("a transfer-encoding that is not exactly \"chunked\"");
+                }
+                chunked = true;
+            }
+            "content-length" => {
+                if length {
+                    return Err("more than one content-length");
+                }
+                if value.is_empty() || !value.as_bytes().iter().all(u8::is_ascii_digit) {
+                    return Err("a content-length that is not a number");
+                }
+                length = true;
+            }
+            "keep-alive" => _ = fields.keep_alive.get_or_insert(value),
+            _ => {}
+        }
     }
-    let mut lengths = head.headers.get_all(CONTENT_LENGTH).iter();
-    let Some(length) = lengths.next() else {
-        return Ok(());
-    };
-    if lengths.next().is_some() {
-        return Err("more than one content-length");
-    }
-    if length.is_empty() || !length.as_bytes().iter().all(u8::is_ascii_digit) {
-        return Err("a content-length that is not a number");
-    }
-    if chunked.is_some() {
+    if chunked && length {
         return Err("both content-length and transfer-encoding");
     }
-    Ok(())
+    Ok(fields)
 }
 
 /// Why an answer's body broke off, from the error that reading it gave: malformed framing, or the
@@ -313,7 +326,8 @@ mod tests {
                 http::Response::builder().status(status),
                 |answer, (k, v)| answer.header(*k, *v),
             );
-            check_answer(&answer.body(()).expect("an answer").into_parts().0)
+            let (head, ()) = answer.body(()).expect("an answer").into_parts();
+            check_answer(&head).map(drop)
         };
         for fine in [
             &[][..],

@@ -218,8 +218,8 @@ pub fn timeout_of(value: &HeaderValue) -> Option<Duration> {
 }
 
 /// For how long the upstream says that it keeps an idle connection (`keep-alive: timeout=5`).
-pub fn keep_alive_of(headers: &HeaderMap) -> Option<Duration> {
-    let value = headers.get(KEEP_ALIVE)?.to_str().ok()?;
+pub fn keep_alive_of(value: &HeaderValue) -> Option<Duration> {
+    let value = value.to_str().ok()?;
     let seconds = value.split(',').find_map(|part| {
         let (name, seconds) = part.split_once('=')?;
         name.trim()
@@ -405,12 +405,9 @@ mod tests {
         );
         assert_eq!(timeout_of(&HeaderValue::from_static("-1")), None);
         assert_eq!(
-            keep_alive_of(&headers(&[("keep-alive", "max=9, timeout=5")])),
+            keep_alive_of(&HeaderValue::from_static("max=9, timeout=5")),
             Some(Duration::from_secs(5))
         );
-        assert_eq!(
-            keep_alive_of(&headers(&[("keep-alive", "timeout=x")])),
-            None
-        );
+        assert_eq!(keep_alive_of(&HeaderValue::from_static("timeout=x")), None);
     }
 }

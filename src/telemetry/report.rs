@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use smallvec::SmallVec;
 
 use super::meters::{ListenerMeters, RouteMeters};
-use super::trace::{TraceContext, request_id};
+use super::trace::{Identity, TraceContext};
 use crate::policy::outcome::{self, Class, Ending, Reason, Sent};
 use crate::policy::retry::Why;
 
@@ -154,6 +154,7 @@ impl Report {
         target: http::Uri,
         headers: &http::HeaderMap,
     ) -> Self {
+        let whose = Identity::of(headers);
         Self {
             started,
             generation,
@@ -162,9 +163,9 @@ impl Report {
             peer,
             method,
             target,
-            host: headers.get(http::header::HOST).cloned(),
-            request_id: request_id(headers),
-            trace: TraceContext::of(headers),
+            host: whose.host,
+            request_id: whose.request_id,
+            trace: whose.trace,
             queued: Duration::ZERO,
             backoff: Duration::ZERO,
             tries: SmallVec::new(),

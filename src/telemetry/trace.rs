@@ -22,6 +22,49 @@ const SAMPLED: u8 = 0x01;
 /// The flags that version 00 knows: sampled, and that the trace's id is random.
 const KNOWN_FLAGS: u8 = 0x03;
 
+/// What a request's headers say of whose it is.
+#[derive(Debug)]
+pub struct Identity {
+    /// The host that it is for.
+    pub host: Option<HeaderValue>,
+    /// Its `x-request-id` where that is valid, else its `x-correlation-id`, else a new one. Valid are
+    /// up to 128 visible ASCII characters.
+    pub request_id: HeaderValue,
+    /// The trace that its `traceparent` names, else a new one. Where that has no `parent`, there was
+    /// no valid `traceparent`, and the `tracestate` must not be passed on.
+    pub trace: TraceContext,
+}
+
+impl Identity {
+    /// Reads the headers, looking at each once.
+    pub fn of(headers: &HeaderMap) -> Self {
+        let (mut host, mut id, mut correlated, mut trace) = (None, None, None, None);
+        let mut traces = 0;
+        for (name, value) in headers {
+            match name.as_str() {
+                "host" => _ = host.get_or_insert(value),
+                "x-request-id" => _ = id.get_or_insert(value),
+                "x-correlation-id" => _ = correlated.get_or_insert(value),
+                "traceparent" => {
+                    traces += 1;
+                    trace = Some(value);
+                }
+                _ => {}
+            }
+        }
+        let given = id.filter(|id| is_valid(id));
+        let given = given.or_else(|| correlated.filter(|id| is_valid(id)));
+        let trace = trace.filter(|_| traces == 1);
+        Self {
+            host: host.cloned(),
+            request_id: given.cloned().unwrap_or_else(new_request_id),
+            trace: trace
+                .and_then(|trace| TraceContext::read(trace.as_bytes()))
+                .unwrap_or_else(TraceContext::begin),
+        }
+    }
+}
+
 /// The trace that a request belongs to, and our place in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TraceContext {
@@ -36,16 +79,6 @@ pub struct TraceContext {
 }
 
 impl TraceContext {
-    /// The trace that a request's headers name, else a new one. Where `parent` is `None`, the
-    /// headers had no valid `traceparent`, and their `tracestate` must not be passed on.
-    pub fn of(headers: &HeaderMap) -> Self {
-        let mut all = headers.get_all(&TRACEPARENT).iter();
-        match (all.next(), all.next()) {
-            (Some(only), None) => Self::read(only.as_bytes()).unwrap_or_else(Self::begin),
-            _ => Self::begin(),
-        }
-    }
-
     /// A new trace. It is marked as kept: a service behind us that samples by its parent's word
     /// would otherwise never keep a trace of a caller that sends none.
     pub fn begin() -> Self {
@@ -100,14 +133,6 @@ impl TraceContext {
 /// A span id; never 0.
 pub fn span() -> u64 {
     fastrand::u64(1..)
-}
-
-/// The request's id: its `x-request-id` where that is valid, else its `x-correlation-id`, else a new
-/// one. Valid are up to 128 visible ASCII characters.
-pub fn request_id(headers: &HeaderMap) -> HeaderValue {
-    let given = headers.get(&REQUEST_ID).filter(|id| is_valid(id));
-    let given = given.or_else(|| headers.get(&CORRELATION_ID).filter(|id| is_valid(id)));
-    given.cloned().unwrap_or_else(new_request_id)
 }
 
 fn is_valid(id: &HeaderValue) -> bool {
@@ -179,7 +204,7 @@ mod tests {
 
     #[test]
     fn a_valid_traceparent_is_kept_with_a_span_of_our_own() {
-        let trace = TraceContext::of(&headers(&[("traceparent", VALID)]));
+        let trace = Identity::of(&headers(&[("traceparent", VALID)])).trace;
         assert_eq!(trace.trace_id, 0x4bf9_2f35_77b3_4da6_a3ce_929d_0e0e_4736);
         assert_eq!(trace.parent, Some(0x00f0_67aa_0ba9_02b7));
         assert_eq!(trace.flags, 1);
@@ -218,8 +243,8 @@ mod tests {
             assert_eq!(TraceContext::read(invalid.as_bytes()), None, "{invalid}");
         }
         let twice = headers(&[("traceparent", VALID), ("traceparent", VALID)]);
-        assert_eq!(TraceContext::of(&twice).parent, None);
-        assert_eq!(TraceContext::of(&HeaderMap::new()).parent, None);
+        assert_eq!(Identity::of(&twice).trace.parent, None);
+        assert_eq!(Identity::of(&HeaderMap::new()).trace.parent, None);
     }
 
     #[test]
@@ -237,12 +262,12 @@ mod tests {
     #[test]
     fn a_request_id_is_kept_if_it_is_fit_for_a_log() {
         let given = headers(&[("x-request-id", "abc-1"), ("x-correlation-id", "other")]);
-        assert_eq!(request_id(&given), "abc-1");
+        assert_eq!(Identity::of(&given).request_id, "abc-1");
         let correlated = headers(&[("x-correlation-id", "other")]);
-        assert_eq!(request_id(&correlated), "other");
+        assert_eq!(Identity::of(&correlated).request_id, "other");
         let long = "x".repeat(129);
         for unfit in ["", "with space", "ümlaut", long.as_str()] {
-            let made = request_id(&headers(&[("x-request-id", unfit)]));
+            let made = Identity::of(&headers(&[("x-request-id", unfit)])).request_id;
             assert_eq!(made.len(), 36, "{unfit}");
         }
     }
