@@ -1,6 +1,7 @@
 //! One try: a connection, the request on it, and the head of an answer or what came instead.
 
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -93,7 +94,7 @@ impl Attempt {
     ) -> Result<Attempted, Failed> {
         let route = passage.route;
         let timeouts = &route.plan.policies.timeouts;
-        let mut unsent = None;
+        let mut unsent: Option<Box<SendError>> = None;
         let mut now = self.began;
         loop {
             let lease = self.lease(exchange, passage, now)?;
@@ -108,7 +109,7 @@ impl Attempt {
                     Err(attempted) => return Ok(attempted),
                 },
             };
-            let request = match unsent.take() {
+            let request = match unsent.take().and_then(|error| error.unsent) {
                 Some(request) => request,
                 None => match self.request(exchange, passage, number, now) {
                     Some(request) => request,
@@ -116,9 +117,12 @@ impl Attempt {
                 },
             };
             exchange.told.sending();
-            let timer = &exchange.client.timer;
-            let sending = connection.send(request);
-            let result = match passage.to_answer(sending, timer, now).await {
+            let result = {
+                let timer = &exchange.client.timer;
+                let sending = pin!(connection.send(request));
+                passage.to_answer(sending, timer, now).await
+            };
+            let result = match result {
                 Ok(result) => result,
                 Err(Late::ClientSendsNothing) => {
                     let message = message::client_sends_nothing(timeouts.idle);
@@ -134,7 +138,7 @@ impl Attempt {
                 // connection is taken, which costs nothing and is no try (rule 16). This ends, since
                 // each round uses up a pooled connection, and a new one is not `reused`.
                 Err(error) if reused && error.nothing_written => {
-                    unsent = error.unsent;
+                    unsent = Some(error);
                     now = clock::now();
                 }
                 Err(error) => return Ok(Attempted::broken(*error, reused)),
@@ -247,11 +251,9 @@ impl Attempt {
         }
         let link = Link {
             connection: Some(connection),
-            upstream: Arc::clone(&passage.route.upstream),
+            route: Arc::clone(passage.route),
             endpoint: Arc::clone(self.endpoint()),
-            settings: Arc::clone(&passage.route.plan.upstream),
             worker: exchange.client.worker,
-            breaker: passage.route.plan.policies.circuit_breaker.clone(),
         };
         let idle = passage.route.plan.policies.timeouts.idle;
         let stream = Box::new(Stream::new(incoming, link, idle, passage.body.clone()));

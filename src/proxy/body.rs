@@ -11,6 +11,7 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::time::Sleep;
 
 use super::framing;
+use super::site::RouteSite;
 use super::told::Told;
 use crate::clock;
 use crate::live::connection::{Connection, cause_of};
@@ -18,9 +19,6 @@ use crate::live::received::{ReceiveError, ReceivedBody};
 use crate::live::request_body::{Broken, RequestBody};
 use crate::live::roster::Endpoint;
 use crate::live::seats::Seat;
-use crate::live::upstream::Upstream;
-use crate::plan;
-use crate::policy::breaker;
 use crate::policy::outcome::Reason;
 use crate::telemetry::report::Outcome;
 
@@ -64,16 +62,12 @@ type Part = Result<Frame<Bytes>, (Reason, String)>;
 pub struct Link {
     /// The connection; gone when it was given back or has to be closed.
     pub connection: Option<Box<Connection>>,
-    /// Whose it is.
-    pub upstream: Arc<Upstream>,
+    /// Whose upstream it is, and what the upstream runs under for this request.
+    pub route: Arc<RouteSite>,
     /// Where it goes.
     pub endpoint: Arc<Endpoint>,
-    /// What the upstream runs under, for this request.
-    pub settings: Arc<plan::Upstream>,
     /// Which worker's shard it goes to.
     pub worker: usize,
-    /// The route's breaker settings, for a body that breaks off.
-    pub breaker: Option<Arc<breaker::Settings>>,
 }
 
 /// The error that cuts the client's connection: the answer cannot be completed.
@@ -122,7 +116,8 @@ impl AnswerBody {
             && reason.blames_endpoint()
             && let (Some(told), Some(moved)) = (&self.told, stream.link.broke_off())
         {
-            told.proxy().moved_one(stream.link.upstream.name(), &moved);
+            told.proxy()
+                .moved_one(stream.link.route.upstream.name(), &moved);
         }
         self.seat = None;
         if let Some(mut told) = self.told.take() {
@@ -302,15 +297,16 @@ impl Link {
             if !connection.is_reusable() {
                 connection.drive(&mut Context::from_waker(Waker::noop()));
             }
-            let pool = &self.settings.pool;
-            self.upstream
-                .keep(&self.endpoint, connection, pool, self.worker, now);
+            let RouteSite { upstream, plan, .. } = &*self.route;
+            let pool = &plan.upstream.pool;
+            upstream.keep(&self.endpoint, connection, pool, self.worker, now);
         }
     }
 
     fn broke_off(&self) -> Option<crate::live::roster::Move> {
-        let settings = self.breaker.as_deref()?;
-        self.upstream
+        let settings = self.route.plan.policies.circuit_breaker.as_deref()?;
+        self.route
+            .upstream
             .body_broke_off(&self.endpoint, settings, clock::now(), fastrand::f64())
     }
 }

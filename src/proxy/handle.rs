@@ -26,18 +26,21 @@ use crate::policy::timeout::shorter;
 use crate::telemetry::report::{FallbackKind, Outcome, Report};
 
 /// Answers one request, whatever happens to it.
-pub async fn handle(
+pub fn handle(
     proxy: &Arc<Proxy>,
     client: &Arc<Client>,
     request: Request<ReceivedBody>,
-) -> Response<AnswerBody> {
+) -> impl Future<Output = Response<AnswerBody>> {
+    // Taken apart out here, since the future would hold the whole beside its parts.
     let (mut head, body) = request.into_parts();
-    let asked = Asked::of(&head);
-    // 1: the snapshot is loaded once: a request lives under one configuration from begin to end.
-    let site = proxy.site();
-    let mut exchange = Exchange::begin(proxy, client, &site, &head);
-    let ended = exchange.serve(&mut head, body).await;
-    exchange.finish(ended, &asked)
+    async move {
+        let asked = Asked::of(&head);
+        // 1: the snapshot is loaded once: a request lives under one configuration from begin to end.
+        let site = proxy.site();
+        let mut exchange = Exchange::begin(proxy, client, &site, &head);
+        let ended = exchange.serve(&mut head, body).await;
+        exchange.finish(ended, &asked)
+    }
 }
 
 /// What of a request is still needed when its head has gone to the upstream.
@@ -104,7 +107,7 @@ pub(super) struct Exchange<'a> {
     pub(super) started: Instant,
     pub(super) told: Told,
     listener: Option<&'a ListenerSite>,
-    route: Option<Arc<RouteSite>>,
+    route: Option<&'a Arc<RouteSite>>,
     seat: Option<Seat>,
 }
 
@@ -144,18 +147,18 @@ impl<'a> Exchange<'a> {
         // 2: the route says which policies rule.
         let route = self.find_route(listener, head, fields.host)?;
         // 3: the clock runs since the first byte, so that every wait below counts.
-        let deadline = self.deadline(listener, &route, fields.timeout);
+        let deadline = self.deadline(listener, route, fields.timeout);
         if deadline.is_some_and(|deadline| deadline.whole.is_zero()) {
             let message = message::no_time(route.upstream.name());
             return Err(Failed::new(Reason::RequestTimeout, message));
         }
         // 4: the rate limit comes before the seat: a refusal must not hold one (rule 64).
-        take_token(&route)?;
+        take_token(route)?;
         // 5: the seat is above the tries: one request holds one, however often it is tried.
-        self.seat = self.take_seat(&route, deadline).await?;
+        self.seat = self.take_seat(route, deadline).await?;
         // 6: one try, or as many as the policies allow.
         let found = fields.found;
-        self.try_all(listener, &route, head, found, body, deadline)
+        self.try_all(listener, route, head, found, body, deadline)
             .await
     }
 
@@ -188,10 +191,10 @@ impl<'a> Exchange<'a> {
 
     fn find_route(
         &mut self,
-        listener: &ListenerSite,
+        listener: &'a ListenerSite,
         head: &Parts,
         host: Option<&HeaderValue>,
-    ) -> Result<Arc<RouteSite>, Failed> {
+    ) -> Result<&'a Arc<RouteSite>, Failed> {
         let wanted = Wanted {
             host: host_of(head, host),
             method: head.method.as_str(),
@@ -206,8 +209,8 @@ impl<'a> Exchange<'a> {
             return Err(Failed::new(Reason::NoRoute, message));
         };
         self.told.report().route = Some(Arc::clone(&route.meters));
-        self.route = Some(Arc::clone(route));
-        Ok(Arc::clone(route))
+        self.route = Some(route);
+        Ok(route)
     }
 
     fn deadline(
@@ -294,9 +297,9 @@ impl<'a> Exchange<'a> {
             Ok(ended) => (ended.ending, Ending::Answered(ended.head.status.as_u16())),
             Err(failed) => (Ending::Failed(failed.reason), Ending::Failed(failed.reason)),
         };
-        let route = self.route.take();
+        let route = self.route.map(Arc::as_ref);
         let gone = matches!(&ended, Err(failed) if failed.reason == Reason::ClientGone);
-        let fallback = route.as_deref().filter(|_| !gone).and_then(|route| {
+        let fallback = route.filter(|_| !gone).and_then(|route| {
             let fallbacks = &route.plan.policies.fallback;
             fallbacks
                 .iter()
@@ -308,7 +311,7 @@ impl<'a> Exchange<'a> {
         // 8: the upstream's answer, the last real one, or ours.
         match ended {
             Ok(ended) => self.pass_on(ended),
-            Err(failed) => self.refuse(failed, route.as_deref(), asked),
+            Err(failed) => self.refuse(failed, route, asked),
         }
     }
 

@@ -3,7 +3,7 @@
 //! failure of the upstream, and a try has not begun to be late before its request is sent (rule 1).
 
 use std::future::Future;
-use std::pin::pin;
+use std::pin::Pin;
 use std::time::Instant;
 
 use super::timer::Timer;
@@ -79,14 +79,13 @@ impl Passage<'_> {
     }
 
     /// Waits for the head of an answer to a request whose sending began at `began`, for as long as that
-    /// may take.
+    /// may take. `sending` is lent: handed over it would lie in this future twice.
     pub(super) async fn to_answer<F: Future>(
         &self,
-        sending: F,
+        mut sending: Pin<&mut F>,
         timer: &Timer,
         began: Instant,
     ) -> Result<F::Output, Late> {
-        let mut sending = pin!(sending);
         loop {
             let Some(limit) = self.answer_limit(began) else {
                 return Ok(sending.await);
