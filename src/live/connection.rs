@@ -94,8 +94,7 @@ impl Connection {
         request: Request<TryBody>,
     ) -> Result<Response<ReceivedBody>, Box<SendError>> {
         self.requests += 1;
-        let traffic = self.traffic.clone();
-        let (written_before, read_before) = (traffic.written(), traffic.read());
+        let (written_before, read_before) = (self.traffic.written(), self.traffic.read());
         // Unconstrained, since nobody would wake a task that has used up its turn just here.
         let mut answer = pin!(unconstrained(self.sender.try_send_request(request)));
         let mut sent = false;
@@ -112,7 +111,7 @@ impl Connection {
             self.drive(cx);
             let polled = answer.as_mut().poll(&mut asleep());
             // Of the body no more has been read than fits into a buffer, far less than this.
-            if traffic.read() - read_before > MAX_BEFORE_ANSWER {
+            if self.traffic.read() - read_before > MAX_BEFORE_ANSWER {
                 return Poll::Ready(Err(TooMuch));
             }
             polled.map(Ok)
@@ -126,7 +125,7 @@ impl Connection {
                 let unsent = error.take_message();
                 let error = error.into_error();
                 Box::new(SendError {
-                    nothing_written: unsent.is_some() || traffic.written() == written_before,
+                    nothing_written: unsent.is_some() || self.traffic.written() == written_before,
                     unsent,
                     invalid_answer: error.is_parse() || error.is_parse_too_large(),
                     cause: cause_of(&error),

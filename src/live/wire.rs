@@ -143,6 +143,9 @@ impl AsyncWrite for Wire {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        if let [one] = bufs {
+            return self.poll_write(cx, one);
+        }
         let mut space = SPACE;
         if let Some(gathered) = gather(bufs, &mut space) {
             return self.poll_write(cx, gathered.filled());
