@@ -243,3 +243,6 @@ pub fn cause_of(error: &dyn std::error::Error) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,52 @@
+//! Whom a connection wakes.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Wake;
+
+use http_body::Body;
+use parking_lot::Mutex;
+use tokio::io::AsyncWriteExt;
+
+use super::super::wire::Dialing;
+use super::*;
+
+#[derive(Default)]
+struct Count(AtomicUsize);
+
+impl Wake for Count {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[tokio::test]
+async fn an_answer_in_one_piece_wakes_its_task_once() {
+    let (ours, mut peer) = tokio::io::duplex(4096);
+    let ours = Mutex::new(Some(ours));
+    let dial = move |_| -> Dialing {
+        let ours = ours.lock().take().expect("dialled once");
+        Box::pin(async move { Ok(Box::new(ours) as _) })
+    };
+    let slot = Arc::new(Slots::default()).take(None).expect("no limit");
+    let address = ([10, 0, 0, 1], 80).into();
+    let dialer = Dialer::Memory(Arc::new(dial));
+    let opening = Connection::open(&dialer, address, slot);
+    let mut connection = opening.await.expect("an open connection");
+
+    let woken = Arc::new(Count::default());
+    let waker = Waker::from(Arc::clone(&woken));
+    let cx = &mut Context::from_waker(&waker);
+    let mut sending = Box::pin(connection.send(Request::new(TryBody::empty())));
+    assert!(sending.as_mut().poll(cx).is_pending());
+    assert_eq!(woken.0.load(Ordering::Relaxed), 0);
+    let bytes = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+    peer.write_all(bytes).await.expect("written");
+    assert_eq!(woken.0.load(Ordering::Relaxed), 1, "by the first byte");
+    let Poll::Ready(Ok(answer)) = sending.as_mut().poll(cx) else {
+        panic!("the answer is there");
+    };
+    let mut body = answer.into_body();
+    let part = Pin::new(&mut body).poll_frame(&mut asleep());
+    assert!(matches!(part, Poll::Ready(Some(Ok(_)))));
+    assert_eq!(woken.0.load(Ordering::Relaxed), 1, "and never by itself");
+}
