@@ -5,7 +5,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::{Request, Response, Version, response};
+use http::{Request, Response, Version};
 
 use super::body::{Link, Stream};
 use super::handle::{Exchange, Failed};
@@ -40,19 +40,7 @@ pub(super) struct Attempted {
     pub(super) detail: Option<String>,
     /// It failed, but not by the endpoint's fault.
     pub(super) blameless: bool,
-    pub(super) answer: Option<Answered>,
-}
-
-/// The head of an answer, and the connection that its body comes over.
-pub(super) struct Answered {
-    pub(super) head: response::Parts,
-    stream: Box<Stream>,
-}
-
-impl Answered {
-    pub(super) fn into_parts(self) -> (response::Parts, Box<Stream>) {
-        (self.head, self.stream)
-    }
+    pub(super) answer: Option<Box<Stream>>,
 }
 
 impl Attempt {
@@ -256,14 +244,15 @@ impl Attempt {
             worker: exchange.client.worker,
         };
         let idle = passage.route.plan.policies.timeouts.idle;
-        let stream = Box::new(Stream::new(incoming, link, idle, passage.body.clone()));
+        let ending = Ending::Answered(head.status.as_u16());
+        let stream = Stream::new(head, incoming, link, idle, passage.body.clone());
         Attempted {
-            ending: Ending::Answered(head.status.as_u16()),
+            ending,
             sent: Sent::Answered,
             reused,
             detail: None,
             blameless: false,
-            answer: Some(Answered { head, stream }),
+            answer: Some(Box::new(stream)),
         }
     }
 }

@@ -7,6 +7,7 @@ use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use http::{HeaderMap, StatusCode, response};
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::Sleep;
 
@@ -40,9 +41,11 @@ enum Source {
     Done,
 }
 
-/// An upstream's body with the connection that it comes over.
+/// An upstream's answer: the head, and the body with the connection that it comes over. It is passed
+/// on through many hands, so it is made in one place and stays there.
 #[derive(Debug)]
 pub struct Stream {
+    head: response::Parts,
     incoming: ReceivedBody,
     /// A part that was there with the head, so that both go to the client in one write; or the news
     /// that no more will come.
@@ -144,12 +147,14 @@ impl Stream {
     /// The body of an answer that came over the link. `upload` is the request's body, which may still
     /// be on its way.
     pub fn new(
+        head: response::Parts,
         incoming: ReceivedBody,
         link: Link,
         idle: Option<Duration>,
         upload: Option<RequestBody>,
     ) -> Self {
         Self {
+            head,
             incoming,
             first: None,
             link,
@@ -158,6 +163,21 @@ impl Stream {
             rearm: false,
             upload,
         }
+    }
+
+    /// The head of the answer.
+    pub fn head(&mut self) -> &mut response::Parts {
+        &mut self.head
+    }
+
+    /// The status of the answer.
+    pub fn status(&self) -> StatusCode {
+        self.head.status
+    }
+
+    /// The headers of the answer.
+    pub fn headers(&self) -> &HeaderMap {
+        &self.head.headers
     }
 
     /// Takes the first part of the body where it came together with the head. Never waits for it.

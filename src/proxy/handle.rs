@@ -14,7 +14,7 @@ use super::client::Client;
 use super::fields::Fields;
 use super::site::{ListenerSite, RouteSite, Site};
 use super::told::Told;
-use super::tries::Ended;
+use super::tries::{Ended, take_head};
 use super::{Proxy, framing, headers, message};
 use crate::clock;
 use crate::live::received::ReceivedBody;
@@ -294,7 +294,7 @@ impl<'a> Exchange<'a> {
         }
         // 7: a fallback sees every way to fail, ours and the upstream's; the failure is noted already.
         let (ending, answer) = match &ended {
-            Ok(ended) => (ended.ending, Ending::Answered(ended.head.status.as_u16())),
+            Ok(ended) => (ended.ending, Ending::Answered(ended.answer.status())),
             Err(failed) => (Ending::Failed(failed.reason), Ending::Failed(failed.reason)),
         };
         let route = self.route.map(Arc::as_ref);
@@ -377,16 +377,16 @@ impl<'a> Exchange<'a> {
         answer.map(|bytes| AnswerBody::bytes(bytes, told, None))
     }
 
-    fn pass_on(mut self, ended: Ended) -> Response<AnswerBody> {
+    fn pass_on(mut self, mut ended: Ended) -> Response<AnswerBody> {
         let report = self.told.report();
         report.outcome = Outcome::Upstream;
-        report.status = ended.head.status.as_u16();
+        report.status = ended.answer.status();
         report.head_at = Some(clock::now().saturating_duration_since(report.started));
-        let mut head = ended.head;
+        let mut head = take_head(ended.answer.head());
         // Ours, not the upstream's: an answer of an HTTP/1.0 server would have no chunks either.
         head.version = Version::HTTP_11;
         headers::back(&mut head.headers, &report.request_id, report.tries.len());
-        let body = ended.body.into_answer(self.told, self.seat);
+        let body = ended.answer.into_body(self.told, self.seat);
         Response::from_parts(head, body)
     }
 }

@@ -3,7 +3,7 @@
 
 use std::fmt::Display;
 use std::future::poll_fn;
-use std::mem::take;
+use std::mem::{replace, take};
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::header::{HOST, HeaderValue};
 use http::request::Parts;
-use http::response;
 use http::uri::{PathAndQuery, Uri};
+use http::{Response, response};
 use http_body::Body;
 use smallvec::SmallVec;
 
@@ -54,23 +54,43 @@ pub(super) struct Ended {
     /// What the last try ended in, for the fallbacks. It may have failed: then the answer is the last
     /// real one before it (rule 31).
     pub(super) ending: Ending,
-    pub(super) head: response::Parts,
-    pub(super) body: EndedBody,
+    pub(super) answer: Answer,
 }
 
-/// The body of the answer.
-pub(super) enum EndedBody {
-    /// Still coming.
+/// The answer that the tries ended in: its head, and its body.
+pub(super) enum Answer {
+    /// Its body is still coming.
     Stream(Box<Stream>),
     /// Kept from an earlier try.
-    Kept(Bytes),
+    Kept(Box<Kept>),
 }
 
-impl EndedBody {
-    pub(super) fn into_answer(self, told: Told, seat: Option<Seat>) -> AnswerBody {
+/// An answer of an earlier try.
+pub(super) struct Kept {
+    head: response::Parts,
+    body: Bytes,
+}
+
+impl Answer {
+    pub(super) fn head(&mut self) -> &mut response::Parts {
+        match self {
+            Self::Stream(stream) => stream.head(),
+            Self::Kept(kept) => &mut kept.head,
+        }
+    }
+
+    pub(super) fn status(&self) -> u16 {
+        let status = match self {
+            Self::Stream(stream) => stream.status(),
+            Self::Kept(kept) => kept.head.status,
+        };
+        status.as_u16()
+    }
+
+    pub(super) fn into_body(self, told: Told, seat: Option<Seat>) -> AnswerBody {
         match self {
             Self::Stream(stream) => AnswerBody::stream(stream, told, seat),
-            Self::Kept(bytes) => AnswerBody::bytes(bytes, told, seat),
+            Self::Kept(kept) => AnswerBody::bytes(kept.body, told, seat),
         }
     }
 }
@@ -316,7 +336,7 @@ impl Exchange<'_> {
             retry_after: attempted
                 .answer
                 .as_ref()
-                .and_then(|answer| retry_after::retry_after(&answer.head.headers, clock::date())),
+                .and_then(|answer| retry_after::retry_after(answer.headers(), clock::date())),
         };
         let chance = fastrand::f64();
         passage
@@ -334,20 +354,18 @@ impl Exchange<'_> {
         until: Instant,
     ) -> Option<Ended> {
         let ending = attempted.ending;
-        let (head, stream) = attempted.answer?.into_parts();
+        let mut stream = attempted.answer?;
+        let head = take_head(stream.head());
         // The next try must not lose the time that was left for it.
         let latest = passage.deadline.map(|end| end.at - retry::SHORTEST_TRY);
         let longer = clock::now() + KEEP_WITHIN;
         let patience = until.max(latest.map_or(longer, |latest| longer.min(latest)));
         let collected = stream.collect(KEPT_ANSWER);
-        let bytes = tokio::time::timeout_at(patience.into(), collected)
+        let body = tokio::time::timeout_at(patience.into(), collected)
             .await
             .ok()??;
-        Some(Ended {
-            ending,
-            head,
-            body: EndedBody::Kept(bytes),
-        })
+        let answer = Answer::Kept(Box::new(Kept { head, body }));
+        Some(Ended { ending, answer })
     }
 
     /// No other try is made: the answer is what there is.
@@ -358,21 +376,17 @@ impl Exchange<'_> {
         kept: Option<Ended>,
     ) -> Result<Ended, Failed> {
         let ending = attempted.ending;
-        let Some(answer) = attempted.answer else {
+        let Some(mut stream) = attempted.answer else {
             let kept = kept.map(|kept| Ended { ending, ..kept });
             return kept.ok_or_else(|| self.failed(passage, ending, attempted.detail));
         };
-        let (head, mut stream) = answer.into_parts();
         poll_fn(|cx| {
             stream.prefetch(cx);
             Poll::Ready(())
         })
         .await;
-        Ok(Ended {
-            ending,
-            head,
-            body: EndedBody::Stream(stream),
-        })
+        let answer = Answer::Stream(stream);
+        Ok(Ended { ending, answer })
     }
 
     fn failed(&mut self, passage: &Passage<'_>, ending: Ending, detail: Option<String>) -> Failed {
@@ -397,6 +411,11 @@ impl Exchange<'_> {
         );
         Failed::new(reason, message)
     }
+}
+
+/// Takes a head to be passed on; an empty one is left.
+pub(super) fn take_head(head: &mut response::Parts) -> response::Parts {
+    replace(head, Response::new(()).into_parts().0)
 }
 
 fn or_kept(failed: Failed, kept: Option<Ended>) -> Result<Ended, Failed> {
