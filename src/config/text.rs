@@ -9,6 +9,7 @@ use super::kind::{Complaint, Text};
 use super::suggest;
 use crate::plan::{Address, HostPattern};
 use crate::policy::condition::BadWord;
+use crate::policy::grpc::{Code, CodeSet};
 use crate::policy::outcome::StatusSet;
 use crate::policy::{fallback, retry};
 
@@ -105,11 +106,11 @@ pub(super) static VALUE: Text = Text {
     pattern: "",
     check: value,
 };
-/// A status, or a hundred of them.
-pub(super) static STATUSES: Text = Text {
-    what: "a status such as `503` or `5xx`",
-    pattern: "^[1-5]([0-9]{2}|xx)$",
-    check: |text| statuses(text).map(drop),
+/// What a breaker can be told to ignore: a status, a hundred of them, or a code of gRPC.
+pub(super) static IGNORABLE: Text = Text {
+    what: "a status such as `503` or `5xx`, or a gRPC code such as `unknown`",
+    pattern: "^([1-5]([0-9]{2}|xx)|[a-z_]+)$",
+    check: |text| ignorable(text).map(drop),
 };
 /// A condition of `retry.on`.
 pub(super) static RETRY_CONDITION: Text = Text {
@@ -468,25 +469,30 @@ pub(super) fn statuses(text: &str) -> Result<StatusSet, Complaint> {
     Ok(set)
 }
 
-/// What a gRPC status is called.
-const GRPC: [&str; 16] = [
-    "ok",
-    "cancelled",
-    "unknown",
-    "invalid_argument",
-    "deadline_exceeded",
-    "not_found",
-    "already_exists",
-    "permission_denied",
-    "resource_exhausted",
-    "failed_precondition",
-    "aborted",
-    "out_of_range",
-    "unimplemented",
-    "internal",
-    "unavailable",
-    "data_loss",
-];
+/// Reads a code of gRPC, or `503` or `5xx`.
+pub(super) fn ignorable(text: &str) -> Result<(StatusSet, CodeSet), Complaint> {
+    let mut codes = CodeSet::EMPTY;
+    if let Some(code) = Code::from_name(text) {
+        codes.insert(code);
+        return Ok((StatusSet::EMPTY, codes));
+    }
+    match statuses(text) {
+        Ok(statuses) => Ok((statuses, codes)),
+        Err(complaint) if text.starts_with(|first: char| first.is_ascii_digit()) => Err(complaint),
+        Err(_) => {
+            let message = format!("`{text}` is neither a status nor a gRPC code");
+            Err(match suggest::nearest(text, Code::NAMES) {
+                Some(word) => Complaint::meant(message, word),
+                None => Complaint {
+                    message,
+                    help: Some(
+                        "100 to 599, `1xx` to `5xx`, or a name such as `unavailable`".into(),
+                    ),
+                },
+            })
+        }
+    }
+}
 
 fn retry_condition(text: &str) -> Checked {
     let known = retry::Conditions::default().add(text);
@@ -514,12 +520,11 @@ fn unknown_condition(text: &str, words: &[&str]) -> Complaint {
         .trim_start_matches("grpc-")
         .to_ascii_lowercase()
         .replace('-', "_");
-    if GRPC.contains(&folded.as_str()) {
-        return Complaint::new(format!(
-            "`{text}` is a gRPC status, and gRPC is not there yet"
-        ));
+    let message = format!("`{text}` is no condition: a reason, a status, `5xx` or a gRPC code");
+    // As other proxies, or gRPC's own documentation, write it.
+    if let Some(code) = Code::from_name(&folded) {
+        return Complaint::meant(message, code.name());
     }
-    let message = format!("`{text}` is no condition: a reason, a status or `5xx`");
     match suggest::nearest(text, words.iter().copied()) {
         Some(word) => Complaint::meant(message, word),
         None => Complaint {

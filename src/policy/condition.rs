@@ -1,5 +1,6 @@
 //! The words of `retry.on` and `fallback.on`, and what they stand for.
 
+use super::grpc::{Code, CodeSet};
 use super::outcome::Reason;
 
 /// Words that stand for several reasons.
@@ -28,6 +29,8 @@ pub(super) enum Word {
     ServerErrors,
     /// This status, 200 to 599.
     Status(u16),
+    /// A gRPC call that ended with this.
+    Grpc(Code),
     /// An answer with a `retry-after`.
     RetryAfter,
     /// Whatever can fail.
@@ -42,11 +45,22 @@ pub(super) fn read(word: &str) -> Option<Word> {
         "5xx" => Word::ServerErrors,
         "retry_after" => Word::RetryAfter,
         "any" => Word::Any,
-        _ => match Reason::from_name(word) {
-            Some(reason) => Word::Reasons(bit(reason)),
-            None => Word::Status(status(word)?),
+        _ => match (Reason::from_name(word), Code::from_name(word)) {
+            (Some(reason), _) => Word::Reasons(bit(reason)),
+            (None, Some(code)) => Word::Grpc(code),
+            (None, None) => Word::Status(status(word)?),
         },
     })
+}
+
+/// The codes that stand for a status of 5xx.
+pub(super) fn server_errors() -> CodeSet {
+    let mut codes = CodeSet::EMPTY;
+    let errors = Code::ALL
+        .into_iter()
+        .filter(|code| code.http_status() >= 500);
+    errors.for_each(|code| codes.insert(code));
+    codes
 }
 
 /// The bit of a reason.
@@ -89,6 +103,10 @@ mod tests {
             ("600", None),
             ("+50", None),
             ("0503", None),
+            ("unavailable", Some(Word::Grpc(Code::Unavailable))),
+            // Of both names, the one that is ours; the policies know of the other.
+            ("internal", Some(Word::Reasons(bit(Reason::Internal)))),
+            ("UNAVAILABLE", None),
             ("4xx", None),
             ("Reset", None),
             ("", None),

@@ -1,6 +1,7 @@
 //! Which failures a fallback stands in for.
 
 use super::condition::{self, BadWord, Word};
+use super::grpc::{Code, CodeSet};
 use super::outcome::{Ending, Reason, StatusSet};
 
 /// The failures that a fallback stands in for.
@@ -10,10 +11,13 @@ pub struct Conditions {
     pub reasons: u32,
     /// Statuses of the upstream's answers.
     pub statuses: StatusSet,
+    /// What gRPC calls ended with.
+    pub codes: CodeSet,
 }
 
-/// What may stand in `on`, besides a status from 200 to 599.
-pub const WORDS: [&str; 23] = [
+/// What may stand in `on`, besides a status from 200 to 599. `internal` is both a reason of ours and
+/// the code of gRPC.
+pub const WORDS: [&str; 38] = [
     "any",
     "5xx",
     "timeout",
@@ -37,16 +41,32 @@ pub const WORDS: [&str; 23] = [
     "try_timeout",
     "request_timeout",
     "internal",
+    "cancelled",
+    "unknown",
+    "invalid_argument",
+    "deadline_exceeded",
+    "not_found",
+    "already_exists",
+    "permission_denied",
+    "resource_exhausted",
+    "failed_precondition",
+    "aborted",
+    "out_of_range",
+    "unimplemented",
+    "unavailable",
+    "data_loss",
+    "unauthenticated",
 ];
 
 impl Conditions {
-    /// Every reason and every 5xx. (Nobody is left to answer when the client is gone.)
+    /// Every reason and every 5xx, or the code of gRPC that stands for one. (Nobody is left to answer when the client is gone.)
     pub fn any() -> Self {
         let mut statuses = StatusSet::EMPTY;
         statuses.insert_range(500, 599);
         Self {
             reasons: condition::bits(&Reason::ALL),
             statuses,
+            codes: condition::server_errors(),
         }
     }
 
@@ -61,12 +81,26 @@ impl Conditions {
                     "when the client is gone, nobody is left to answer",
                 ));
             }
-            Word::Reasons(bits) => self.reasons |= bits,
+            Word::Reasons(bits) => {
+                self.reasons |= bits;
+                if word == Code::Internal.name() {
+                    self.codes.insert(Code::Internal);
+                }
+            }
+            Word::Grpc(Code::Ok) => {
+                return Err(BadWord::Refused("a call that went well needs no fallback"));
+            }
+            Word::Grpc(code) => self.codes.insert(code),
             Word::ServerErrors => self.statuses.insert_range(500, 599),
             Word::Status(status) => self.statuses.insert(status),
             Word::Any => {
-                let Self { reasons, statuses } = Self::any();
+                let Self {
+                    reasons,
+                    statuses,
+                    codes,
+                } = Self::any();
                 self.reasons |= reasons;
+                self.codes = self.codes.union(codes);
                 statuses
                     .iter()
                     .for_each(|status| self.insert_status(status));
@@ -90,6 +124,10 @@ impl Conditions {
     pub fn holds(&self, ending: Ending) -> bool {
         match ending {
             Ending::Answered(status) => self.statuses.contains(status),
+            // Either will do (rule 14).
+            Ending::Grpc { status, code } => {
+                self.statuses.contains(status) || self.codes.contains(code)
+            }
             Ending::Failed(Reason::ClientGone) => false,
             Ending::Failed(reason) => self.reasons & condition::bit(reason) != 0,
         }
@@ -120,6 +158,32 @@ mod tests {
                 assert_eq!(conditions.holds(Ending::Answered(status)), fails);
             }
         }
+    }
+
+    #[test]
+    fn rule_14_a_grpc_answer_is_stood_in_for_by_its_code_or_by_its_status() {
+        let ended = |status, code| Ending::Grpc { status, code };
+        for code in Code::ALL {
+            let fails = code.http_status() >= 500;
+            assert_eq!(Conditions::any().holds(ended(200, code)), fails, "{code:?}");
+            assert_eq!(on(&["any"]).holds(ended(200, code)), fails, "{code:?}");
+            let unavailable = code == Code::Unavailable;
+            assert_eq!(
+                on(&["404", "unavailable"]).holds(ended(200, code)),
+                unavailable
+            );
+        }
+        assert!(on(&["404", "unavailable"]).holds(ended(404, Code::Unimplemented)));
+        assert!(on(&["404", "unavailable"]).holds(ended(503, Code::Unavailable)));
+        // A code is not the status that stands for it, and not our reason.
+        assert!(!on(&["5xx"]).holds(ended(200, Code::Unavailable)));
+        assert!(!on(&["unavailable"]).holds(Ending::Answered(503)));
+        assert!(!on(&["unavailable"]).holds(Ending::Failed(Reason::BreakerOpen)));
+        // But this word is the name of both.
+        assert!(on(&["internal"]).holds(ended(200, Code::Internal)));
+        assert!(on(&["internal"]).holds(Ending::Failed(Reason::Internal)));
+        let refusal = Conditions::default().add("ok");
+        assert!(matches!(refusal, Err(BadWord::Refused(_))));
     }
 
     #[test]
@@ -173,6 +237,9 @@ mod tests {
         for reason in Reason::ALL {
             let answerable = reason != Reason::ClientGone;
             assert_eq!(WORDS.contains(&reason.name()), answerable);
+        }
+        for name in Code::NAMES {
+            assert_eq!(WORDS.contains(&name), name != "ok", "{name}");
         }
         let refusal = Conditions::default().add("client_gone");
         assert!(matches!(refusal, Err(BadWord::Refused(_))));

@@ -9,6 +9,7 @@ pub mod budget;
 pub mod bulkhead;
 pub mod condition;
 pub mod fallback;
+pub mod grpc;
 pub mod outcome;
 pub mod rate_limit;
 pub mod retry;

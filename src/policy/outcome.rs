@@ -1,6 +1,8 @@
 //! What a try or a request ended in: the closed list of failure reasons, their classes, and how far
 //! a request had got when it failed. Breakers, retries, fallbacks, logs and metrics share these words.
 
+use super::grpc::Code;
+
 /// Why a request or a try failed. The list is closed: there is no "other".
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
@@ -201,8 +203,16 @@ impl Class {
 /// How a try ended: with the head of an answer, or without one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ending {
-    /// The upstream answered with this status.
+    /// The upstream answered with this status. A gRPC call whose first message came ends so too: how
+    /// it goes on is not known yet.
     Answered(u16),
+    /// The upstream answered a gRPC call with this, and the call is over (rule 13).
+    Grpc {
+        /// The status of HTTP: 200, unless something that knows no gRPC answered.
+        status: u16,
+        /// The `grpc-status`, or what stands for it.
+        code: Code,
+    },
     /// No answer came.
     Failed(Reason),
 }
@@ -211,8 +221,20 @@ impl Ending {
     /// The class of the failure; `None` where it is none.
     pub const fn class(self) -> Option<Class> {
         match self {
-            Self::Answered(status) => Class::of_status(status),
             Self::Failed(reason) => Some(reason.class()),
+            Self::Answered(_) | Self::Grpc { .. } => match self.status() {
+                Some(status) => Class::of_status(status),
+                None => None,
+            },
+        }
+    }
+
+    /// The status that an answer is judged by. A gRPC answer of 200 is what its code says.
+    pub const fn status(self) -> Option<u16> {
+        match self {
+            Self::Grpc { status: 200, code } => Some(code.http_status()),
+            Self::Answered(status) | Self::Grpc { status, .. } => Some(status),
+            Self::Failed(_) => None,
         }
     }
 }

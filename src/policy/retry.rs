@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 
 use super::budget::Budget;
 use super::condition::{self, BadWord, Word};
+use super::grpc::{Code, CodeSet};
 use super::outcome::{Class, Ending, Reason, Sent, StatusSet};
 use super::{backoff, budget};
 
@@ -52,7 +53,10 @@ pub struct Conditions {
     pub reasons: u32,
     /// Statuses of the upstream's answers.
     pub statuses: StatusSet,
-    /// Any answer of 429 or 5xx that carries a `retry-after`.
+    /// What gRPC calls ended with.
+    pub codes: CodeSet,
+    /// Any answer of 429 or 5xx, or a code of gRPC that stands for one, that carries a `retry-after` or
+    /// a pushback.
     pub retry_after: bool,
 }
 
@@ -135,8 +139,12 @@ impl Why {
 /// `retry_after` leave them out.
 pub const NEVER: [u16; 4] = [401, 407, 501, 505];
 
+/// Codes of gRPC that another try cannot change. `on` must not list them, nor the one that is no
+/// failure.
+pub const NEVER_CODES: [Code; 2] = [Code::Unauthenticated, Code::Unimplemented];
+
 /// What may stand in `on`, besides a status from 200 to 599 that is not in [`NEVER`].
-pub const WORDS: [&str; 10] = [
+pub const WORDS: [&str; 24] = [
     "connect_failure",
     "connect_timeout",
     "tls_failure",
@@ -147,6 +155,20 @@ pub const WORDS: [&str; 10] = [
     "request_timeout",
     "5xx",
     "retry_after",
+    "cancelled",
+    "unknown",
+    "invalid_argument",
+    "deadline_exceeded",
+    "not_found",
+    "already_exists",
+    "permission_denied",
+    "resource_exhausted",
+    "failed_precondition",
+    "aborted",
+    "out_of_range",
+    "internal",
+    "unavailable",
+    "data_loss",
 ];
 
 /// Less time than this is not enough for a try.
@@ -197,6 +219,28 @@ pub struct Attempt {
     pub time_left: Option<Duration>,
     /// The answer's `retry-after`, from now.
     pub retry_after: Option<Duration>,
+    /// A gRPC answer's `grpc-retry-pushback-ms`.
+    pub pushback: Option<Pushback>,
+}
+
+/// When a gRPC service wants a call again (gRFC A6).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pushback {
+    /// After just this long.
+    After(Duration),
+    /// Not at all.
+    Never,
+}
+
+impl Pushback {
+    /// Reads the value of `grpc-retry-pushback-ms`: what is no number, or below 0, forbids another try
+    /// (rule 25).
+    pub fn read(value: &[u8]) -> Self {
+        let number = std::str::from_utf8(value).ok();
+        let number = number.filter(|number| number.bytes().all(|byte| byte.is_ascii_digit()));
+        let wait = number.and_then(|number| number.parse().ok());
+        wait.map_or(Self::Never, |wait| Self::After(Duration::from_millis(wait)))
+    }
 }
 
 /// Whether there is another try.
@@ -235,6 +279,17 @@ impl Conditions {
     /// The word is unknown, or trying again would be in vain (rules 18, 27).
     pub fn add(&mut self, word: &str) -> Result<(), BadWord> {
         match condition::read(word).ok_or(BadWord::Unknown)? {
+            // A fault of ours is no failure of the upstream, so this is the code of gRPC.
+            Word::Reasons(_) if word == Code::Internal.name() => self.codes.insert(Code::Internal),
+            Word::Grpc(Code::Ok) => {
+                return Err(BadWord::Refused("a call that went well needs no other try"));
+            }
+            Word::Grpc(code) if NEVER_CODES.contains(&code) => {
+                return Err(BadWord::Refused(
+                    "another try gets the same answer to unauthenticated and unimplemented",
+                ));
+            }
+            Word::Grpc(code) => self.codes.insert(code),
             Word::Reasons(bits) if bits & !upstream_reasons() == 0 => self.reasons |= bits,
             Word::Reasons(_) => {
                 return Err(BadWord::Refused(
@@ -267,15 +322,28 @@ impl Conditions {
         self.statuses.insert(status);
     }
 
-    /// Whether an answer with this status can be worth another try at all. Cheap, and so asked first:
-    /// most answers are none.
-    pub fn may_want(&self, status: u16) -> bool {
-        self.statuses.contains(status) || (self.retry_after && status >= 429)
+    /// Whether what ended so can be worth another try at all. Cheap, and so asked first: most answers
+    /// are none.
+    pub fn may_want(&self, ending: Ending) -> bool {
+        match ending {
+            Ending::Answered(status) => {
+                self.statuses.contains(status) || (self.retry_after && status >= 429)
+            }
+            Ending::Grpc { .. } => self.wants(ending, true),
+            Ending::Failed(_) => true,
+        }
     }
 
     /// Whether this ending is worth another try. Any of the conditions will do (rule 14).
     pub fn wants(&self, ending: Ending, has_retry_after: bool) -> bool {
         match ending {
+            Ending::Grpc { code, .. } if NEVER_CODES.contains(&code) => false,
+            Ending::Grpc { status, code } => {
+                let asked = self.retry_after && has_retry_after;
+                self.codes.contains(code)
+                    || asked && matches!(code.http_status(), 429 | 500..)
+                    || self.wants(Ending::Answered(status), has_retry_after)
+            }
             Ending::Answered(status) if NEVER.contains(&status) => false,
             Ending::Answered(status) => {
                 let asked = self.retry_after && has_retry_after;
@@ -297,7 +365,8 @@ fn upstream_reasons() -> u32 {
 impl Settings {
     /// Whether a try that has ended is made again. `chance` is 0 to below 1.
     pub fn decide(&self, a: &Attempt, budget: &mut Budget, now: Instant, chance: f64) -> Decision {
-        if !self.on.wants(a.ending, a.retry_after.is_some()) {
+        let asked = a.retry_after.is_some() || matches!(a.pushback, Some(Pushback::After(_)));
+        if !self.on.wants(a.ending, asked) {
             return Decision::Final;
         }
         let rule = self.rule_for(a.ending);
@@ -355,6 +424,14 @@ impl Settings {
             Some(left) => left.checked_sub(SHORTEST_TRY)?,
             None => Duration::MAX,
         };
+        match a.pushback.filter(|_| self.respect_retry_after) {
+            // Just what it says: the service spreads its callers itself (rule 25).
+            Some(Pushback::After(wait)) => {
+                return (wait <= self.max_retry_after && wait <= latest).then_some(wait);
+            }
+            Some(Pushback::Never) => return None,
+            None => {}
+        }
         let backoff = rule.backoff.wait(a.made, chance);
         let wait = match a.retry_after.filter(|_| self.respect_retry_after) {
             Some(asked) if asked > self.max_retry_after || asked > latest => return None,

@@ -321,7 +321,7 @@ impl Exchange<'_> {
         retry: &retry::Settings,
         attempted: &Attempted,
     ) -> Decision {
-        if matches!(attempted.ending, Ending::Answered(status) if !retry.on.may_want(status)) {
+        if !retry.on.may_want(attempted.ending) {
             return Decision::Final;
         }
         let now = clock::now();
@@ -337,6 +337,7 @@ impl Exchange<'_> {
                 .answer
                 .as_ref()
                 .and_then(|answer| retry_after::retry_after(answer.headers(), clock::date())),
+            pushback: None,
         };
         let chance = fastrand::f64();
         passage
@@ -393,7 +394,7 @@ impl Exchange<'_> {
         let reason = match ending {
             Ending::Failed(reason) => reason,
             // Not met: an answered try has its answer.
-            Ending::Answered(_) => Reason::Internal,
+            Ending::Answered(_) | Ending::Grpc { .. } => Reason::Internal,
         };
         let tries = &self.told.report().tries;
         let tried = Tried {

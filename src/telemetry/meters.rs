@@ -25,7 +25,7 @@ pub struct Requests([[Counter; CODES.len()]; Outcome::ALL.len()]);
 
 impl Requests {
     fn count(&self, report: &Report) {
-        self.0[report.outcome as usize][code(report.status)].add_one();
+        self.0[report.outcome as usize][code(report.judged_status())].add_one();
     }
 
     /// The combinations that occurred, with how often.
@@ -299,9 +299,9 @@ impl UpstreamMeters {
 
 /// What made the fallback answer, as a place in the row of [`CAUSES`].
 fn cause(report: &Report) -> usize {
-    let answered = |last: &Try| match last.ending {
-        Ending::Answered(status) => Reason::ALL.len() + code(status),
-        Ending::Failed(reason) => reason as usize,
+    let answered = |last: &Try| match (last.ending, last.ending.status()) {
+        (Ending::Failed(reason), _) => reason as usize,
+        (_, status) => Reason::ALL.len() + code(status.unwrap_or_default()),
     };
     match report.reason {
         Some(reason) => reason as usize,

@@ -10,6 +10,7 @@ use smallvec::SmallVec;
 
 use super::meters::{ListenerMeters, RouteMeters};
 use super::trace::{Identity, TraceContext};
+use crate::policy::grpc::Code;
 use crate::policy::outcome::{self, Class, Ending, Reason, Sent};
 use crate::policy::retry::Why;
 
@@ -133,6 +134,8 @@ pub struct Report {
     pub outcome: Outcome,
     /// The status that the client got; 499 where it left before there was one.
     pub status: u16,
+    /// What the client of a gRPC call was told; `None` for other requests, and until it is known.
+    pub grpc_status: Option<Code>,
     /// When the head of the answer was ready, since the request began.
     pub head_at: Option<Duration>,
     /// Bytes of the request's body that were read.
@@ -175,6 +178,7 @@ impl Report {
             fallback: None,
             outcome: Outcome::ClientGone,
             status: Reason::ClientGone.status(),
+            grpc_status: None,
             head_at: None,
             received: 0,
             sent: 0,
@@ -188,6 +192,15 @@ impl Report {
         let others = self.tries.iter().map(|one| one.took).sum::<Duration>();
         let head_at = self.head_at?;
         Some(head_at.saturating_sub(others + self.queued + self.backoff))
+    }
+
+    /// The status that the request is counted by: a gRPC call is what its code stands for in HTTP, since
+    /// its status is nearly always 200.
+    pub fn judged_status(&self) -> u16 {
+        match self.grpc_status {
+            Some(code) if self.status == 200 => code.http_status(),
+            Some(_) | None => self.status,
+        }
     }
 
     /// The class of what went wrong, by the reason or else by the upstream's last answer; `None`
@@ -206,7 +219,7 @@ impl Report {
             || self.tries.len() > 1
             || self.broken
             || self.reason.is_some()
-            || self.status >= 500
+            || self.judged_status() >= 500
     }
 }
 

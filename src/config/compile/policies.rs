@@ -8,6 +8,7 @@ use super::super::source;
 use super::super::text;
 use super::Context;
 use crate::plan::{Fallback, Policies, Respond};
+use crate::policy::grpc::CodeSet;
 use crate::policy::outcome::StatusSet;
 use crate::policy::{backoff, breaker, budget, bulkhead, fallback, rate_limit, retry, timeout};
 
@@ -224,6 +225,7 @@ fn breaker(fields: &Fields, path: &str, context: &mut Context<'_>) -> Option<bre
             message,
         );
     }
+    let (ignore, ignore_codes) = ignored(fields)?;
     Some(breaker::Settings {
         consecutive_failures: fields.or_none("consecutive_failures", Fields::integer)?,
         failure_rate: fields.or_none("failure_rate", Fields::real)?,
@@ -241,19 +243,19 @@ fn breaker(fields: &Fields, path: &str, context: &mut Context<'_>) -> Option<bre
             "send_anyway" => breaker::WhenAllOpen::SendAnyway,
             _ => breaker::WhenAllOpen::Refuse,
         },
-        ignore: ignored(fields)?,
+        ignore,
+        ignore_codes,
     })
 }
 
-fn ignored(fields: &Fields) -> Option<StatusSet> {
-    let mut all = StatusSet::EMPTY;
+fn ignored(fields: &Fields) -> Option<(StatusSet, CodeSet)> {
+    let (mut statuses, mut codes) = (StatusSet::EMPTY, CodeSet::EMPTY);
     for word in texts(fields.list("ignore")?)? {
-        text::statuses(&word)
-            .ok()?
-            .iter()
-            .for_each(|status| all.insert(status));
+        let (some, few) = text::ignorable(&word).ok()?;
+        some.iter().for_each(|status| statuses.insert(status));
+        codes = codes.union(few);
     }
-    Some(all)
+    Some((statuses, codes))
 }
 
 fn bulkhead(fields: &Fields) -> Option<bulkhead::Settings> {

@@ -95,7 +95,7 @@ static RETRY: Block = block(
                 min: 0,
             },
             "[connect_failure, reset, timeout, 502, 503, 504]",
-            "What is worth another try: reasons, statuses, 5xx, or retry_after.",
+            "What is worth another try: reasons, statuses, 5xx, retry_after, or what a gRPC call ended with, such as unavailable. A gRPC call is a POST: see methods.",
         ),
         key(
             "methods",
@@ -363,11 +363,11 @@ static CIRCUIT_BREAKER: Block = block(
         key(
             "ignore",
             Kind::List {
-                of: &Kind::Text(&text::STATUSES),
+                of: &Kind::Text(&text::IGNORABLE),
                 min: 0,
             },
             "[]",
-            "Statuses that are no failure, such as 503 or 5xx. 1xx to 4xx, 501 and 505 are none anyway.",
+            "Statuses, such as 503 or 5xx, and gRPC codes, such as unknown, that are no failure. 1xx to 4xx, 501 and 505 are none anyway; of the codes only unavailable, deadline_exceeded, internal, unknown and data_loss are.",
         ),
     ],
 );
@@ -437,7 +437,7 @@ static FALLBACK: Block = block(
                 },
             ),
             "[breaker_open, timeout, 5xx]",
-            "Reasons, statuses, 5xx, or `any`.",
+            "Reasons, statuses, 5xx, what a gRPC call ended with, such as unavailable, or `any`.",
         ),
         required(
             "respond",

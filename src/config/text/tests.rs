@@ -126,6 +126,16 @@ fn statuses_are_three_digits_or_a_hundred() {
 }
 
 #[test]
+fn a_breaker_ignores_statuses_and_codes() {
+    let (statuses, codes) = ignorable("unknown").unwrap();
+    assert!(statuses.is_empty() && codes.contains(Code::Unknown));
+    assert!(ignorable("5xx").unwrap().0.contains(501));
+    let told = message(ignorable("unavailible").map(drop));
+    assert!(told.contains("did you mean `unavailable`?"), "{told}");
+    assert!(message(ignorable("600").map(drop)).contains("no status"));
+}
+
+#[test]
 fn conditions_are_those_of_the_policies() {
     for word in retry::WORDS {
         assert_eq!(retry_condition(word), Ok(()), "{word}");
@@ -133,7 +143,11 @@ fn conditions_are_those_of_the_policies() {
     for word in fallback::WORDS {
         assert_eq!(fallback_condition(word), Ok(()), "{word}");
     }
-    assert!(message(retry_condition("deadline-exceeded")).contains("gRPC is not there yet"));
+    for text in ["deadline-exceeded", "DEADLINE_EXCEEDED"] {
+        let told = message(retry_condition(text));
+        assert!(told.contains("did you mean `deadline_exceeded`?"), "{told}");
+    }
+    assert!(message(retry_condition("ok")).contains("cannot be a condition"));
     assert!(message(retry_condition("rest")).contains("did you mean `reset`?"));
     assert!(message(retry_condition("whenever")).contains("one of `connect_failure`"));
     assert!(message(retry_condition("breaker_open")).contains("cannot be a condition"));

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::policy::grpc::CodeSet;
 use crate::policy::outcome::StatusSet;
 
 /// When an endpoint's breaker opens, and how it closes again. `None` switches a trigger off.
@@ -35,6 +36,8 @@ pub struct Settings {
     pub when_all_open: WhenAllOpen,
     /// Statuses that are no failure.
     pub ignore: StatusSet,
+    /// Codes of gRPC that are no failure.
+    pub ignore_codes: CodeSet,
 }
 
 impl Default for Settings {
@@ -54,6 +57,7 @@ impl Default for Settings {
             max_open: 0.5,
             when_all_open: WhenAllOpen::Refuse,
             ignore: StatusSet::EMPTY,
+            ignore_codes: CodeSet::EMPTY,
         }
     }
 }

@@ -49,6 +49,9 @@ fn place(line: &mut Object<'_>, report: &Report) {
 /// What came of it.
 fn result(line: &mut Object<'_>, report: &Report) {
     line.number("status", u64::from(report.status));
+    if let Some(code) = report.grpc_status {
+        line.text("grpc_status", code.name());
+    }
     line.text("outcome", report.outcome.name());
     if let Some(reason) = report.reason {
         line.text("reason", reason.name());
@@ -155,6 +158,10 @@ fn tries(to: &mut Vec<u8>, tries: &[Try]) {
         object.text("endpoint", &*one.endpoint);
         match one.ending {
             Ending::Answered(status) => object.number("status", u64::from(status)),
+            Ending::Grpc { status, code } => {
+                object.number("status", u64::from(status));
+                object.text("grpc_status", code.name());
+            }
             Ending::Failed(reason) => object.text("reason", reason.name()),
         }
         object.milliseconds("duration_ms", one.took);
@@ -173,6 +180,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::policy::grpc::Code;
     use crate::telemetry::metrics::Metrics;
     use crate::telemetry::report::{FallbackKind, samples};
 
@@ -243,6 +251,28 @@ mod tests {
     }
 
     #[test]
+    fn rule_013_a_grpc_call_tells_its_code_beside_the_status() {
+        let mut report = plain();
+        report.grpc_status = Some(Code::Ok);
+        let failed = Ending::Grpc {
+            status: 200,
+            code: Code::Unavailable,
+        };
+        let attempt = |ending| samples::attempt(Duration::from_millis(3), ending);
+        report
+            .tries
+            .extend([attempt(failed), attempt(Ending::Answered(200))]);
+        let line = read(&report);
+        assert_eq!(
+            (&line["status"], &line["grpc_status"]),
+            (&json!(200), &json!("ok"))
+        );
+        assert_eq!(line["tries"][0]["grpc_status"], "unavailable");
+        assert_eq!(line["tries"][0]["status"], 200);
+        assert!(line["tries"][1].get("grpc_status").is_none());
+    }
+
+    #[test]
     fn what_there_is_not_is_left_out() {
         let mut report = plain();
         report.route = None;
@@ -266,6 +296,7 @@ mod tests {
             "tries",
             "retry_denied",
             "detail",
+            "grpc_status",
         ] {
             assert!(line.get(absent).is_none(), "{absent}");
         }

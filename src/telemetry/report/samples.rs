@@ -39,6 +39,7 @@ pub(crate) fn report(
         fallback: None,
         outcome,
         status,
+        grpc_status: None,
         head_at: Some(Duration::from_millis(1)),
         received: 0,
         sent: 64,
@@ -55,13 +56,13 @@ pub(crate) fn attempt(took: Duration, ending: Ending) -> Try {
         took,
         ending,
         sent: match ending {
-            Ending::Answered(_) => Sent::Answered,
+            Ending::Answered(_) | Ending::Grpc { .. } => Sent::Answered,
             Ending::Failed(_) => Sent::Unanswered,
         },
         reused: false,
-        outcome: match ending {
-            Ending::Answered(..500) => outcome::Outcome::Success,
-            Ending::Answered(_) | Ending::Failed(_) => outcome::Outcome::Failure,
+        outcome: match ending.status() {
+            Some(..500) => outcome::Outcome::Success,
+            Some(_) | None => outcome::Outcome::Failure,
         },
     }
 }

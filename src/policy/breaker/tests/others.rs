@@ -1,6 +1,7 @@
 //! Peers, the share that may be open, the classifier, and the words.
 
 use super::*;
+use crate::policy::grpc::Code;
 use crate::policy::outcome::{Ending, Reason, StatusSet};
 
 fn peers(rates: &[(u32, u32)]) -> Option<Peers> {
@@ -190,6 +191,58 @@ fn ignored_statuses_are_no_failures_and_429_is_never_a_judgement() {
         is_failure(Some(&s), Ending::Answered(429)),
         Outcome::Ignored
     );
+}
+
+#[test]
+fn rule_51_of_the_codes_of_grpc_these_are_failures_and_no_others() {
+    let ended = |status, code| Ending::Grpc { status, code };
+    for code in Code::ALL {
+        let expected = match code {
+            Code::Unavailable
+            | Code::DeadlineExceeded
+            | Code::Internal
+            | Code::Unknown
+            | Code::DataLoss => Outcome::Failure,
+            // Rule 50: it speaks of load.
+            Code::ResourceExhausted => Outcome::Ignored,
+            Code::Ok
+            | Code::Cancelled
+            | Code::InvalidArgument
+            | Code::NotFound
+            | Code::AlreadyExists
+            | Code::PermissionDenied
+            | Code::FailedPrecondition
+            | Code::Aborted
+            | Code::OutOfRange
+            | Code::Unimplemented
+            | Code::Unauthenticated => Outcome::Success,
+        };
+        assert_eq!(is_failure(None, ended(200, code)), expected, "{code:?}");
+    }
+    // What something that knows no gRPC answered is judged by its status.
+    for (status, expected) in [
+        (404, Outcome::Success),
+        (429, Outcome::Ignored),
+        (500, Outcome::Failure),
+        (503, Outcome::Failure),
+    ] {
+        let ending = ended(status, Code::of_http(status));
+        assert_eq!(is_failure(None, ending), expected, "{status}");
+    }
+}
+
+#[test]
+fn a_code_is_ignored_by_its_name_or_by_the_status_that_came_with_it() {
+    let mut s = Settings::default();
+    s.ignore.insert(503);
+    s.ignore_codes.insert(Code::Unknown);
+    let judge = |status, code| is_failure(Some(&s), Ending::Grpc { status, code });
+    assert_eq!(judge(200, Code::Unknown), Outcome::Success);
+    assert_eq!(judge(500, Code::Unknown), Outcome::Success);
+    assert_eq!(judge(503, Code::Unavailable), Outcome::Success);
+    // 503 is not what came.
+    assert_eq!(judge(200, Code::Unavailable), Outcome::Failure);
+    assert_eq!(judge(200, Code::Internal), Outcome::Failure);
 }
 
 #[test]
