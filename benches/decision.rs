@@ -100,6 +100,7 @@ fn retries(c: &mut Criterion) {
         replayable: true,
         time_left: Some(Duration::from_secs(5)),
         retry_after: None,
+        pushback: None,
     };
     let mut budget = Budget::new();
     let mut now = clock::now();
