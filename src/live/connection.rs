@@ -10,14 +10,15 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::task::{AbortHandle, unconstrained};
 
+use super::interim::Interim;
 use super::pool::Idle;
 use super::received::ReceivedBody;
-use super::request_body::TryBody;
+use super::request_body::{Held, TryBody};
 use super::slots::{Slot, Slots};
 use super::wire::{Dialer, Traffic, Wire};
 
@@ -84,7 +85,8 @@ impl Connection {
         }))
     }
 
-    /// Sends one request and drives the connection until the head of the answer is there. The
+    /// Sends one request and drives the connection until the head of the answer is there. Interim
+    /// answers before it are passed on; `100 Continue` lets go of a body that is held back. The
     /// connection must be fresh or [`Self::is_reusable`].
     ///
     /// # Errors
@@ -92,8 +94,11 @@ impl Connection {
     pub async fn send(
         &mut self,
         request: Request<TryBody>,
+        interim: &Interim,
     ) -> Result<Response<ReceivedBody>, Box<SendError>> {
         self.requests += 1;
+        self.traffic.expect_answer();
+        let held = request.body().held();
         let (written_before, read_before) = (self.traffic.written(), self.traffic.read());
         // Unconstrained, since nobody would wake a task that has used up its turn just here.
         let mut answer = pin!(unconstrained(self.sender.try_send_request(request)));
@@ -105,20 +110,25 @@ impl Connection {
                 self.drive(&mut asleep());
                 let polled = answer.as_mut().poll(&mut asleep());
                 if polled.is_ready() {
+                    let flood = self.too_much_since(read_before);
+                    return polled.map(|answer| if flood { Err(TooMuch) } else { Ok(answer) });
+                }
+            }
+            loop {
+                self.drive(cx);
+                let polled = answer.as_mut().poll(&mut asleep());
+                if self.too_much_since(read_before) {
+                    return Poll::Ready(Err(TooMuch));
+                }
+                // A body that was let go of by an interim answer is asked for by the next round.
+                if polled.is_ready() || !pass_on(&self.traffic, interim, held.as_ref()) {
                     return polled.map(Ok);
                 }
             }
-            self.drive(cx);
-            let polled = answer.as_mut().poll(&mut asleep());
-            // Of the body no more has been read than fits into a buffer, far less than this.
-            if self.traffic.read() - read_before > MAX_BEFORE_ANSWER {
-                return Poll::Ready(Err(TooMuch));
-            }
-            polled.map(Ok)
         });
-        let answered = result
-            .await
-            .map_err(|TooMuch| Box::new(SendError::no_end()))?;
+        let result = result.await;
+        pass_on(&self.traffic, interim, held.as_ref());
+        let answered = result.map_err(|TooMuch| Box::new(SendError::no_end()))?;
         answered
             .map(|answer| answer.map(ReceivedBody::Http1))
             .map_err(|mut error| {
@@ -131,6 +141,12 @@ impl Connection {
                     cause: cause_of(&error),
                 })
             })
+    }
+
+    /// Whether more has come than a head. Of the body no more is read than fits into a buffer, which
+    /// is far less.
+    fn too_much_since(&self, read_before: u64) -> bool {
+        self.traffic.read() - read_before > MAX_BEFORE_ANSWER
     }
 
     /// Requests sent so far, the current one included.
@@ -183,6 +199,23 @@ impl Connection {
             self.driver = None;
         }
     }
+}
+
+/// Passes on the interim answers that have come, and gives whether there were any. After `100
+/// Continue` the body is sent, and reading it tells the client to send it.
+fn pass_on(traffic: &Traffic, interim: &Interim, held: Option<&Held>) -> bool {
+    let Some(heads) = traffic.take_interim() else {
+        return false;
+    };
+    for head in heads {
+        if head.status == StatusCode::CONTINUE
+            && let Some(held) = held
+        {
+            held.let_go();
+        }
+        interim.pass(head);
+    }
+    true
 }
 
 /// For polls that nobody has to be woken for.

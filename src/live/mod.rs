@@ -2,6 +2,9 @@
 
 pub mod connection;
 pub mod gather;
+pub mod hop_by_hop;
+pub mod interim;
+mod interim_wire;
 pub mod pool;
 pub mod received;
 pub mod request_body;

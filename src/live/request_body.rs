@@ -4,7 +4,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -96,6 +96,18 @@ struct Source {
     memory: Arc<ReplayMemory>,
     moved: Instant,
     starved: bool,
+    /// The client asked to be told before it sends the body.
+    expects: bool,
+    hold: Hold,
+}
+
+/// Whether a try has its body yet.
+#[derive(Debug)]
+enum Hold {
+    /// It has.
+    No,
+    /// The upstream has not said `100 Continue`. Who wanted to read meanwhile is woken when it has.
+    Back(Option<Waker>),
 }
 
 impl RequestBody {
@@ -120,22 +132,38 @@ impl RequestBody {
             memory: Arc::clone(memory),
             moved: clock::now(),
             starved: false,
+            expects: false,
+            hold: Hold::No,
         };
         Self {
             shared: Arc::new(Mutex::new(source)),
         }
     }
 
+    /// From now on each try's body is held back until it is let go of (`expect: 100-continue`).
+    pub fn hold_back(&self) {
+        self.shared.lock().expects = true;
+    }
+
+    /// Lets go of the body of the try that is under way, if it is held back; gives whether it was.
+    pub fn let_go(&self) -> bool {
+        self.shared.lock().let_go()
+    }
+
     /// The body for one try, from its first byte. Meant to be called when no other try reads it.
     /// `None`: its first bytes have been read and were not kept. Another try would send the rest as if
     /// it were the whole.
     pub fn for_try(&self) -> Option<TryBody> {
-        let source = self.shared.lock();
+        let mut source = self.shared.lock();
+        if source.expects {
+            source.hold = Hold::Back(None);
+        }
         source.unkept.is_none().then(|| TryBody {
             shared: Some(Arc::clone(&self.shared)),
             next: 0,
             delivered: 0,
             total: source.total,
+            held: source.expects,
         })
     }
 
@@ -162,7 +190,20 @@ impl RequestBody {
             complete: source.ended,
             moved: source.moved,
             starved: source.starved,
+            untouched: source.expects && source.received == 0,
+            held: matches!(source.hold, Hold::Back(_)),
         }
+    }
+}
+
+/// A try's body that is held back until the upstream asks for it.
+#[derive(Debug)]
+pub struct Held(Arc<Mutex<Source>>);
+
+impl Held {
+    /// The upstream wants it.
+    pub fn let_go(&self) {
+        self.0.lock().let_go();
     }
 }
 
@@ -173,6 +214,10 @@ pub struct Upload {
     pub complete: bool,
     /// When its last byte so far came.
     pub moved: Instant,
+    /// Its client waits to be told to send it, and no byte has been read.
+    pub untouched: bool,
+    /// The try that is under way does not have it yet.
+    pub held: bool,
     starved: bool,
 }
 
@@ -193,6 +238,7 @@ pub struct TryBody {
     next: usize,
     delivered: u64,
     total: Option<u64>,
+    held: bool,
 }
 
 impl TryBody {
@@ -203,7 +249,14 @@ impl TryBody {
             next: 0,
             delivered: 0,
             total: Some(0),
+            held: false,
         }
+    }
+
+    /// What lets go of it, where it is held back until the upstream says `100 Continue`.
+    pub fn held(&self) -> Option<Held> {
+        let shared = self.shared.as_ref().filter(|_| self.held)?;
+        Some(Held(Arc::clone(shared)))
     }
 }
 
@@ -218,6 +271,10 @@ impl Source {
         cx: &mut Context<'_>,
         next: &mut usize,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyBroken>>> {
+        if let Hold::Back(waiting) = &mut self.hold {
+            *waiting = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
         if let Some(rest @ [_, ..]) = self.kept.get(*next..) {
             *next = self.kept.len();
             return Poll::Ready(Some(Ok(Frame::data(Bytes::copy_from_slice(rest)))));
@@ -295,6 +352,16 @@ impl Source {
             self.kept.extend_from_slice(chunk);
             *next = self.kept.len();
         }
+    }
+
+    fn let_go(&mut self) -> bool {
+        let Hold::Back(waiting) = std::mem::replace(&mut self.hold, Hold::No) else {
+            return false;
+        };
+        if let Some(waiting) = waiting {
+            waiting.wake();
+        }
+        true
     }
 
     fn release(&mut self) {

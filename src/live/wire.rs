@@ -5,13 +5,16 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
+use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::gather::{SPACE, gather};
+use super::interim::Head;
+use super::interim_wire::{Found, Watch};
 
 /// How connections to endpoints are made.
 #[derive(Clone, Default)]
@@ -48,6 +51,7 @@ impl Dialer {
         Ok(Wire {
             stream,
             traffic: Traffic::default(),
+            watch: Watch::default(),
         })
     }
 }
@@ -61,30 +65,67 @@ impl std::fmt::Debug for Dialer {
     }
 }
 
-/// How many bytes went over one connection. Only the connection's own task adds to it.
+/// What is seen of one connection's bytes. Only the connection's own task adds to it.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Traffic(Arc<[AtomicU64; 2]>);
+pub(super) struct Traffic(Arc<Seen>);
+
+#[derive(Debug, Default)]
+struct Seen {
+    written: AtomicU64,
+    read: AtomicU64,
+    /// A request was sent, and the final head of its answer has not come yet.
+    awaits_head: AtomicBool,
+    has_interim: AtomicBool,
+    interim: Mutex<Vec<Head>>,
+}
+
+/// Interim answers that are kept until they are taken, at most.
+const MAX_INTERIM: usize = 8;
+
+impl Seen {
+    fn keep(&self, heads: Vec<Head>) {
+        let mut kept = self.interim.lock();
+        let room = MAX_INTERIM.saturating_sub(kept.len());
+        kept.extend(heads.into_iter().take(room));
+        self.has_interim.store(true, Ordering::Relaxed);
+    }
+}
 
 impl Traffic {
     /// Bytes that have left us so far.
     pub(super) fn written(&self) -> u64 {
-        self.0[0].load(Ordering::Relaxed)
+        self.0.written.load(Ordering::Relaxed)
     }
 
     /// Bytes that have come so far.
     pub(super) fn read(&self) -> u64 {
-        self.0[1].load(Ordering::Relaxed)
+        self.0.read.load(Ordering::Relaxed)
+    }
+
+    /// An answer comes next: interim ones before it are kept to be taken.
+    pub(super) fn expect_answer(&self) {
+        self.0.awaits_head.store(true, Ordering::Relaxed);
+    }
+
+    /// The interim answers that have come since this was asked last. Cheap where there are none.
+    pub(super) fn take_interim(&self) -> Option<Vec<Head>> {
+        let came = self.0.has_interim.load(Ordering::Relaxed);
+        came.then(|| {
+            self.0.has_interim.store(false, Ordering::Relaxed);
+            std::mem::take(&mut *self.0.interim.lock())
+        })
     }
 
     fn add_written(&self, result: &Poll<io::Result<usize>>) {
         if let Poll::Ready(Ok(bytes)) = result {
             let sum = self.written() + *bytes as u64;
-            self.0[0].store(sum, Ordering::Relaxed);
+            self.0.written.store(sum, Ordering::Relaxed);
         }
     }
 
     fn add_read(&self, bytes: usize) {
-        self.0[1].store(self.read() + bytes as u64, Ordering::Relaxed);
+        let sum = self.read() + bytes as u64;
+        self.0.read.store(sum, Ordering::Relaxed);
     }
 }
 
@@ -97,12 +138,26 @@ enum Stream {
 pub(super) struct Wire {
     stream: Stream,
     traffic: Traffic,
+    watch: Watch,
 }
 
 impl Wire {
     /// The counts of bytes, which stay readable when the wire is given away.
     pub(super) fn traffic(&self) -> Traffic {
         self.traffic.clone()
+    }
+
+    /// Looks for interim answers, which the HTTP library passes over.
+    fn look(&mut self, fresh: &[u8]) {
+        let seen = &self.traffic.0;
+        match self.watch.look(fresh) {
+            Found::Final => seen.awaits_head.store(false, Ordering::Relaxed),
+            Found::Nothing => {}
+            Found::Interim { heads, then_final } => {
+                seen.keep(heads);
+                seen.awaits_head.store(!then_final, Ordering::Relaxed);
+            }
+        }
     }
 }
 
@@ -118,7 +173,11 @@ impl AsyncRead for Wire {
             Stream::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
             Stream::Memory(stream) => Pin::new(stream).poll_read(cx, buf),
         };
-        this.traffic.add_read(buf.filled().len() - before);
+        let fresh = &buf.filled()[before..];
+        this.traffic.add_read(fresh.len());
+        if this.traffic.0.awaits_head.load(Ordering::Relaxed) {
+            this.look(fresh);
+        }
         result
     }
 }

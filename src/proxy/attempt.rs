@@ -107,7 +107,7 @@ impl Attempt {
             exchange.told.sending();
             let result = {
                 let timer = &exchange.client.timer;
-                let sending = pin!(connection.send(request));
+                let sending = pin!(connection.send(request, exchange.client.interim()));
                 passage.to_answer(sending, timer, now).await
             };
             let result = match result {

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use http::HeaderValue;
 
 use super::timer::Timer;
+use crate::live::interim::Interim;
 
 /// A client's connection. One for the connection's whole life, shared by all of its requests.
 #[derive(Debug)]
@@ -27,6 +28,7 @@ pub struct Client {
     forwarded_for: Option<HeaderValue>,
     /// For the limits of its requests, which come one after another.
     pub(super) timer: Timer,
+    interim: Interim,
 }
 
 impl Client {
@@ -49,7 +51,14 @@ impl Client {
             stall: AtomicU64::new(nanos(stall)),
             forwarded_for: peer.and_then(|peer| HeaderValue::try_from(peer.ip().to_string()).ok()),
             timer: Timer::default(),
+            interim: Interim::default(),
         }
+    }
+
+    /// The interim answers (1xx) to the request that it waits for. The server takes them after each
+    /// poll of the handler, before it writes anything of the final answer.
+    pub const fn interim(&self) -> &Interim {
+        &self.interim
     }
 
     /// The client's address for `x-forwarded-for`, built once.

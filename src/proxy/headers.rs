@@ -2,11 +2,9 @@
 
 use std::time::Duration;
 
-use http::header::{
-    CONNECTION, EXPECT, Entry, HOST, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHENTICATE,
-    PROXY_AUTHORIZATION, TE, TRAILER, UPGRADE, VIA,
-};
+use http::header::{EXPECT, Entry, HOST, HeaderMap, HeaderName, HeaderValue, VIA};
 
+use crate::live::hop_by_hop;
 use crate::telemetry::trace::{REQUEST_ID, TRACEPARENT, TRACESTATE, TraceContext};
 
 /// Which try this is, to the upstream, from the second on.
@@ -18,38 +16,9 @@ pub const TIMEOUT_MS: HeaderName = HeaderName::from_static("x-mamparo-timeout-ms
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 /// Headers that a request gets on its way, at most.
 const ADDED: usize = 8;
 const OUR_PREFIX: &str = "x-mamparo-";
-
-/// What speaks of one connection only (RFC 9110 section 7.6.1, and common use). Framing is hyper's:
-/// `transfer-encoding` is rebuilt by it.
-static HOP_BY_HOP: [HeaderName; 8] = [
-    CONNECTION,
-    KEEP_ALIVE,
-    HeaderName::from_static("proxy-connection"),
-    PROXY_AUTHENTICATE,
-    PROXY_AUTHORIZATION,
-    TE,
-    TRAILER,
-    UPGRADE,
-];
-
-/// The place of a name in [`HOP_BY_HOP`].
-fn hop_by_hop(name: &HeaderName) -> Option<usize> {
-    Some(match name.as_str() {
-        "connection" => 0,
-        "keep-alive" => 1,
-        "proxy-connection" => 2,
-        "proxy-authenticate" => 3,
-        "proxy-authorization" => 4,
-        "te" => 5,
-        "trailer" => 6,
-        "upgrade" => 7,
-        _ => return None,
-    })
-}
 
 /// Which of a request's headers are there that matter on its way.
 #[derive(Debug, Clone, Copy, Default)]
@@ -72,58 +41,9 @@ impl Found {
             "tracestate" => self.tracestate = true,
             "x-forwarded-host" => self.forwarded_host = true,
             other if other.starts_with(OUR_PREFIX) => self.ours = true,
-            _ => self.hop_by_hop |= hop_by_hop(name).is_some(),
+            _ => self.hop_by_hop |= hop_by_hop::is_one(name),
         }
     }
-}
-
-/// Headers that `connection` must not take away though it names them: a client could strip what the
-/// upstream's safety rests on (rule 70).
-const NEVER_STRIPPED: [&str; 9] = [
-    "host",
-    "content-length",
-    "content-type",
-    "authorization",
-    "cookie",
-    "x-forwarded-for",
-    "x-forwarded-host",
-    "x-forwarded-proto",
-    "x-request-id",
-];
-
-/// Removes what concerns only the connection that the head came over.
-pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    // Most heads have one of them or none: looking at each name once is less than looking each up.
-    let mut found = [false; 8];
-    for place in headers.keys().filter_map(hop_by_hop) {
-        found[place] = true;
-    }
-    if found[0] {
-        for name in named_by_connection(headers) {
-            headers.remove(name);
-        }
-    }
-    for (name, _) in HOP_BY_HOP.iter().zip(found).filter(|(_, found)| *found) {
-        headers.remove(name);
-    }
-}
-
-/// The headers that `connection` names beside what it always says.
-fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
-    let usual = |text: &[u8]| {
-        text.eq_ignore_ascii_case(b"keep-alive") || text.eq_ignore_ascii_case(b"close")
-    };
-    // Mostly it says no more than that: then nothing has to be taken apart.
-    let lines = headers.get_all(CONNECTION).iter();
-    let lines = lines.filter(|line| !usual(line.as_bytes()));
-    let words = lines
-        .filter_map(|line| line.to_str().ok())
-        .flat_map(|line| line.split(',').map(str::trim));
-    words
-        .filter(|word| !usual(word.as_bytes()))
-        .filter_map(|word| word.parse().ok())
-        .filter(|name: &HeaderName| !NEVER_STRIPPED.contains(&name.as_str()))
-        .collect()
 }
 
 /// What our headers on a request are made from.
@@ -150,7 +70,7 @@ pub struct Onward<'a> {
 pub fn onward(headers: &mut HeaderMap, onward: &Onward<'_>) {
     let found = onward.found;
     if found.hop_by_hop {
-        strip_hop_by_hop(headers);
+        hop_by_hop::strip(headers);
     }
     // Room for all that follows at once.
     headers.reserve(ADDED);
@@ -203,7 +123,7 @@ pub fn for_try(headers: &mut HeaderMap, number: u32, trace: &TraceContext, left:
 
 /// Makes the head of an upstream's answer into one that goes to the client.
 pub fn back(headers: &mut HeaderMap, request_id: &HeaderValue, attempts: usize) {
-    strip_hop_by_hop(headers);
+    hop_by_hop::strip(headers);
     append_to_list(headers, VIA, &HeaderValue::from_static("1.1 mamparo"));
     headers.insert(REQUEST_ID, request_id.clone());
     if attempts > 1 {
@@ -289,29 +209,6 @@ mod tests {
         let mut found = Found::default();
         headers.keys().for_each(|name| found.note(name));
         found
-    }
-
-    #[test]
-    fn fault_021_and_024_what_connection_names_goes_but_never_what_safety_rests_on() {
-        let mut head = headers(&[
-            ("connection", "close, x-secret , Host, authorization"),
-            ("connection", "x-other"),
-            ("x-secret", "1"),
-            ("x-other", "1"),
-            ("x-stays", "1"),
-            ("host", "a"),
-            ("authorization", "b"),
-            ("keep-alive", "timeout=5"),
-            ("te", "trailers"),
-            ("trailer", "x"),
-            ("upgrade", "h2c"),
-            ("proxy-authorization", "c"),
-            ("proxy-connection", "close"),
-        ]);
-        strip_hop_by_hop(&mut head);
-        let mut left: Vec<_> = head.keys().map(HeaderName::as_str).collect();
-        left.sort_unstable();
-        assert_eq!(left, ["authorization", "host", "x-stays"]);
     }
 
     #[test]

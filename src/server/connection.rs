@@ -205,8 +205,15 @@ where
             if let Poll::Ready(outcome) = Pin::new(&mut *library).poll(cx) {
                 return Poll::Ready(End::Library(outcome));
             }
-            if served.exchange.stage() == Stage::Serving && wire.poll_gone(cx).is_ready() {
-                return Poll::Ready(End::Gone);
+            if served.exchange.stage() == Stage::Serving {
+                if served.client.interim().is_waiting()
+                    && let Poll::Ready(Err(_)) = wire.poll_interim(cx)
+                {
+                    return Poll::Ready(End::Gone);
+                }
+                if wire.poll_gone(cx).is_ready() {
+                    return Poll::Ready(End::Gone);
+                }
             }
             if let Some(waker) = state.alarm.rang(cx) {
                 let cx = &mut Context::from_waker(&waker);

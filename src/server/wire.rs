@@ -28,6 +28,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::door::Settings;
 use super::exchange::{Exchanging, NEVER, Stage};
+use super::interim;
 use super::scan::{Fault, Scan};
 use crate::clock;
 use crate::live::gather::{SPACE, gather};
@@ -63,6 +64,8 @@ struct Core<IO, S> {
     asked: bool,
     /// The socket wakes the task when more comes: it was asked during this exchange and had nothing.
     watched: bool,
+    /// Interim answers that go out before whatever the library writes next.
+    ahead: BytesMut,
     /// When the client's last byte came, nanoseconds after the connection was accepted.
     last_byte: u64,
 }
@@ -92,6 +95,7 @@ impl<IO, S: Shared> Wire<IO, S> {
             blocked: false,
             asked: false,
             watched: false,
+            ahead: BytesMut::new(),
             last_byte: 0,
         })))
     }
@@ -243,7 +247,36 @@ impl<IO: AsyncRead + Unpin, S: Shared> Core<IO, S> {
     }
 }
 
+impl<IO: AsyncWrite + Unpin, S: Shared> Wire<IO, S> {
+    /// Writes the interim answers that wait, while the library has nothing to write. What the client
+    /// does not take now goes out with the library's next write.
+    pub(super) fn poll_interim(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut core = self.0.lock();
+        ready!(core.poll_ahead(cx))?;
+        Pin::new(&mut core.io).poll_flush(cx)
+    }
+}
+
 impl<IO: AsyncWrite + Unpin, S: Shared> Core<IO, S> {
+    /// Writes the interim answers that wait.
+    #[cold]
+    fn poll_ahead(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let heads = self.served.client().interim().take();
+        // HTTP/1.0 knows none. And while the client takes nothing, the library may be in the midst of
+        // a head of its own.
+        if !self.served.exchange().is_old() && !self.blocked {
+            interim::encode(&heads, &mut self.ahead);
+        }
+        while !self.ahead.is_empty() {
+            let outcome = Pin::new(&mut self.io).poll_write(cx, &self.ahead);
+            match ready!(self.written(outcome))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                written => self.ahead.advance(written),
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
     fn poll_write(
         &mut self,
         cx: &mut Context<'_>,
@@ -251,6 +284,9 @@ impl<IO: AsyncWrite + Unpin, S: Shared> Core<IO, S> {
     ) -> Poll<io::Result<usize>> {
         if !self.stage().is_busy() {
             return Poll::Ready(Ok(slices.iter().map(|slice| slice.len()).sum()));
+        }
+        if self.served.client().interim().is_waiting() || !self.ahead.is_empty() {
+            ready!(self.poll_ahead(cx))?;
         }
         let io = Pin::new(&mut self.io);
         let mut space = SPACE;

@@ -5,6 +5,7 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use super::answer::Answer;
+use super::message::Head;
 use super::wait::PATIENCE;
 
 /// One connection.
@@ -77,6 +78,12 @@ impl Client {
 
     pub(crate) fn try_answer(&mut self, method: &str) -> Result<Answer, Broken> {
         Answer::read(&mut self.reader, method).map_err(Broken)
+    }
+
+    /// The next head, of an interim answer too.
+    #[track_caller]
+    pub(crate) fn head(&mut self) -> Head {
+        Head::read(&mut self.reader).unwrap().expect("a head comes")
     }
 
     /// Asks for a path and reads the answer.

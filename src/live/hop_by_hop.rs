@@ -1,0 +1,128 @@
+//! Headers that concern one connection only. They end here, in both directions.
+
+use http::header::{
+    CONNECTION, HeaderMap, HeaderName, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, UPGRADE,
+};
+
+/// What speaks of one connection only (RFC 9110 section 7.6.1, and common use). Framing is hyper's:
+/// `transfer-encoding` is rebuilt by it.
+static HOP_BY_HOP: [HeaderName; 9] = [
+    CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    PROXY_AUTHENTICATE,
+    PROXY_AUTHORIZATION,
+    TE,
+    TRAILER,
+    UPGRADE,
+    HeaderName::from_static("http2-settings"),
+];
+
+/// The place of a name in [`HOP_BY_HOP`].
+fn place(name: &HeaderName) -> Option<usize> {
+    Some(match name.as_str() {
+        "connection" => 0,
+        "keep-alive" => 1,
+        "proxy-connection" => 2,
+        "proxy-authenticate" => 3,
+        "proxy-authorization" => 4,
+        "te" => 5,
+        "trailer" => 6,
+        "upgrade" => 7,
+        "http2-settings" => 8,
+        _ => return None,
+    })
+}
+
+/// Whether the header concerns one connection only.
+pub fn is_one(name: &HeaderName) -> bool {
+    place(name).is_some()
+}
+
+/// Headers that `connection` must not take away though it names them: a client could strip what the
+/// upstream's safety rests on (rule 70).
+const NEVER_STRIPPED: [&str; 9] = [
+    "host",
+    "content-length",
+    "content-type",
+    "authorization",
+    "cookie",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-proto",
+    "x-request-id",
+];
+
+/// Removes what concerns only the connection that the head came over.
+pub fn strip(headers: &mut HeaderMap) {
+    // Most heads have one of them or none: looking at each name once is less than looking each up.
+    let mut found = [false; 9];
+    for place in headers.keys().filter_map(place) {
+        found[place] = true;
+    }
+    if found[0] {
+        for name in named_by_connection(headers) {
+            headers.remove(name);
+        }
+    }
+    for (name, _) in HOP_BY_HOP.iter().zip(found).filter(|(_, found)| *found) {
+        headers.remove(name);
+    }
+}
+
+/// The headers that `connection` names beside what it always says.
+fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
+    let usual = |text: &[u8]| {
+        text.eq_ignore_ascii_case(b"keep-alive") || text.eq_ignore_ascii_case(b"close")
+    };
+    // Mostly it says no more than that: then nothing has to be taken apart.
+    let lines = headers.get_all(CONNECTION).iter();
+    let lines = lines.filter(|line| !usual(line.as_bytes()));
+    let words = lines
+        .filter_map(|line| line.to_str().ok())
+        .flat_map(|line| line.split(',').map(str::trim));
+    words
+        .filter(|word| !usual(word.as_bytes()))
+        .filter_map(|word| word.parse().ok())
+        .filter(|name: &HeaderName| !NEVER_STRIPPED.contains(&name.as_str()))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in pairs {
+            headers.append(*name, HeaderValue::from_static(value));
+        }
+        headers
+    }
+
+    #[test]
+    fn fault_021_and_024_what_connection_names_goes_but_never_what_safety_rests_on() {
+        let mut head = headers(&[
+            ("connection", "close, x-secret , Host, authorization"),
+            ("connection", "x-other"),
+            ("x-secret", "1"),
+            ("x-other", "1"),
+            ("x-stays", "1"),
+            ("host", "a"),
+            ("authorization", "b"),
+            ("keep-alive", "timeout=5"),
+            ("te", "trailers"),
+            ("trailer", "x"),
+            ("upgrade", "h2c"),
+            ("http2-settings", "AAMAAABk"),
+            ("proxy-authorization", "c"),
+            ("proxy-connection", "close"),
+        ]);
+        strip(&mut head);
+        let mut left: Vec<_> = head.keys().map(HeaderName::as_str).collect();
+        left.sort_unstable();
+        assert_eq!(left, ["authorization", "host", "x-stays"]);
+    }
+}
