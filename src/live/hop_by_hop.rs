@@ -1,7 +1,8 @@
 //! Headers that concern one connection only. They end here, in both directions.
 
 use http::header::{
-    CONNECTION, HeaderMap, HeaderName, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, UPGRADE,
+    CONNECTION, HeaderMap, HeaderName, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER,
+    UPGRADE,
 };
 
 /// What speaks of one connection only (RFC 9110 section 7.6.1, and common use). Framing is hyper's:

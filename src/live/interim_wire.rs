@@ -165,7 +165,10 @@ mod tests {
             "HTTP/1.1 103 Early Hints\r\nno colon\r\n\r\n",
             "HTTP/1.1 1x0 What\r\n\r\n",
         ] {
-            assert!(matches!(Watch::default().look(bytes.as_bytes()), Found::Final));
+            assert!(matches!(
+                Watch::default().look(bytes.as_bytes()),
+                Found::Final
+            ));
         }
         let endless = [GO_ON.trim_end(), &"x".repeat(MAX_HEAD)].concat();
         assert_eq!(seen(&endless, 1000), (vec![], true));

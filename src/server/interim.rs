@@ -41,7 +41,8 @@ mod tests {
         let odd = Head::received(StatusCode::from_u16(199).unwrap(), HeaderMap::new()).unwrap();
         let mut bytes = BytesMut::new();
         encode(&[hints, Head::go_on(), odd], &mut bytes);
-        let text = "HTTP/1.1 103 Early Hints\r\nlink: </a>\r\nlink: </b>\r\n\r\nHTTP/1.1 199 \r\n\r\n";
+        let text =
+            "HTTP/1.1 103 Early Hints\r\nlink: </a>\r\nlink: </b>\r\n\r\nHTTP/1.1 199 \r\n\r\n";
         assert_eq!(bytes, text);
     }
 }

@@ -36,7 +36,8 @@ async fn an_answer_in_one_piece_wakes_its_task_once() {
     let woken = Arc::new(Count::default());
     let waker = Waker::from(Arc::clone(&woken));
     let cx = &mut Context::from_waker(&waker);
-    let mut sending = Box::pin(connection.send(Request::new(TryBody::empty())));
+    let interim = Interim::default();
+    let mut sending = Box::pin(connection.send(Request::new(TryBody::empty()), &interim));
     assert!(sending.as_mut().poll(cx).is_pending());
     assert_eq!(woken.0.load(Ordering::Relaxed), 0);
     let bytes = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
