@@ -13,17 +13,18 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwap;
-use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::clock;
 use crate::config::{self, Loaded, Problems};
 use crate::live::wire::Dialer;
+use crate::plan::SocketAddress;
 use crate::policy::breaker::Forced;
 use crate::proxy::Proxy;
 use crate::reload::{self, Reloader, Steps};
 use crate::server::admin::{self, Control, Force, ForceError, Readiness, ReloadOrder};
 use crate::server::listener::BindError;
+use crate::server::socket::Listening;
 use crate::server::status::{LastReload, Status};
 use crate::server::worker::Workers;
 use crate::telemetry::Telemetry;
@@ -55,7 +56,7 @@ pub enum StartError {
     )]
     Admin {
         /// The address.
-        address: SocketAddr,
+        address: SocketAddress,
         /// What the system says.
         source: std::io::Error,
     },
@@ -90,7 +91,7 @@ struct Shared {
 /// A running process.
 pub struct Running {
     shared: Arc<Shared>,
-    admin: SocketAddr,
+    admin: SocketAddress,
     reloads: mpsc::Sender<ReloadOrder>,
     control: Option<JoinHandle<()>>,
 }
@@ -132,7 +133,7 @@ pub fn start(loaded: Loaded, options: Options) -> Result<Running, StartError> {
 
 struct Started {
     shared: Arc<Shared>,
-    admin: SocketAddr,
+    admin: SocketAddress,
     reloads: mpsc::Sender<ReloadOrder>,
 }
 
@@ -148,8 +149,9 @@ async fn control(
         Ok(assembled) => assembled,
         Err(error) => return drop(tell.send(Err(error))),
     };
-    let admin_address = match admin.local_addr() {
-        Ok(address) => address,
+    let admin_address = admin.address().clone();
+    let admin = match admin.accepting() {
+        Ok(admin) => admin,
         Err(error) => return drop(tell.send(Err(error.into()))),
     };
     tracing::info!(address = %admin_address, "admin listening");
@@ -176,12 +178,12 @@ async fn assemble(
     loaded: &Loaded,
     options: &Options,
     orders: mpsc::UnboundedSender<Order>,
-) -> Result<(Arc<Shared>, TcpListener), StartError> {
+) -> Result<(Arc<Shared>, Listening), StartError> {
     let plan = &loaded.plan;
-    let address = plan.admin;
-    let admin = TcpListener::bind(address)
-        .await
-        .map_err(|source| StartError::Admin { address, source })?;
+    let admin = Listening::bind(&plan.admin).map_err(|source| StartError::Admin {
+        address: plan.admin.clone(),
+        source,
+    })?;
     let doors = Doors::bind(plan).map_err(StartError::Listener)?;
     let telemetry = Telemetry::default();
     telemetry
@@ -337,10 +339,10 @@ impl Shared {
             Force::Closed => Some(Forced::Closed),
             Force::Auto => None,
         };
-        let moved = endpoint
-            .parse()
-            .ok()
-            .and_then(|address: SocketAddr| found.roster().force(address, forced, clock::now()));
+        // However an address on the network is written.
+        let ip: Option<SocketAddr> = endpoint.parse().ok();
+        let label = ip.map_or_else(|| endpoint.to_owned(), |ip| ip.to_string());
+        let moved = found.roster().force(&label, forced, clock::now());
         let Some(moved) = moved else {
             let endpoints = found.roster().endpoints();
             let labels = endpoints.iter().map(|endpoint| endpoint.label.to_string());
@@ -358,14 +360,15 @@ impl Shared {
 }
 
 impl Running {
-    /// The address that a listener is bound to, with its real port.
+    /// The address that a listener is bound to, with its real port; `None`: there is no such listener,
+    /// or it is a socket in the file system.
     pub fn listener_address(&self, name: &str) -> Option<SocketAddr> {
-        self.shared.doors.address(name)
+        self.shared.doors.address(name)?.ip()
     }
 
-    /// The address of the admin interface, with its real port.
-    pub fn admin_address(&self) -> SocketAddr {
-        self.admin
+    /// The address of the admin interface, with its real port; `None`: it is a socket in the file system.
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin.ip()
     }
 
     /// The state of everything, now: what `GET /api/v1/status` says.

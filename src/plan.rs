@@ -1,16 +1,19 @@
 //! What a configuration means: complete, valid by construction, and free of strings that still need
 //! reading. [`crate::config`] makes a [`Plan`], [`crate::live`] runs it. Nothing here is checked again.
 
+pub mod address;
 pub mod secret;
 pub mod timeline;
 
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use regex::Regex;
+
+pub use address::SocketAddress;
 
 use crate::policy::{balance, breaker, bulkhead, fallback, rate_limit, retry, timeout};
 
@@ -20,7 +23,7 @@ pub struct Plan {
     /// The service we stand beside.
     pub service: Arc<str>,
     /// Where the admin interface listens.
-    pub admin: SocketAddr,
+    pub admin: SocketAddress,
     /// What concerns the process.
     pub runtime: Runtime,
     /// How our own answers look.
@@ -142,7 +145,7 @@ pub struct Listener {
     /// Its key in the configuration.
     pub name: Arc<str>,
     /// The address to bind.
-    pub address: SocketAddr,
+    pub address: SocketAddress,
     /// Whom it serves.
     pub role: Role,
     /// How its clients speak.
@@ -349,6 +352,8 @@ pub enum Address {
         /// The port.
         port: u16,
     },
+    /// A socket in the file system.
+    Unix(Arc<Path>),
 }
 
 impl std::fmt::Display for Address {
@@ -356,6 +361,7 @@ impl std::fmt::Display for Address {
         match self {
             Self::Ip(address) => address.fmt(f),
             Self::Name { host, port } => write!(f, "{host}:{port}"),
+            Self::Unix(path) => write!(f, "{}{}", address::UNIX_SCHEME, path.display()),
         }
     }
 }

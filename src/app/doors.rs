@@ -1,13 +1,12 @@
 //! The listeners of the running configuration: bound at the start, changed by a reload without touching
 //! those that stay, drained when they are gone.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use crate::plan::{self, Plan, Role};
+use crate::plan::{self, Plan, Role, SocketAddress};
 use crate::proxy::Proxy;
 use crate::server::door::{Door, Settings};
 use crate::server::limit::ConnectionLimit;
@@ -27,15 +26,15 @@ struct Inner {
     bound: Vec<(Arc<str>, Bound)>,
     open: Vec<Open>,
     /// Gone from the configuration; their connections are being drained.
-    leaving: Vec<(Arc<Door<Proxy>>, SocketAddr)>,
+    leaving: Vec<(Arc<Door<Proxy>>, SocketAddress)>,
 }
 
 /// One listener of the running configuration.
 struct Open {
     door: Arc<Door<Proxy>>,
     /// As it is configured; port 0 stands for any.
-    configured: SocketAddr,
-    address: SocketAddr,
+    configured: SocketAddress,
+    address: SocketAddress,
     role: Role,
     listener: Option<Listener>,
 }
@@ -45,7 +44,7 @@ impl Doors {
     pub(super) fn bind(plan: &Plan) -> Result<Self, BindError> {
         let bound = plan.listeners.iter().map(|listener| {
             let name = &listener.name;
-            Bound::bind(Arc::clone(name), listener.address).map(|bound| (Arc::clone(name), bound))
+            Bound::bind(Arc::clone(name), &listener.address).map(|bound| (Arc::clone(name), bound))
         });
         let bound = bound.collect::<Result<_, _>>()?;
         let limit = ConnectionLimit::new(plan.runtime.max_connections);
@@ -83,7 +82,7 @@ impl Doors {
         proxy: &Arc<Proxy>,
         workers: &Arc<Workers>,
     ) -> std::io::Result<Open> {
-        let address = bound.address();
+        let address = bound.address().clone();
         let door = Door::new(
             Arc::clone(&plan.name),
             plan.role,
@@ -95,7 +94,7 @@ impl Doors {
         let listener = Some(listener);
         Ok(Open {
             door,
-            configured: plan.address,
+            configured: plan.address.clone(),
             address,
             role: plan.role,
             listener,
@@ -116,7 +115,7 @@ impl Doors {
             if inner.open.iter().any(|open| open.is(listener)) {
                 continue;
             }
-            match Bound::bind(Arc::clone(&listener.name), listener.address) {
+            match Bound::bind(Arc::clone(&listener.name), &listener.address) {
                 Ok(socket) => bound.push((listener, socket)),
                 Err(error) => problems.push(inner.why_not(listener, &error)),
             }
@@ -139,7 +138,9 @@ impl Doors {
         }
         for open in gone {
             tracing::info!(listener = &**open.door.name(), address = %open.address, "listener drained: it is gone from the configuration");
-            inner.leaving.push((Arc::clone(&open.door), open.address));
+            inner
+                .leaving
+                .push((Arc::clone(&open.door), open.address.clone()));
             tokio::spawn(leave(open, plan.runtime.drain));
         }
         for (listener, socket) in bound {
@@ -153,13 +154,13 @@ impl Doors {
     }
 
     /// The address that a listener is bound to.
-    pub(super) fn address(&self, name: &str) -> Option<SocketAddr> {
+    pub(super) fn address(&self, name: &str) -> Option<SocketAddress> {
         let inner = self.inner.lock();
         inner
             .open
             .iter()
             .find(|open| &**open.door.name() == name)
-            .map(|open| open.address)
+            .map(|open| open.address.clone())
     }
 
     /// Whether there is a listener of that role.
@@ -211,12 +212,12 @@ impl Doors {
         let open = inner
             .open
             .iter()
-            .map(|open| (&open.door, open.address, open.role, draining));
+            .map(|open| (&open.door, &open.address, open.role, draining));
         let leaving = inner
             .leaving
             .iter()
             .filter(|(door, _)| door.open() > 0)
-            .map(|(door, address)| (door, *address, door.role(), true));
+            .map(|(door, address)| (door, address, door.role(), true));
         open.chain(leaving)
             .map(|(door, address, role, draining)| status::Listener {
                 name: door.name().to_string(),

@@ -177,7 +177,7 @@ fn at_listener(text: &mut String, loaded: &Loaded, listener: &Listener, question
     let wanted = question.wanted();
     let found = router::find(&listener.routes, &wanted);
     line(text, format_args!(""));
-    let (name, address, role) = (&listener.name, listener.address, listener.role.name());
+    let (name, address, role) = (&listener.name, &listener.address, listener.role.name());
     line(text, format_args!("listener {name} ({address}, {role})"));
     let width = listener
         .routes

@@ -1,13 +1,15 @@
 //! Texts with rules of their own: addresses, names, hosts, paths, header names, conditions.
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 use std::sync::Arc;
 
 use regex::Regex;
 
 use super::kind::{Complaint, Text};
 use super::suggest;
-use crate::plan::{Address, HostPattern};
+use crate::plan::address::UNIX_SCHEME;
+use crate::plan::{Address, HostPattern, SocketAddress};
 use crate::policy::condition::BadWord;
 use crate::policy::grpc::{Code, CodeSet};
 use crate::policy::outcome::StatusSet;
@@ -36,13 +38,13 @@ pub(super) static NAME: Text = Text {
 };
 /// Where a listener or the admin interface listens.
 pub(super) static LISTEN_ADDRESS: Text = Text {
-    what: "an address such as `127.0.0.1:8080`",
-    pattern: "^.+:[0-9]+$",
+    what: "an address such as `127.0.0.1:8080` or `unix:/run/orders.sock`",
+    pattern: "^(.+:[0-9]+|unix:/.+)$",
     check: |text| listen_address(text).map(drop),
 };
 /// Where an upstream is reached.
 pub(super) static ENDPOINT: Text = Text {
-    what: "an address such as `127.0.0.1:9001` or `payments:9001`",
+    what: "an address such as `127.0.0.1:9001`, `payments:9001` or `unix:/run/payments.sock`",
     pattern: "^.+$",
     check: |text| endpoint(text).map(drop),
 };
@@ -232,9 +234,12 @@ fn host_value(text: &str) -> Checked {
 }
 
 /// Reads the address of a listener.
-pub(super) fn listen_address(text: &str) -> Result<SocketAddr, Complaint> {
+pub(super) fn listen_address(text: &str) -> Result<SocketAddress, Complaint> {
     if let Ok(address) = text.parse() {
-        return Ok(address);
+        return Ok(SocketAddress::Ip(address));
+    }
+    if let Some(path) = text.strip_prefix(UNIX_SCHEME) {
+        return socket_path(path).map(SocketAddress::Unix);
     }
     refuse_scheme(text)?;
     let message = format!("`{text}` is no address to listen on: it needs an IP address and a port");
@@ -276,22 +281,56 @@ pub(super) fn listen_address(text: &str) -> Result<SocketAddr, Complaint> {
     }
 }
 
+/// Bytes of the path of a socket; the system takes no longer one.
+const SOCKET_PATH_BYTES: usize = 107;
+
+/// Reads what follows `unix:`.
+fn socket_path(path: &str) -> Result<Arc<Path>, Complaint> {
+    let whole = format!("{UNIX_SCHEME}{path}");
+    // `unix:///run/a.sock` is how a URL says it.
+    if let Some(rest) = path.strip_prefix("//") {
+        let meant = format!("{UNIX_SCHEME}/{}", rest.trim_start_matches('/'));
+        return Err(Complaint::meant(
+            format!("`{whole}`: a socket's path follows `unix:` with one slash"),
+            &meant,
+        ));
+    }
+    if path.starts_with('@') {
+        return Err(Complaint::new(format!(
+            "`{whole}`: a socket has a path in the file system; names without one are not there"
+        )));
+    }
+    if !path.starts_with('/') {
+        return Err(Complaint::new(format!(
+            "`{whole}`: the path of a socket is absolute, such as `unix:/run/orders.sock`"
+        )));
+    }
+    if path.ends_with('/') || path.chars().any(char::is_control) {
+        return Err(Complaint::new(format!("`{whole}` is no path of a socket")));
+    }
+    if path.len() > SOCKET_PATH_BYTES {
+        return Err(Complaint::new(format!(
+            "`{whole}`: the path of a socket has at most {SOCKET_PATH_BYTES} bytes, this one has {}",
+            path.len()
+        )));
+    }
+    Ok(Path::new(path).into())
+}
+
 /// What is written elsewhere, and not there yet here.
 fn refuse_scheme(text: &str) -> Checked {
     let refused = |message: &str| Err(Complaint::new(message));
     match text.split_once(':') {
-        Some(("unix", _)) => refused(
-            "`unix:` is not there yet: this release listens on and connects to TCP addresses only",
-        ),
         Some(("kubernetes" | "k8s", _)) => refused(
             "`kubernetes:` is not there yet; write the service's name and port, such as `payments:80`",
         ),
         Some(("dns" | "tcp" | "srv" | "h2c" | "grpc", rest)) if rest.starts_with("//") => refused(
             "an endpoint is `host:port`, `http://host:port` or `https://host:port`; other schemes are not there",
         ),
-        _ if text.starts_with('/') => refused(
-            "sockets in the file system are not there yet: write an IP address or a name, and a port",
-        ),
+        _ if text.starts_with('/') => Err(Complaint::meant(
+            format!("`{text}` is no address: before the path of a socket stands `{UNIX_SCHEME}`"),
+            &format!("{UNIX_SCHEME}{text}"),
+        )),
         _ => Ok(()),
     }
 }
@@ -309,6 +348,9 @@ pub(super) enum Scheme {
 
 /// Reads the address of an endpoint.
 pub(super) fn endpoint(text: &str) -> Result<(Address, Scheme), Complaint> {
+    if let Some(path) = text.strip_prefix(UNIX_SCHEME) {
+        return Ok((Address::Unix(socket_path(path)?), Scheme::None));
+    }
     refuse_scheme(text)?;
     let (scheme, rest, default_port) = match text.split_once("://") {
         Some(("http", rest)) => (Scheme::Http, rest, Some(80)),

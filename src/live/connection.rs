@@ -4,7 +4,6 @@
 
 use std::future::{Future, poll_fn};
 use std::io;
-use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -21,6 +20,7 @@ use super::received::ReceivedBody;
 use super::request_body::{Held, TryBody};
 use super::slots::{Slot, Slots};
 use super::wire::{Dialer, Traffic, Wire};
+use crate::plan::SocketAddress;
 
 /// Bytes before an answer, heads of interim ones (1xx) included; with more it is a protocol error.
 const MAX_BEFORE_ANSWER: u64 = 1024 * 1024;
@@ -65,7 +65,7 @@ impl Connection {
     ///
     /// # Errors
     /// What the system says of the attempt.
-    pub async fn open(dialer: &Dialer, address: SocketAddr, slot: Slot) -> io::Result<Box<Self>> {
+    pub async fn open(dialer: &Dialer, address: &SocketAddress, slot: Slot) -> io::Result<Box<Self>> {
         let wire = dialer.dial(address).await?;
         let traffic = wire.traffic();
         let (sender, driver) = http1::Builder::new()

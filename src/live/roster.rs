@@ -1,7 +1,6 @@
 //! The endpoints of one upstream with what was learnt of each: breaker, penalty, requests in flight.
 //! One lock, held for the time of one decision. An [`Admission`] is the right to one try.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,6 +9,7 @@ use smallvec::SmallVec;
 
 use super::connection::Connection;
 use super::pool::Pool;
+use crate::plan::SocketAddress;
 use crate::policy::balance::{self, Candidate, Penalty};
 use crate::policy::breaker::{
     self, Breaker, Cause, Counts, Forced, Gate, Observation, Peers, State, Ticket, Transition,
@@ -21,7 +21,7 @@ use crate::policy::outcome::Outcome;
 #[derive(Debug)]
 pub struct Endpoint {
     /// Where it is.
-    pub address: SocketAddr,
+    pub address: SocketAddress,
     /// The address as text, for logs, metrics and messages.
     pub label: Arc<str>,
     /// A stable hash of the address.
@@ -176,7 +176,7 @@ impl Roster {
 
     /// The endpoints are now these (address and weight). Those that stay keep what was learnt of them,
     /// those that are gone take no new request and close their idle connections (rules 68, 81).
-    pub fn set(&self, addresses: &[(SocketAddr, u32)]) {
+    pub fn set(&self, addresses: &[(SocketAddress, u32)]) {
         let mut members = self.members.lock();
         for member in &mut members.list {
             member.leaving = !addresses
@@ -191,7 +191,7 @@ impl Roster {
             match known {
                 Some(member) => member.weight = *weight,
                 None => {
-                    let member = Member::new(*address, *weight, self.workers);
+                    let member = Member::new(address.clone(), *weight, self.workers);
                     members.list.push(member);
                 }
             }
@@ -199,11 +199,11 @@ impl Roster {
         members.forget_gone();
     }
 
-    /// Sets or lifts the operator's hand on an endpoint's breaker; `None` where there is no such
-    /// endpoint.
+    /// Sets or lifts the operator's hand on the breaker of the endpoint with that label; `None` where
+    /// there is none.
     pub fn force(
         &self,
-        address: SocketAddr,
+        label: &str,
         forced: Option<Forced>,
         now: Instant,
     ) -> Option<Option<Move>> {
@@ -211,7 +211,7 @@ impl Roster {
         let member = members
             .list
             .iter_mut()
-            .find(|m| !m.leaving && m.endpoint.address == address)?;
+            .find(|m| !m.leaving && *m.endpoint.label == *label)?;
         let transition = member.breaker.force(forced, now);
         Some(transition.map(|transition| member.moved(transition, now)))
     }
@@ -349,7 +349,7 @@ impl Members {
 }
 
 impl Member {
-    fn new(address: SocketAddr, weight: u32, workers: usize) -> Self {
+    fn new(address: SocketAddress, weight: u32, workers: usize) -> Self {
         let label: Arc<str> = address.to_string().into();
         let endpoint = Arc::new(Endpoint {
             address,

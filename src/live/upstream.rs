@@ -12,7 +12,7 @@ use super::connection::Connection;
 use super::roster::{Endpoint, Move, Roster};
 use super::seats::Seats;
 use super::slots::{Slot, Slots};
-use crate::plan::{self, Address};
+use crate::plan::{self, Address, SocketAddress};
 use crate::policy::budget::{self, Budget};
 use crate::policy::rate_limit::{self, Bucket};
 
@@ -250,18 +250,20 @@ impl Upstream {
     fn refresh(&self) {
         let settings = self.settings.load();
         let resolved = self.resolved.lock();
-        let mut addresses: Vec<(SocketAddr, u32)> = Vec::new();
+        let mut addresses: Vec<(SocketAddress, u32)> = Vec::new();
         for endpoint in &settings.endpoints {
-            let found: &[SocketAddr] = match &endpoint.address {
-                Address::Ip(address) => std::slice::from_ref(address),
+            let found: Vec<SocketAddress> = match &endpoint.address {
+                Address::Ip(address) => vec![SocketAddress::Ip(*address)],
+                Address::Unix(path) => vec![SocketAddress::Unix(Arc::clone(path))],
                 name @ Address::Name { .. } => resolved
                     .iter()
-                    .find(|known| known.name == *name)
-                    .map_or(&[], |known| known.addresses.as_slice()),
+                    .filter(|known| known.name == *name)
+                    .flat_map(|known| known.addresses.iter().copied().map(SocketAddress::Ip))
+                    .collect(),
             };
             for address in found {
-                if !addresses.iter().any(|(known, _)| known == address) {
-                    addresses.push((*address, endpoint.weight));
+                if !addresses.iter().any(|(known, _)| *known == address) {
+                    addresses.push((address, endpoint.weight));
                 }
             }
         }

@@ -1,4 +1,4 @@
-//! The bytes to and from an endpoint: a TCP connection, or an in-memory one in tests. It counts them:
+//! The bytes to and from an endpoint: a connection of the system, or an in-memory one in tests. It counts them:
 //! that nothing left us is the only proof that a request was not sent.
 
 use std::io;
@@ -10,18 +10,19 @@ use std::task::{Context, Poll};
 
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 
 use super::gather::{SPACE, gather};
 use super::interim::Head;
 use super::interim_wire::{Found, Watch};
+use crate::plan::SocketAddress;
 
 /// How connections to endpoints are made.
 #[derive(Clone, Default)]
 pub enum Dialer {
-    /// Over the network.
+    /// By the system.
     #[default]
-    Tcp,
+    System,
     /// In memory, for tests without sockets.
     Memory(Arc<dyn Fn(SocketAddr) -> Dialing + Send + Sync>),
 }
@@ -39,14 +40,22 @@ impl Dialer {
     ///
     /// # Errors
     /// What the system says of the attempt.
-    pub(super) async fn dial(&self, address: SocketAddr) -> io::Result<Wire> {
-        let stream = match self {
-            Self::Tcp => {
+    pub(super) async fn dial(&self, address: &SocketAddress) -> io::Result<Wire> {
+        let stream = match (self, address) {
+            (Self::System, SocketAddress::Ip(address)) => {
                 let stream = TcpStream::connect(address).await?;
                 stream.set_nodelay(true)?;
                 Stream::Tcp(stream)
             }
-            Self::Memory(open) => Stream::Memory(open(address).await?),
+            (Self::System, SocketAddress::Unix(path)) => {
+                Stream::Unix(UnixStream::connect(path).await?)
+            }
+            (Self::Memory(open), SocketAddress::Ip(address)) => {
+                Stream::Memory(open(*address).await?)
+            }
+            (Self::Memory(_), SocketAddress::Unix(_)) => {
+                return Err(io::ErrorKind::Unsupported.into());
+            }
         };
         Ok(Wire {
             stream,
@@ -59,7 +68,7 @@ impl Dialer {
 impl std::fmt::Debug for Dialer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
-            Self::Tcp => "Tcp",
+            Self::System => "System",
             Self::Memory(_) => "Memory",
         })
     }
@@ -131,6 +140,7 @@ impl Traffic {
 
 enum Stream {
     Tcp(TcpStream),
+    Unix(UnixStream),
     Memory(Box<dyn Pipe>),
 }
 
@@ -171,6 +181,7 @@ impl AsyncRead for Wire {
         let before = buf.filled().len();
         let result = match &mut this.stream {
             Stream::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
+            Stream::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
             Stream::Memory(stream) => Pin::new(stream).poll_read(cx, buf),
         };
         let fresh = &buf.filled()[before..];
@@ -191,6 +202,7 @@ impl AsyncWrite for Wire {
         let this = self.get_mut();
         let result = match &mut this.stream {
             Stream::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
+            Stream::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
             Stream::Memory(stream) => Pin::new(stream).poll_write(cx, buf),
         };
         this.traffic.add_written(&result);
@@ -212,6 +224,7 @@ impl AsyncWrite for Wire {
         let this = self.get_mut();
         let result = match &mut this.stream {
             Stream::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Stream::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
             Stream::Memory(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
         };
         this.traffic.add_written(&result);
@@ -221,6 +234,7 @@ impl AsyncWrite for Wire {
     fn is_write_vectored(&self) -> bool {
         match &self.stream {
             Stream::Tcp(stream) => stream.is_write_vectored(),
+            Stream::Unix(stream) => stream.is_write_vectored(),
             Stream::Memory(stream) => stream.is_write_vectored(),
         }
     }
@@ -228,6 +242,7 @@ impl AsyncWrite for Wire {
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.get_mut().stream {
             Stream::Tcp(stream) => Pin::new(stream).poll_flush(cx),
+            Stream::Unix(stream) => Pin::new(stream).poll_flush(cx),
             Stream::Memory(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
@@ -235,6 +250,7 @@ impl AsyncWrite for Wire {
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.get_mut().stream {
             Stream::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            Stream::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
             Stream::Memory(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }

@@ -160,7 +160,7 @@ impl Attempt {
         slot: Slot,
     ) -> Result<Result<Box<Connection>, Attempted>, Failed> {
         let failed = |reason, detail| Attempted::failed(reason, Sent::NotSent, false, detail);
-        let opening = Connection::open(&exchange.proxy.dialer, self.endpoint().address, slot);
+        let opening = Connection::open(&exchange.proxy.dialer, &self.endpoint().address, slot);
         let upstream = &passage.route.upstream;
         match passage.to_connect(opening).await {
             Ok(Ok(connection)) => {

@@ -10,17 +10,18 @@ mod page;
 mod tests;
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinSet};
 
+use super::socket::{Accepted, Accepting};
 use super::status::{LastReload, Status};
 
 /// Connections that are served at once. One more ends the oldest, so that a probe always gets through.
@@ -125,15 +126,15 @@ pub enum ForceError {
 }
 
 /// Serves the admin interface for as long as it is polled. Dropped, it ends every connection.
-pub async fn serve(listener: TcpListener, control: Arc<Control>) {
+pub async fn serve(listener: Accepting, control: Arc<Control>) {
     let mut connections = Connections::default();
     let mut complained = false;
     loop {
         connections.forget_ended();
         match listener.accept().await {
-            Ok((stream, peer)) => {
+            Ok(accepted) => {
                 complained = false;
-                connections.take(stream, peer, &control);
+                connections.take(accepted, &control);
             }
             Err(error) => {
                 if !std::mem::replace(&mut complained, true) {
@@ -160,23 +161,40 @@ impl Connections {
 
     /// Serves one more. Fifty scrapers at once fit in; clients that only hold on to their connections
     /// lose the oldest of them instead of locking the probes out.
-    fn take(&mut self, stream: TcpStream, peer: SocketAddr, control: &Arc<Control>) {
+    fn take(&mut self, accepted: Accepted, control: &Arc<Control>) {
         self.forget_ended();
         if self.by_age.len() >= MAX_CONNECTIONS
             && let Some(oldest) = self.by_age.pop_front()
         {
             oldest.abort();
-            tracing::debug!(limit = MAX_CONNECTIONS, %peer, "the admin interface has ended its oldest connection for a new one");
+            tracing::debug!(limit = MAX_CONNECTIONS, "the admin interface has ended its oldest connection for a new one");
         }
-        let serving = connection(stream, Arc::clone(control));
+        let serving = connection(accepted, Arc::clone(control));
         self.by_age.push_back(self.tasks.spawn(serving));
     }
 }
 
-async fn connection(stream: TcpStream, control: Arc<Control>) {
-    // Without it a small answer may wait for the client's delayed acknowledgement. It cannot fail on an
-    // open socket, and a closed one shows itself below.
-    let _ = stream.set_nodelay(true);
+async fn connection(accepted: Accepted, control: Arc<Control>) {
+    // Where the runtime has no room for the socket, it is closed.
+    match accepted {
+        Accepted::Tcp(stream, _) => {
+            let Ok(stream) = TcpStream::from_std(stream) else {
+                return;
+            };
+            // Without it a small answer may wait for the client's delayed acknowledgement. It cannot
+            // fail on an open socket, and a closed one shows itself below.
+            let _ = stream.set_nodelay(true);
+            serve_stream(stream, control).await;
+        }
+        Accepted::Unix(stream) => {
+            if let Ok(stream) = UnixStream::from_std(stream) {
+                serve_stream(stream, control).await;
+            }
+        }
+    }
+}
+
+async fn serve_stream(stream: impl AsyncRead + AsyncWrite + Unpin, control: Arc<Control>) {
     let service = service_fn(move |request| {
         let control = Arc::clone(&control);
         async move { Ok::<_, std::convert::Infallible>(handle::handle(request, &control).await) }

@@ -3,20 +3,17 @@
 
 use std::fmt;
 use std::io;
-use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, Socket, Type};
 use tokio::task::JoinHandle;
 
 use super::door::Door;
 use super::handler::Handler;
 use super::limit::ConnectionLimit;
+use super::socket::{Accepting, Listening};
 use super::worker::Workers;
-
-/// Connections that may wait in the system until they are accepted.
-const BACKLOG: i32 = 1024;
+use crate::plan::SocketAddress;
 
 /// After an error that does not pass by itself, accepting pauses so long, doubled each time.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
@@ -26,15 +23,14 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Bound {
     name: Arc<str>,
-    socket: TcpListener,
-    address: SocketAddr,
+    socket: Listening,
 }
 
 /// A listener whose address cannot be bound.
 #[derive(Debug)]
 pub struct BindError {
     name: Arc<str>,
-    address: SocketAddr,
+    address: SocketAddress,
     source: io::Error,
 }
 
@@ -43,24 +39,20 @@ impl Bound {
     ///
     /// # Errors
     /// A sentence that names the listener and the address, and what to do.
-    pub fn bind(name: Arc<str>, address: SocketAddr) -> Result<Self, BindError> {
-        match bind(address) {
-            Ok((socket, address)) => Ok(Self {
-                name,
-                socket,
-                address,
-            }),
+    pub fn bind(name: Arc<str>, address: &SocketAddress) -> Result<Self, BindError> {
+        match Listening::bind(address) {
+            Ok(socket) => Ok(Self { name, socket }),
             Err(source) => Err(BindError {
                 name,
-                address,
+                address: address.clone(),
                 source,
             }),
         }
     }
 
     /// The address that it is bound to, with the port that the system chose.
-    pub const fn address(&self) -> SocketAddr {
-        self.address
+    pub const fn address(&self) -> &SocketAddress {
+        self.socket.address()
     }
 
     /// Begins to accept, on the current runtime, and hands the connections to the workers.
@@ -73,7 +65,8 @@ impl Bound {
         workers: &Arc<Workers>,
         limit: &Arc<ConnectionLimit>,
     ) -> io::Result<Listener> {
-        let socket = tokio::net::TcpListener::from_std(self.socket)?;
+        let address = self.address().clone();
+        let socket = self.socket.accepting()?;
         let accepting = accept(
             self.name,
             socket,
@@ -82,39 +75,23 @@ impl Bound {
             Arc::clone(limit),
         );
         Ok(Listener {
-            address: self.address,
+            address,
             accepting: tokio::spawn(accepting),
         })
     }
 }
 
-fn bind(address: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
-    let socket = Socket::new(
-        Domain::for_address(address),
-        Type::STREAM,
-        Some(Protocol::TCP),
-    )?;
-    // So that a restart does not have to wait for old connections to be forgotten.
-    socket.set_reuse_address(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    socket.set_nonblocking(true)?;
-    let socket = TcpListener::from(socket);
-    let address = socket.local_addr()?;
-    Ok((socket, address))
-}
-
 /// A listener that accepts. Dropped, it stops.
 #[derive(Debug)]
 pub struct Listener {
-    address: SocketAddr,
+    address: SocketAddress,
     accepting: JoinHandle<()>,
 }
 
 impl Listener {
     /// The address that it is bound to.
-    pub const fn address(&self) -> SocketAddr {
-        self.address
+    pub const fn address(&self) -> &SocketAddress {
+        &self.address
     }
 
     /// Stops accepting and gives the address free. Connections that were accepted are not touched;
@@ -134,21 +111,21 @@ impl Drop for Listener {
 
 async fn accept<H: Handler>(
     name: Arc<str>,
-    socket: tokio::net::TcpListener,
+    socket: Accepting,
     door: Arc<Door<H>>,
     workers: Arc<Workers>,
     limit: Arc<ConnectionLimit>,
 ) {
     let mut pause = Pause::default();
     loop {
-        match accept_one(&socket).await {
-            Ok((accepted, peer)) => {
+        match socket.accept().await {
+            Ok(accepted) => {
                 if pause.end() {
                     tracing::info!(listener = &*name, "accepting connections again");
                 }
                 // At the limit this one waits here and the others in the backlog.
                 let place = limit.place().await;
-                workers.hand(accepted, &door, peer, Some(place));
+                workers.hand(accepted, &door, Some(place));
             }
             Err(error) if concerns_one_connection(&error) => {}
             Err(error) => {
@@ -165,12 +142,6 @@ async fn accept<H: Handler>(
             }
         }
     }
-}
-
-async fn accept_one(socket: &tokio::net::TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
-    let (accepted, peer) = socket.accept().await?;
-    // It is served by another runtime.
-    Ok((accepted.into_std()?, peer))
 }
 
 /// Whether the error is that of the connection that would have been accepted; the next one may fare
@@ -228,7 +199,9 @@ impl fmt::Display for BindError {
             source,
         } = self;
         write!(f, "listener '{name}' cannot listen on {address}: ")?;
-        let advice = if source.kind() == io::ErrorKind::AddrInUse {
+        let advice = if address.ip().is_none() {
+            return source.fmt(f);
+        } else if source.kind() == io::ErrorKind::AddrInUse {
             "the address is in use by another program or another listener; stop that one, or choose \
              another port"
         } else if source.kind() == io::ErrorKind::PermissionDenied {
@@ -251,12 +224,14 @@ impl std::error::Error for BindError {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use super::*;
 
     #[test]
     fn fault_067_an_address_that_cannot_be_bound_is_a_sentence() {
-        let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        let first = Bound::bind("first".into(), any).expect("a free port");
+        let any = SocketAddr::from(([127, 0, 0, 1], 0)).into();
+        let first = Bound::bind("first".into(), &any).expect("a free port");
         let error = Bound::bind("second".into(), first.address()).expect_err("in use");
         let sentence = error.to_string();
         assert!(sentence.contains("listener 'second'"), "{sentence}");
@@ -266,8 +241,8 @@ mod tests {
         );
         assert!(sentence.contains("in use"), "{sentence}");
         // 192.0.2.0/24 is reserved for documentation.
-        let foreign = SocketAddr::from(([192, 0, 2, 1], 0));
-        let error = Bound::bind("third".into(), foreign).expect_err("not ours");
+        let foreign = SocketAddr::from(([192, 0, 2, 1], 0)).into();
+        let error = Bound::bind("third".into(), &foreign).expect_err("not ours");
         assert!(error.to_string().contains("no such address"), "{error}");
     }
 

@@ -12,6 +12,7 @@ mod interim;
 pub mod limit;
 pub mod listener;
 mod scan;
+pub mod socket;
 pub mod status;
 pub mod transport;
 mod wire;

@@ -1,7 +1,7 @@
 //! What a client's connection runs over.
 
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 
 /// A stream of bytes to a client: a socket, or a pipe in memory in tests.
 pub trait Transport: AsyncRead + AsyncWrite + Unpin + Send + 'static {
@@ -15,5 +15,8 @@ impl Transport for TcpStream {
         let _ = socket2::SockRef::from(self).set_linger(Some(std::time::Duration::ZERO));
     }
 }
+
+/// Sockets in the file system know no reset: their break looks like an end.
+impl Transport for UnixStream {}
 
 impl Transport for DuplexStream {}

@@ -2,7 +2,6 @@
 //! them: a connection stays where it was put, with the worker that had the fewest.
 
 use std::io;
-use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::mpsc;
@@ -14,9 +13,10 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use super::connection::serve_entered;
-use super::door::Door;
+use super::door::{Door, Entered};
 use super::handler::Handler;
 use super::limit::Place;
+use super::socket::Accepted;
 use crate::clock;
 
 /// The worker threads.
@@ -88,9 +88,8 @@ impl Workers {
     /// for the worker and for the door, until it has ended. `place` is kept as long.
     pub fn hand<H: Handler>(
         &self,
-        socket: TcpStream,
+        socket: Accepted,
         door: &Arc<Door<H>>,
-        peer: SocketAddr,
         place: Option<Place>,
     ) {
         let fewest = self
@@ -105,13 +104,8 @@ impl Workers {
         let entered = door.enter();
         worker.handle.spawn(async move {
             let _held = (counted, place);
-            match tokio::net::TcpStream::from_std(socket) {
-                Ok(socket) => {
-                    // Without it a small answer waits for the client's acknowledgement.
-                    let _ = socket.set_nodelay(true);
-                    serve_entered(socket, entered, Some(peer), index).await;
-                }
-                Err(error) => tracing::warn!(%peer, "connection dropped: {error}"),
+            if let Err(error) = serve(socket, entered, index).await {
+                tracing::warn!("connection dropped: {error}");
             }
         });
     }
@@ -135,6 +129,22 @@ impl Workers {
         }
         stopped.into_iter().all(|thread| thread.join().is_ok())
     }
+}
+
+async fn serve<H: Handler>(socket: Accepted, door: Entered<H>, worker: usize) -> io::Result<()> {
+    match socket {
+        Accepted::Tcp(socket, peer) => {
+            let socket = tokio::net::TcpStream::from_std(socket)?;
+            // Without it a small answer waits for the client's acknowledgement.
+            let _ = socket.set_nodelay(true);
+            serve_entered(socket, door, Some(peer), worker).await;
+        }
+        Accepted::Unix(socket) => {
+            let socket = tokio::net::UnixStream::from_std(socket)?;
+            serve_entered(socket, door, None, worker).await;
+        }
+    }
+    Ok(())
 }
 
 fn start(index: usize, ended: mpsc::Sender<()>) -> io::Result<(Worker, Thread)> {

@@ -61,6 +61,7 @@ pub(super) struct Stage {
     servers: Servers,
     running: Running,
     proxy: SocketAddr,
+    admin: SocketAddr,
     yaml: String,
     tallies: Tallies,
     /// Those that always ask.
@@ -102,6 +103,9 @@ impl Stage {
         let proxy = running
             .listener_address("outbound")
             .ok_or_else(|| io::Error::other("the listener is missing"))?;
+        let admin = running
+            .admin_address()
+            .ok_or_else(|| io::Error::other("the admin interface is missing"))?;
         let tallies = Tallies::default();
         let steady = vec![
             Load::new(proxy, &CATALOG, &tallies.catalog),
@@ -113,6 +117,7 @@ impl Stage {
             servers,
             running,
             proxy,
+            admin,
             yaml,
             tallies,
             steady,
@@ -122,7 +127,7 @@ impl Stage {
 
     /// What there is, where to look, and what to try.
     pub(super) fn introduction(&self) -> String {
-        let (proxy, admin) = (self.proxy, self.running.admin_address());
+        let (proxy, admin) = (self.proxy, self.admin);
         let endpoint = self.servers.catalog[0].address();
         let config: String = self
             .yaml

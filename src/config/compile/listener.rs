@@ -1,7 +1,6 @@
 //! Listeners and routes.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::super::origin::{Origin, Place};
@@ -11,8 +10,8 @@ use super::super::suggest;
 use super::super::text;
 use super::{Context, Upstreams, policies};
 use crate::plan::{
-    Listener, ListenerTls, Match, PathPattern, Protocol, Rewrite, Role, Route, Unmatched,
-    ValuePattern,
+    Listener, ListenerTls, Match, PathPattern, Protocol, Rewrite, Role, Route, SocketAddress,
+    Unmatched, ValuePattern,
 };
 
 /// Writes a listener's `upstream` as the one route that it stands for, and refuses what a route cannot
@@ -153,7 +152,7 @@ fn refuse_shared_addresses(
     context: &mut Context<'_>,
 ) {
     let address = |fields: &Fields| text::listen_address(fields.text("address")?).ok();
-    let mut bound: Vec<(String, SocketAddr, Option<Place>)> = Vec::new();
+    let mut bound: Vec<(String, SocketAddress, Option<Place>)> = Vec::new();
     if let Some(admin) = root.block("admin")
         && let Some(at) = address(admin)
     {
@@ -168,7 +167,7 @@ fn refuse_shared_addresses(
             continue;
         };
         let Some(at) = address(fields) else { continue };
-        if let Some((other, taken, place)) = bound.iter().find(|(_, other, _)| clash(*other, at)) {
+        if let Some((other, taken, place)) = bound.iter().find(|(_, other, _)| clash(other, &at)) {
             let written = place
                 .as_ref()
                 .map(|place| format!(", set at {place}"))
@@ -189,7 +188,10 @@ fn refuse_shared_addresses(
 }
 
 /// Whether one socket keeps the other from being bound; the system chooses for port 0.
-fn clash(a: SocketAddr, b: SocketAddr) -> bool {
+fn clash(a: &SocketAddress, b: &SocketAddress) -> bool {
+    let (Some(a), Some(b)) = (a.ip(), b.ip()) else {
+        return a == b;
+    };
     let covers = a.ip() == b.ip()
         || (a.is_ipv4() == b.is_ipv4() && (a.ip().is_unspecified() || b.ip().is_unspecified()));
     a.port() != 0 && a.port() == b.port() && covers

@@ -1,11 +1,9 @@
 //! A listener whose requests come back to it: allowed, since a name may be meant for another host, but a
 //! way to bring everything down.
 
-use std::net::SocketAddr;
-
 use super::super::origin::Effective;
 use super::super::problem::Problem;
-use crate::plan::{Address, Listener, Plan, Upstream};
+use crate::plan::{Address, Listener, Plan, SocketAddress, Upstream};
 
 /// Every endpoint that is the address of a listener with a route to it.
 pub(in crate::config) fn loops(plan: &Plan, effective: &Effective) -> Vec<Problem> {
@@ -13,7 +11,7 @@ pub(in crate::config) fn loops(plan: &Plan, effective: &Effective) -> Vec<Proble
     for upstream in &plan.upstreams {
         for (index, endpoint) in upstream.endpoints.iter().enumerate() {
             let leads_here = |listener: &&Listener| {
-                is_at(listener.address, &endpoint.address) && has_route(listener, upstream)
+                is_at(&listener.address, &endpoint.address) && has_route(listener, upstream)
             };
             if let Some(listener) = plan.listeners.iter().find(leads_here) {
                 let path = format!("upstreams.{}.endpoints[{index}]", upstream.name);
@@ -33,7 +31,13 @@ pub(in crate::config) fn loops(plan: &Plan, effective: &Effective) -> Vec<Proble
     problems
 }
 
-fn is_at(listener: SocketAddr, endpoint: &Address) -> bool {
+fn is_at(listener: &SocketAddress, endpoint: &Address) -> bool {
+    let listener = match listener {
+        SocketAddress::Ip(listener) => listener,
+        SocketAddress::Unix(path) => {
+            return matches!(endpoint, Address::Unix(other) if other == path);
+        }
+    };
     listener.port() != 0
         && match endpoint {
             Address::Ip(address) => {
@@ -44,6 +48,7 @@ fn is_at(listener: SocketAddr, endpoint: &Address) -> bool {
                 let here = listener.ip().is_unspecified() || listener.ip().is_loopback();
                 *port == listener.port() && &**host == "localhost" && here
             }
+            Address::Unix(_) => false,
         }
 }
 
@@ -74,6 +79,7 @@ mod tests {
             ("127.0.0.1:8080", "localhost:8080"),
             ("0.0.0.0:8080", "127.0.0.1:8080"),
             ("[::]:8080", "localhost:8080"),
+            ("unix:/run/a.sock", "unix:/run/a.sock"),
         ] {
             let told = warnings(listener, endpoint);
             assert_eq!(told.len(), 1, "{listener} {endpoint}");
@@ -92,6 +98,8 @@ mod tests {
             ("0.0.0.0:8080", "10.0.0.1:8080"),
             ("127.0.0.1:0", "127.0.0.1:8080"),
             ("127.0.0.1:8080", "payments:8080"),
+            ("unix:/run/a.sock", "unix:/run/b.sock"),
+            ("127.0.0.1:8080", "unix:/run/a.sock"),
         ] {
             assert_eq!(
                 warnings(listener, endpoint),

@@ -107,7 +107,7 @@ fn min_requests(subject: &Subject<'_>, breaker: &Settings) -> Option<Found> {
 fn max_open(upstream: &Upstream, breaker: &Settings) -> Option<Found> {
     let endpoints = upstream.endpoints.len();
     let named = |address: &Address| match address {
-        Address::Ip(_) => false,
+        Address::Ip(_) | Address::Unix(_) => false,
         Address::Name { .. } => true,
     };
     if endpoints < 2

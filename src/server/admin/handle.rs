@@ -81,14 +81,17 @@ impl Target {
 
     fn breaker(path: &str) -> Option<Self> {
         let rest = path.strip_prefix("/api/v1/upstreams/")?;
-        let mut segments = rest.split('/');
-        let upstream = percent_decoded(segments.next()?)?;
-        if segments.next()? != "endpoints" {
+        let (upstream, rest) = rest.split_once("/endpoints/")?;
+        let endpoint = rest.strip_suffix("/breaker")?;
+        // Of the names only a socket's path has slashes, and those may come encoded or not.
+        let one = |name: &str| !name.is_empty() && !name.contains('/');
+        if !one(upstream) || !(one(endpoint) || endpoint.starts_with("unix:/")) {
             return None;
         }
-        let endpoint = percent_decoded(segments.next()?)?;
-        let is_whole = segments.next()? == "breaker" && segments.next().is_none();
-        is_whole.then_some(Self::Breaker { upstream, endpoint })
+        Some(Self::Breaker {
+            upstream: percent_decoded(upstream)?,
+            endpoint: percent_decoded(endpoint)?,
+        })
     }
 
     /// The value of `allow`.
