@@ -357,7 +357,7 @@ fn its_examples_are_what_a_process_gives() {
     let loaded = config::parse("memory.yaml", &yaml, &|_| None).unwrap();
     let running = app::start(loaded, Options::default()).unwrap();
 
-    let (_, body) = get(running.admin_address(), "/nothing-is-here");
+    let (_, body) = get(running.admin_address().unwrap(), "/nothing-is-here");
     let paths: Vec<&str> = body["paths"]
         .as_array()
         .unwrap()

@@ -65,7 +65,11 @@ impl Connection {
     ///
     /// # Errors
     /// What the system says of the attempt.
-    pub async fn open(dialer: &Dialer, address: &SocketAddress, slot: Slot) -> io::Result<Box<Self>> {
+    pub async fn open(
+        dialer: &Dialer,
+        address: &SocketAddress,
+        slot: Slot,
+    ) -> io::Result<Box<Self>> {
         let wire = dialer.dial(address).await?;
         let traffic = wire.traffic();
         let (sender, driver) = http1::Builder::new()

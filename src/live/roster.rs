@@ -201,12 +201,7 @@ impl Roster {
 
     /// Sets or lifts the operator's hand on the breaker of the endpoint with that label; `None` where
     /// there is none.
-    pub fn force(
-        &self,
-        label: &str,
-        forced: Option<Forced>,
-        now: Instant,
-    ) -> Option<Option<Move>> {
+    pub fn force(&self, label: &str, forced: Option<Forced>, now: Instant) -> Option<Option<Move>> {
         let mut members = self.members.lock();
         let member = members
             .list

@@ -19,7 +19,8 @@ pub mod told;
 pub mod tries;
 
 /// The words that the server shares with the requests that it hands over.
-pub use crate::{plan::Role, policy::outcome::Reason};
+pub use crate::plan::{Role, SocketAddress};
+pub use crate::policy::outcome::Reason;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -17,7 +17,7 @@ const BOUND: Duration = Duration::from_secs(20);
 fn plan(port: u16) -> Plan {
     Plan {
         service: "orders".into(),
-        admin: ([127, 0, 0, 1], port).into(),
+        admin: std::net::SocketAddr::from(([127, 0, 0, 1], port)).into(),
         runtime: Runtime {
             workers: NonZeroUsize::MIN,
             drain: Duration::ZERO,

@@ -167,7 +167,10 @@ impl Connections {
             && let Some(oldest) = self.by_age.pop_front()
         {
             oldest.abort();
-            tracing::debug!(limit = MAX_CONNECTIONS, "the admin interface has ended its oldest connection for a new one");
+            tracing::debug!(
+                limit = MAX_CONNECTIONS,
+                "the admin interface has ended its oldest connection for a new one"
+            );
         }
         let serving = connection(accepted, Arc::clone(control));
         self.by_age.push_back(self.tasks.spawn(serving));

@@ -13,7 +13,7 @@ use super::handler::Handler;
 use super::limit::ConnectionLimit;
 use super::socket::{Accepting, Listening};
 use super::worker::Workers;
-use crate::plan::SocketAddress;
+use crate::proxy::SocketAddress;
 
 /// After an error that does not pass by itself, accepting pauses so long, doubled each time.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
-use crate::plan::SocketAddress;
+use crate::proxy::SocketAddress;
 
 /// Connections that may wait in the system until they are accepted.
 const BACKLOG: i32 = 1024;
@@ -91,9 +91,7 @@ impl Listening {
     /// The runtime has no room for the socket.
     pub fn accepting(self) -> io::Result<Accepting> {
         Ok(Accepting(match self.socket {
-            Family::Tcp(socket) => {
-                AcceptingFamily::Tcp(tokio::net::TcpListener::from_std(socket)?)
-            }
+            Family::Tcp(socket) => AcceptingFamily::Tcp(tokio::net::TcpListener::from_std(socket)?),
             Family::Unix(socket, file) => AcceptingFamily::Unix {
                 socket: tokio::net::UnixListener::from_std(socket)?,
                 _file: file,
@@ -267,7 +265,9 @@ mod tests {
         assert_eq!(fs::read(path(&file)).expect("there"), b"mine");
 
         let nowhere = at(&folder, "nowhere/a.sock");
-        let told = Listening::bind(&nowhere).expect_err("no folder").to_string();
+        let told = Listening::bind(&nowhere)
+            .expect_err("no folder")
+            .to_string();
         assert!(told.contains("folder does not exist"), "{told}");
     }
 

@@ -86,12 +86,7 @@ impl Workers {
 
     /// Gives a connection, in non-blocking mode, to the worker with the fewest. It counts at once,
     /// for the worker and for the door, until it has ended. `place` is kept as long.
-    pub fn hand<H: Handler>(
-        &self,
-        socket: Accepted,
-        door: &Arc<Door<H>>,
-        place: Option<Place>,
-    ) {
+    pub fn hand<H: Handler>(&self, socket: Accepted, door: &Arc<Door<H>>, place: Option<Place>) {
         let fewest = self
             .workers
             .iter()

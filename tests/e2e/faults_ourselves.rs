@@ -310,7 +310,8 @@ fn fault_071_the_standard_output_is_closed_and_traffic_goes_on() {
 fn fault_073_many_scrapers_and_one_that_never_reads() {
     let upstream = Upstream::always(200);
     let proxy = Proxy::before(&upstream, "circuit_breaker: {}\nretry: {}\nbulkhead: {}");
-    let (listener, admin) = (proxy.listener("outbound"), proxy.running().admin_address());
+    let admin = proxy.running().admin_address().expect("on the network");
+    let listener = proxy.listener("outbound");
     let mut deaf: Vec<Client> = (0..10).map(|_| Client::connect(admin)).collect();
     for client in &mut deaf {
         for _ in 0..50 {

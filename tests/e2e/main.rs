@@ -26,3 +26,4 @@ mod program;
 mod reasons;
 mod requests;
 mod support;
+mod unix_sockets;

@@ -210,7 +210,7 @@ impl Bench {
         let upstream = self.upstream();
         let forced = upstream
             .roster()
-            .force(address(endpoint), forced, self.clock());
+            .force(&address(endpoint).to_string(), forced, self.clock());
         forced.expect("that endpoint");
     }
 

@@ -36,8 +36,9 @@ impl Running {
         let workers = Arc::new(Workers::start(2).unwrap());
         let door = door(settings());
         let limit = ConnectionLimit::new(max_connections);
-        let bound = Bound::bind("in".into(), SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
-        let address = bound.address();
+        let bound =
+            Bound::bind("in".into(), &SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        let address = bound.address().ip().unwrap();
         let listener = control
             .block_on(async { bound.serve(&door, &workers, &limit) })
             .unwrap();
@@ -213,7 +214,7 @@ fn a_closed_listener_gives_its_address_free_and_leaves_connections_alone() {
     running.control.block_on(listener.close());
     assert!(TcpStream::connect(running.address).is_err());
     assert!(ask(&mut socket, "/still").ends_with("answer to /still"));
-    let again = Bound::bind("in".into(), running.address).unwrap();
+    let again = Bound::bind("in".into(), &running.address.into()).unwrap();
     let listener = running
         .control
         .block_on(async { again.serve(&running.door, &running.workers, &running.limit) });

@@ -35,8 +35,11 @@ fn endpoints_are_addresses_names_or_http_urls() {
 #[test]
 fn what_is_no_endpoint_is_refused_with_a_reason() {
     for (text, reason) in [
-        ("unix:/run/a.sock", "is not there yet"),
-        ("/run/a.sock", "are not there yet"),
+        ("unix:run/a.sock", "is absolute"),
+        ("unix:///run/a.sock", "did you mean `unix:/run/a.sock`?"),
+        ("unix:@a", "names without one are not there"),
+        ("unix:/run/", "is no path of a socket"),
+        ("/run/a.sock", "did you mean `unix:/run/a.sock`?"),
         ("kubernetes:a", "is not there yet"),
         ("k8s://a", "is not there yet"),
         ("tcp://a:1", "other schemes are not there"),
@@ -62,7 +65,12 @@ fn what_is_no_endpoint_is_refused_with_a_reason() {
 
 #[test]
 fn listeners_have_an_ip_address_and_a_port() {
-    for text in ["127.0.0.1:8080", "[::1]:8080", "0.0.0.0:0"] {
+    for text in [
+        "127.0.0.1:8080",
+        "[::1]:8080",
+        "0.0.0.0:0",
+        "unix:/run/a.sock",
+    ] {
         assert_eq!(listen_address(text).unwrap().to_string(), text);
     }
     for (text, reason) in [
@@ -73,7 +81,7 @@ fn listeners_have_an_ip_address_and_a_port() {
         ("*:80", "did you mean `0.0.0.0:80`?"),
         ("127.0.0.1:70000", "`70000` is no port"),
         ("payments:80", "needs an IP address"),
-        ("unix:/a", "not there yet"),
+        ("unix:a", "is absolute"),
     ] {
         let told = message(listen_address(text));
         assert!(told.contains(reason), "{text}: {told}");

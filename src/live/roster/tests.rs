@@ -1,12 +1,14 @@
 //! What endpoints, breakers and the balance do together.
 
+use std::net::SocketAddr;
+
 use super::*;
 
 const ADDRESSES: [([u8; 4], u16); 2] = [([127, 0, 0, 1], 1), ([127, 0, 0, 1], 2)];
 
 fn roster() -> Arc<Roster> {
     let roster = Roster::new(1);
-    roster.set(&ADDRESSES.map(|address| (SocketAddr::from(address), 1)));
+    roster.set(&ADDRESSES.map(|address| (SocketAddr::from(address).into(), 1)));
     roster
 }
 
@@ -35,7 +37,8 @@ fn ask(
     };
     let (admission, _moves) = roster.pick(&wish, now, [random.f64(), random.f64()]);
     let admission = admission.unwrap();
-    let port = admission.endpoint().address.port();
+    let address = admission.endpoint().address.ip();
+    let port = address.expect("on the network").port();
     let outcome = if fails && port == 1 {
         Outcome::Failure
     } else {

@@ -53,7 +53,7 @@ fn plan(upstreams: Vec<Arc<plan::Upstream>>, routes: Vec<Route>) -> Arc<Plan> {
     let address = SocketAddr::from(([127, 0, 0, 1], 0));
     Arc::new(Plan {
         service: "s".into(),
-        admin: address,
+        admin: address.into(),
         runtime: plan::Runtime {
             workers: NonZeroUsize::MIN,
             drain: Duration::ZERO,
@@ -69,7 +69,7 @@ fn plan(upstreams: Vec<Arc<plan::Upstream>>, routes: Vec<Route>) -> Arc<Plan> {
         },
         listeners: vec![Listener {
             name: "in".into(),
-            address,
+            address: address.into(),
             role: plan::Role::Inbound,
             protocol: crate::plan::Protocol::Auto,
             tls: None,

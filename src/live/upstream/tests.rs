@@ -80,7 +80,7 @@ impl Bench {
     fn endpoint(&self, number: u8) -> Arc<Endpoint> {
         let endpoints = self.upstream.roster().endpoints();
         let mut endpoints = endpoints.into_iter();
-        let found = endpoints.find(|one| one.address == address(number));
+        let found = endpoints.find(|one| one.address == address(number).into());
         found.expect("that endpoint")
     }
 
@@ -90,7 +90,8 @@ impl Bench {
     }
 
     async fn open(&self, endpoint: u8, slot: Slot) -> Box<Connection> {
-        let opened = Connection::open(&self.dialer, address(endpoint), slot);
+        let address = address(endpoint).into();
+        let opened = Connection::open(&self.dialer, &address, slot);
         let mut connection = opened.await.expect("a connection");
         connection.drive(&mut Context::from_waker(Waker::noop()));
         connection

@@ -1,5 +1,6 @@
 //! The admin interface over real sockets, before a stand-in for the rest of the process.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -8,6 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::*;
+use crate::server::socket::Listening;
 use crate::server::status::{Circuit, Endpoint, ReloadResult, Upstream};
 
 /// What the stand-in was asked to do.
@@ -84,8 +86,10 @@ async fn admin_with(
     readiness: Readiness,
     reload: mpsc::Sender<ReloadOrder>,
 ) -> Admin {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
+    let any = SocketAddr::from(([127, 0, 0, 1], 0));
+    let listening = Listening::bind(&any.into()).unwrap();
+    let address = listening.address().ip().unwrap();
+    let listener = listening.accepting().unwrap();
     let seen = Arc::new(Seen::default());
     let control = Arc::new(control(&seen, status, readiness, reload));
     Admin {

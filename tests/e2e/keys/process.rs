@@ -44,7 +44,7 @@ fn service() {
 fn admin_address() {
     let upstream = Upstream::always(200);
     let proxy = with("admin: { address: \"[::1]:0\" }", upstream.address());
-    let address = proxy.running().admin_address();
+    let address = proxy.running().admin_address().unwrap();
     assert!(address.is_ipv6() && address.port() != 0);
     assert_eq!(proxy.admin("GET", "/livez", "").status, 200);
     // The environment has the last word.

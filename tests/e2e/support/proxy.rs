@@ -125,7 +125,8 @@ impl Proxy {
     /// A request to the admin interface.
     #[track_caller]
     pub(crate) fn admin(&self, method: &str, path: &str, body: &str) -> Answer {
-        Client::connect(self.running().admin_address()).ask_admin(method, path, body)
+        let address = self.running().admin_address().expect("on the network");
+        Client::connect(address).ask_admin(method, path, body)
     }
 
     pub(crate) fn status(&self) -> Status {

@@ -1,9 +1,11 @@
 //! Who may be chosen, who may open, and what a change of the endpoints leaves.
 
+use std::net::SocketAddr;
+
 use super::super::*;
 
-fn address(number: u8) -> SocketAddr {
-    SocketAddr::from(([10, 0, 0, number], 80))
+fn address(number: u8) -> SocketAddress {
+    SocketAddr::from(([10, 0, 0, number], 80)).into()
 }
 
 fn set(roster: &Roster, numbers: impl IntoIterator<Item = u8>) {
@@ -106,9 +108,14 @@ impl<'a> Asks<'a> {
 }
 
 fn number(admission: &Admission) -> u8 {
-    match admission.endpoint().address.ip() {
-        std::net::IpAddr::V4(ip) => ip.octets()[3],
-        std::net::IpAddr::V6(_) => 0,
+    match admission
+        .endpoint()
+        .address
+        .ip()
+        .map(|address| address.ip())
+    {
+        Some(std::net::IpAddr::V4(ip)) => ip.octets()[3],
+        Some(std::net::IpAddr::V6(_)) | None => 0,
     }
 }
 
@@ -240,7 +247,7 @@ fn rule_68_what_stays_keeps_its_memory_and_what_leaves_finishes_first() {
     assert_eq!(asks.choices(&[]), [3], "not the one that leaves");
     assert!(
         roster
-            .force(address(2), Some(Forced::Open), asks.now)
+            .force(&address(2).to_string(), Some(Forced::Open), asks.now)
             .is_none()
     );
     busy.settle(seen(Outcome::Failure), asks.now, 0.0);
@@ -288,7 +295,7 @@ fn walk_nothing_is_lost_whatever_the_order() {
                 _ => {
                     let forced = [None, Some(Forced::Open), Some(Forced::Closed)];
                     let forced = forced[rng.usize(..3)].filter(|_| rng.u8(..4) == 0);
-                    roster.force(address(rng.u8(1..=5)), forced, asks.now);
+                    roster.force(&address(rng.u8(1..=5)).to_string(), forced, asks.now);
                 }
             }
             let readings = roster.readings(Some(&asks.settings), asks.now);
@@ -304,7 +311,7 @@ fn walk_nothing_is_lost_whatever_the_order() {
         // When all is done and time has passed, each place for a probe is there again.
         held.clear();
         set(&roster, 1..=4);
-        (1..=4).for_each(|number| drop(roster.force(address(number), None, asks.now)));
+        (1..=4).for_each(|number| drop(roster.force(&address(number).to_string(), None, asks.now)));
         asks.now += Duration::from_secs(60);
         if let Some(endpoint) = asks.open().first() {
             set(&roster, [*endpoint]);
