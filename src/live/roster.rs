@@ -24,6 +24,8 @@ pub struct Endpoint {
     pub address: SocketAddress,
     /// The address as text, for logs, metrics and messages.
     pub label: Arc<str>,
+    /// What `host` says where a request names none.
+    pub host: Arc<str>,
     /// A stable hash of the address.
     pub key: u64,
     /// Its idle connections.
@@ -346,7 +348,12 @@ impl Members {
 impl Member {
     fn new(address: SocketAddress, weight: u32, workers: usize) -> Self {
         let label: Arc<str> = address.to_string().into();
+        let host = match &address {
+            SocketAddress::Ip(_) => Arc::clone(&label),
+            SocketAddress::Unix(_) => "localhost".into(),
+        };
         let endpoint = Arc::new(Endpoint {
+            host,
             address,
             key: balance::hash(label.as_bytes()),
             label,

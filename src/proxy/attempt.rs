@@ -200,7 +200,7 @@ impl Attempt {
             forwarded_for: exchange.client.forwarded_for(),
             found: passage.found,
             host: passage.route.host.as_ref(),
-            endpoint: &self.endpoint().label,
+            endpoint: &self.endpoint().host,
             request_id: exchange.told.request_id(),
             trace: exchange.told.trace(),
         };

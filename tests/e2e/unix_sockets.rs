@@ -65,9 +65,15 @@ fn requests_come_and_go_over_sockets_in_the_file_system() {
     assert!(!answer.contains("x-forwarded-for"), "{answer}");
     assert!(answer.contains("x-forwarded-proto: http"), "{answer}");
 
+    let mut old = UnixStream::connect(at("front.sock")).unwrap();
+    old.write_all(b"GET /old HTTP/1.0\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    old.read_to_string(&mut answer).unwrap();
+    assert!(answer.contains("\r\nhost: localhost\r\n"), "{answer}");
+
     let label = format!("unix:{}", at("up.sock").display());
     assert_eq!(proxy.endpoint().address, label);
-    let line = proxy.only_line();
+    let line = proxy.logged(2).swap_remove(0);
     assert_eq!(line["tries"][0]["endpoint"], label, "{line}");
     let state = "mamparo_circuit_breaker_state";
     let labels = [("upstream", "u"), ("endpoint", label.as_str())];
