@@ -166,21 +166,30 @@ fn remove_stale(path: &Path) -> io::Result<()> {
 }
 
 fn explained(path: &Path, error: io::Error) -> io::Error {
-    let sentence = match error.kind() {
-        ErrorKind::AlreadyExists => {
-            "there is a file that is no socket; nothing was touched, so remove it, or choose another path"
-        }
-        ErrorKind::AddrInUse => {
-            "another program or another listener listens there; stop that one, or choose another path"
-        }
-        ErrorKind::NotFound => "its folder does not exist; make it, or choose another path",
-        ErrorKind::PermissionDenied => {
-            "not permitted; the process needs the right to write to its folder, and to a socket that is \
-             there already"
-        }
-        _ => return io::Error::new(error.kind(), format!("{}: {error}", path.display())),
-    };
-    io::Error::new(error.kind(), sentence)
+    let sentences = [
+        (
+            ErrorKind::AlreadyExists,
+            "there is a file that is no socket; nothing was touched, so remove it, or choose another path",
+        ),
+        (
+            ErrorKind::AddrInUse,
+            "another program or another listener listens there; stop that one, or choose another path",
+        ),
+        (
+            ErrorKind::NotFound,
+            "its folder does not exist; make it, or choose another path",
+        ),
+        (
+            ErrorKind::PermissionDenied,
+            "not permitted; the process needs the right to write to its folder, and to a socket that \
+             is there already",
+        ),
+    ];
+    let kind = error.kind();
+    match sentences.into_iter().find(|(of, _)| *of == kind) {
+        Some((_, sentence)) => io::Error::new(kind, sentence),
+        None => io::Error::new(kind, format!("{}: {error}", path.display())),
+    }
 }
 
 /// The file of a socket, which is removed with its listener, unless another has taken its place.
