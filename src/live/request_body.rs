@@ -358,6 +358,8 @@ impl Source {
         let Hold::Back(waiting) = std::mem::replace(&mut self.hold, Hold::No) else {
             return false;
         };
+        // What is waited for changes now.
+        self.moved = clock::now();
         if let Some(waiting) = waiting {
             waiting.wake();
         }

@@ -39,6 +39,8 @@ const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 pub struct Failure {
     /// Why.
     pub reason: Reason,
+    /// The status, where it is not the reason's own.
+    pub status: Option<StatusCode>,
     /// The same in a sentence; see [`super::message`].
     pub message: String,
     /// When another request makes sense; told on 429 and 503.
@@ -51,6 +53,13 @@ pub struct Failure {
     pub upstream: Option<Arc<str>>,
     /// The route that it took.
     pub route: Option<Arc<str>>,
+}
+
+impl Failure {
+    fn status(&self) -> StatusCode {
+        let own = || status_code(self.reason.status());
+        self.status.unwrap_or_else(own)
+    }
 }
 
 /// How we speak: the settings that our own answers share. One for a snapshot.
@@ -85,7 +94,7 @@ impl Voice {
             false => self.contract(failure, trace_id),
         };
         let mut answer = Response::new(Bytes::new());
-        *answer.status_mut() = status_code(failure.reason.status());
+        *answer.status_mut() = failure.status();
         let headers = answer.headers_mut();
         headers.reserve(10);
         headers.insert(
@@ -150,7 +159,7 @@ impl Voice {
     fn contract(&self, failure: &Failure, trace_id: u128) -> Vec<u8> {
         let mut body = Vec::with_capacity(768);
         let mut object = Object::begin(&mut body);
-        let status = u64::from(failure.reason.status());
+        let status = u64::from(failure.status().as_u16());
         object.text("trace_id", hex(trace_id));
         object.text("error_code", failure.reason.error_code());
         object.text("message", &failure.message);
@@ -163,19 +172,19 @@ impl Voice {
     fn problem(&self, failure: &Failure, trace_id: u128) -> Vec<u8> {
         let mut body = Vec::with_capacity(896);
         let mut object = Object::begin(&mut body);
-        let status = failure.reason.status();
+        let status = failure.status();
         // Without a page about this error, the status says what kind it is.
         let (kind, title) = match self.documentation(failure.reason) {
             Some(url) => (url, status::title(failure.reason)),
             None => {
-                let phrase = status_code(status).canonical_reason().unwrap_or("");
+                let phrase = status.canonical_reason().unwrap_or("");
                 ("about:blank".to_owned(), phrase)
             }
         };
         let trace_id = hex(trace_id);
         object.text("type", kind);
         object.text("title", title);
-        object.number("status", u64::from(status));
+        object.number("status", u64::from(status.as_u16()));
         object.text("detail", &failure.message);
         let instance = [b"urn:mamparo:trace:".as_slice(), &trace_id].concat();
         object.text("instance", instance);

@@ -106,9 +106,9 @@ impl Attempt {
             };
             exchange.told.sending();
             let result = {
-                let timer = &exchange.client.timer;
-                let sending = pin!(connection.send(request, exchange.client.interim()));
-                passage.to_answer(sending, timer, now).await
+                let client = exchange.client;
+                let sending = pin!(connection.send(request, client.interim()));
+                passage.to_answer(sending, client, now).await
             };
             let result = match result {
                 Ok(result) => result,

@@ -13,13 +13,19 @@ use super::fields::Fields;
 use crate::live::received::ReceiveError;
 use crate::policy::outcome::Reason;
 
-/// Why a request is not forwarded: the reason, and a sentence for the client.
-pub type Refusal = (Reason, &'static str);
+/// Why a request is not forwarded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Refusal {
+    /// What the answer's status is, where the reason has several.
+    pub status: Option<StatusCode>,
+    /// A sentence for the client.
+    pub sentence: &'static str,
+}
 
 /// Whether the request may be forwarded, and what its headers say. One pass over them; no allocation.
 ///
 /// # Errors
-/// The reason and the sentence of the answer; the connection must be closed after it.
+/// What the client is told, with the reason `bad_request`; the connection must be closed after it.
 pub fn check(parts: &Parts) -> Result<Fields<'_>, Refusal> {
     let fields = Fields::read(parts)?;
     if fields.chunked {
@@ -136,7 +142,10 @@ pub(super) fn transfer_encoding(
 pub(super) fn expect(version: Version, value: &HeaderValue) -> Result<(), Refusal> {
     let known = value.as_bytes().eq_ignore_ascii_case(b"100-continue");
     if !known && version >= Version::HTTP_11 {
-        return refuse("The expectation is unknown: only 100-continue is met.");
+        return Err(Refusal {
+            status: Some(StatusCode::EXPECTATION_FAILED),
+            sentence: "The expectation is unknown: only 100-continue is met.",
+        });
     }
     Ok(())
 }
@@ -219,7 +228,10 @@ const fn is_host_byte(byte: u8) -> bool {
 }
 
 const fn refuse<T>(sentence: &'static str) -> Result<T, Refusal> {
-    Err((Reason::BadRequest, sentence))
+    Err(Refusal {
+        status: None,
+        sentence,
+    })
 }
 
 #[cfg(test)]
@@ -229,10 +241,7 @@ mod tests {
 
     fn verdict(build: http::request::Builder) -> Option<&'static str> {
         let (parts, ()) = build.body(()).expect("a request").into_parts();
-        check(&parts).err().map(|(reason, sentence)| {
-            assert_eq!(reason, Reason::BadRequest);
-            sentence
-        })
+        check(&parts).err().map(|refusal| refusal.sentence)
     }
 
     fn get(uri: &str, headers: &[(&str, &str)]) -> Option<&'static str> {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::header::{ACCEPT, CONNECTION, HeaderValue};
 use http::request::Parts;
-use http::{Method, Request, Response, Version};
+use http::{Method, Request, Response, StatusCode, Version};
 
 use super::answer::Failure;
 use super::body::AnswerBody;
@@ -64,6 +64,8 @@ pub(super) struct Failed {
     pub(super) reason: Reason,
     pub(super) message: String,
     pub(super) retry_after: Option<Duration>,
+    /// Where it is not the reason's own.
+    pub(super) status: Option<StatusCode>,
 }
 
 impl Failed {
@@ -72,6 +74,7 @@ impl Failed {
             reason,
             message,
             retry_after: None,
+            status: None,
         }
     }
 
@@ -80,6 +83,7 @@ impl Failed {
             reason,
             message,
             retry_after,
+            status: None,
         }
     }
 }
@@ -173,7 +177,10 @@ impl<'a> Exchange<'a> {
             ));
         };
         let fields = framing::check(head);
-        let fields = fields.map_err(|(reason, why)| Failed::new(reason, why.to_owned()))?;
+        let fields = fields.map_err(|refusal| Failed {
+            status: refusal.status,
+            ..Failed::new(Reason::BadRequest, refusal.sentence.to_owned())
+        })?;
         let limit = listener.plan.header_size;
         if line_size(head) + fields.size > limit {
             let headers = listener.plan.max_headers;
@@ -345,6 +352,7 @@ impl<'a> Exchange<'a> {
         let report = self.told.report();
         let failure = Failure {
             reason: failed.reason,
+            status: failed.status,
             message: failed.message,
             retry_after: failed.retry_after,
             attempts: u32::try_from(report.tries.len()).unwrap_or(u32::MAX),

@@ -25,8 +25,9 @@ const OUR_PREFIX: &str = "x-mamparo-";
 pub struct Found {
     /// `idempotency-key`, which makes a POST or PATCH retryable.
     pub idempotency_key: bool,
+    /// `expect`, which ends here unless it is passed on.
+    pub expect: bool,
     hop_by_hop: bool,
-    expect: bool,
     tracestate: bool,
     forwarded_host: bool,
     ours: bool,
@@ -74,7 +75,6 @@ pub fn onward(headers: &mut HeaderMap, onward: &Onward<'_>) {
     }
     // Room for all that follows at once.
     headers.reserve(ADDED);
-    // Answered by ourselves as soon as the body is wanted.
     if found.expect {
         headers.remove(EXPECT);
     }

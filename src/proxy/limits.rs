@@ -4,13 +4,18 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use super::timer::Timer;
+use super::client::Client;
 use super::tries::Passage;
 use crate::clock;
+use crate::live::interim;
 use crate::live::request_body::{RequestBody, Upload};
 use crate::policy::outcome::Reason;
+
+/// How long an upstream is waited for to say `100 Continue`, as clients wait (RFC 9110, section
+/// 10.1.1).
+const GO_ON_WITHIN: Duration = Duration::from_secs(1);
 
 /// A time limit and what it means when it is over.
 #[derive(Debug, Clone, Copy)]
@@ -26,6 +31,8 @@ enum Over {
     Late(Late),
     /// Nothing yet: the client is waited for, not the upstream.
     LookAgain,
+    /// The upstream has not said that it wants the body, and gets it.
+    SendBody,
 }
 
 /// Why a try was not waited for any longer.
@@ -74,7 +81,7 @@ impl Passage<'_> {
         let connected = tokio::time::timeout_at(limit.until.into(), connecting).await;
         connected.map_err(|_| match limit.over {
             Over::Late(late) => late,
-            Over::LookAgain => Late::Connect,
+            Over::LookAgain | Over::SendBody => Late::Connect,
         })
     }
 
@@ -83,24 +90,37 @@ impl Passage<'_> {
     pub(super) async fn to_answer<F: Future>(
         &self,
         mut sending: Pin<&mut F>,
-        timer: &Timer,
+        client: &Client,
         began: Instant,
     ) -> Result<F::Output, Late> {
         loop {
             let Some(limit) = self.answer_limit(began) else {
                 return Ok(sending.await);
             };
-            let answered = timer.limit(sending.as_mut(), limit.until);
+            let answered = client.timer.limit(sending.as_mut(), limit.until);
             if let Ok(answered) = answered.await {
                 return Ok(answered);
             }
             // The body may have moved on meanwhile, and the limit with it.
-            if let Some(limit) = self.answer_limit(began)
-                && let Over::Late(late) = limit.over
-                && limit.until <= clock::now()
-            {
-                return Err(late);
+            let limit = self.answer_limit(began);
+            match limit.filter(|limit| limit.until <= clock::now()) {
+                Some(Limit {
+                    over: Over::Late(late),
+                    ..
+                }) => return Err(late),
+                Some(Limit {
+                    over: Over::SendBody,
+                    ..
+                }) => self.send_body_unasked(client),
+                Some(_) | None => {}
             }
+        }
+    }
+
+    /// An upstream may well not know of `expect`: a client must not wait for it for ever.
+    fn send_body_unasked(&self, client: &Client) {
+        if self.body.as_ref().is_some_and(RequestBody::let_go) {
+            client.interim().pass(interim::Head::go_on());
         }
     }
 
@@ -120,6 +140,10 @@ impl Passage<'_> {
         let since = upload.map_or(began, |upload| upload.moved.max(began));
         let late = |late| move |wait| Limit::new(since + wait, late);
         let limit = match upload {
+            Some(upload) if upload.held => Some(Limit {
+                until: began + GO_ON_WITHIN,
+                over: Over::SendBody,
+            }),
             Some(upload) if upload.waits_for_client() => {
                 let again = timeouts.per_try.map(|wait| Limit {
                     until: clock::now() + wait,

@@ -50,6 +50,7 @@ pub fn refuse(
     let elapsed = now.saturating_duration_since(started);
     let failure = Failure {
         reason,
+        status: None,
         message,
         retry_after: None,
         attempts: 0,

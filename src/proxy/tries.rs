@@ -12,7 +12,7 @@ use bytes::Bytes;
 use http::header::{HOST, HeaderValue};
 use http::request::Parts;
 use http::uri::{PathAndQuery, Uri};
-use http::{Response, response};
+use http::{Response, Version, response};
 use http_body::Body;
 use smallvec::SmallVec;
 
@@ -113,12 +113,14 @@ pub(super) struct Passage<'a> {
 
 impl Passage<'_> {
     /// Whether the request can be sent again as it was. Not while its body is still on its way and
-    /// there is an answer: that answer is what the client gets (rule 20).
+    /// there is an answer: that answer is what the client gets (rule 20). A body that nobody has asked
+    /// the client for is not on its way.
     fn replayable(&self, attempted: &Attempted) -> bool {
         let Some(body) = &self.body else {
             return true;
         };
-        let early = attempted.answer.is_some() && !body.upload().complete;
+        let upload = body.upload();
+        let early = attempted.answer.is_some() && !upload.complete && !upload.untouched;
         !early && body.unkept().is_none()
     }
 }
@@ -129,7 +131,7 @@ impl Exchange<'_> {
         listener: &ListenerSite,
         route: &Arc<RouteSite>,
         head: &mut Parts,
-        found: Found,
+        mut found: Found,
         body: ReceivedBody,
         deadline: Option<Deadline>,
     ) -> Result<Ended, Failed> {
@@ -145,6 +147,13 @@ impl Exchange<'_> {
         let body_limit = listener.plan.body_size;
         let body =
             (!body.is_end_stream()).then(|| RequestBody::new(body, body_limit, max_kept, memory));
+        // The upstream decides whether the body is wanted; HTTP/1.0 knows no such question (rule 21).
+        if let Some(body) = body.as_ref().filter(|_| found.expect)
+            && head.version >= Version::HTTP_11
+        {
+            body.hold_back();
+            found.expect = false;
+        }
         if let Some(settings) = retry.and_then(|retry| retry.budget.as_ref()) {
             let now = clock::now();
             route

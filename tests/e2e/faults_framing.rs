@@ -536,7 +536,7 @@ fn fault_022_a_refusal_comes_before_the_body_is_asked_for() {
     assert_eq!(upstream.last().text(), "hello");
     let unknown =
         "POST /x HTTP/1.1\r\nhost: a\r\nexpect: miracles\r\ncontent-length: 5\r\n\r\nhello";
-    assert_eq!(proxy.send(unknown).status, 400);
+    assert_eq!(proxy.send(unknown).status, 417);
     assert_eq!(upstream.count(), 1);
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::support::{Proxy, Received, Refused, Reply, Upstream, eventually};
+use crate::support::{Proxy, Received, Refused, Reply, Upstream};
 
 const RETRY: &str = "retry: { backoff: { base: 0s }, budget: off }";
 
@@ -300,28 +300,6 @@ fn repeated_headers_stay() {
     let answer = proxy.request("GET", "/", &["x-many: 1", "x-many: 2"], b"");
     assert_eq!(answer.header("set-cookie").as_deref(), Some("a=1|b=2"));
     assert_eq!(upstream.last().header("x-many").as_deref(), Some("1|2"));
-}
-
-/// The 100 is ours, as soon as the body is wanted; the upstream is not asked.
-#[test]
-fn expect_100_continue() {
-    let upstream = Upstream::always(200);
-    let proxy = Proxy::before(&upstream, "");
-    let mut client = proxy.client();
-    client.send("PUT / HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 4\r\n\r\n");
-    upstream.wait_for(1);
-    client.send("body");
-    let answer = client.answer();
-    assert_eq!(
-        (answer.status, answer.interim.as_slice()),
-        (200, &[100][..])
-    );
-    eventually("the body came", || upstream.last().body == b"body");
-    assert_eq!(upstream.last().header("expect"), None);
-    assert_eq!(
-        proxy.request("GET", "/", &["expect: miracles"], b"").status,
-        400
-    );
 }
 
 #[test]

@@ -1,10 +1,11 @@
 //! Interim answers (1xx) and `expect: 100-continue`. The test speaks for both the client and the
 //! upstream, so that the order of what passes between them is certain.
 
-use std::io::{BufReader, Write};
+use std::io::{BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::time::{Duration, Instant};
 
-use crate::support::{Head, PATIENCE, Proxy};
+use crate::support::{Client, Head, PATIENCE, Proxy};
 
 /// An upstream that does nothing by itself.
 struct Upstream(TcpListener);
@@ -39,6 +40,21 @@ impl Peer {
     #[track_caller]
     fn send(&mut self, bytes: impl AsRef<[u8]>) {
         self.0.get_mut().write_all(bytes.as_ref()).unwrap();
+    }
+
+    #[track_caller]
+    fn body(&mut self, length: usize) -> String {
+        let mut body = vec![0; length];
+        self.0.read_exact(&mut body).expect("the body comes");
+        String::from_utf8(body).unwrap()
+    }
+
+    /// Whether no byte comes within that time; an end may come.
+    fn hears_nothing_for(&mut self, time: Duration) -> bool {
+        self.0.get_ref().set_read_timeout(Some(time)).unwrap();
+        let heard = self.0.read(&mut [0]);
+        self.0.get_ref().set_read_timeout(Some(PATIENCE)).unwrap();
+        !matches!(heard, Ok(1..))
     }
 }
 
@@ -100,4 +116,132 @@ fn fault_049_http_1_0_knows_no_interim_answers() {
     peer.send(FINE);
     let answer = client.answer();
     assert_eq!((answer.status, answer.interim), (200, vec![]));
+}
+
+const GO_ON: &str = "HTTP/1.1 100 Continue\r\n\r\n";
+const EXPECTING: &str =
+    "PUT /x HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 5\r\n\r\n";
+const SOON: Duration = Duration::from_millis(100);
+const RETRY: &str = "retry: { on: [503], backoff: { base: 0s }, budget: off }";
+
+/// An upstream, the proxy and a client that has asked whether it may send its body; and what the
+/// upstream sees of it.
+fn expecting(policies: &str) -> (Upstream, Proxy, Client, Peer) {
+    let upstream = Upstream::new();
+    let proxy = Proxy::to(&[upstream.address()], policies);
+    let mut client = proxy.client();
+    client.send(EXPECTING);
+    let mut peer = upstream.accept();
+    let head = peer.head();
+    assert_eq!(head.header("expect").as_deref(), Some("100-continue"));
+    (upstream, proxy, client, peer)
+}
+
+/// Rule 21.
+#[test]
+fn fault_022_the_upstream_decides_when_the_body_is_sent() {
+    let (_upstream, _proxy, mut client, mut peer) = expecting("");
+    assert!(client.hears_nothing_for(SOON), "nobody has said that it may");
+    peer.send(GO_ON);
+    assert_eq!(client.head().line, "HTTP/1.1 100 Continue");
+    assert!(peer.hears_nothing_for(SOON), "the body is not there yet");
+    client.send("hello");
+    assert_eq!(peer.body(5), "hello");
+    peer.send(FINE);
+    let answer = client.answer();
+    assert_eq!((answer.text().as_str(), answer.interim.len()), ("fine", 0));
+    // Both connections are good for another.
+    client.send(EXPECTING);
+    peer.head();
+    peer.send(GO_ON);
+    assert_eq!(client.head().line, "HTTP/1.1 100 Continue");
+    peer.send(HINTS);
+    assert_eq!(client.head().line, "HTTP/1.1 103 Early Hints");
+    client.send("again");
+    assert_eq!(peer.body(5), "again");
+    peer.send(FINE);
+    assert_eq!(client.answer().status, 200);
+}
+
+#[test]
+fn fault_022_a_final_answer_instead_comes_without_the_body_and_ends_the_connection() {
+    let (_upstream, proxy, mut client, mut peer) = expecting("");
+    peer.send("HTTP/1.1 413 Content Too Large\r\ncontent-length: 2\r\n\r\nno");
+    let answer = client.answer();
+    assert_eq!((answer.status, answer.text().as_str()), (413, "no"));
+    assert!(answer.interim.is_empty(), "its body was asked for");
+    assert_eq!(answer.header("connection").as_deref(), Some("close"));
+    assert!(client.is_closed());
+    assert!(peer.hears_nothing_for(SOON), "an empty body was sent");
+    let line = proxy.only_line();
+    assert_eq!((&line["status"], &line["bytes_in"]), (&413.into(), &0.into()));
+}
+
+#[test]
+fn fault_022_an_upstream_that_does_not_answer_the_question_gets_the_body_after_a_second() {
+    let began = Instant::now();
+    let (_upstream, _proxy, mut client, mut peer) = expecting("timeouts: { try: 300ms }");
+    assert_eq!(client.head().line, "HTTP/1.1 100 Continue");
+    assert!(began.elapsed() >= Duration::from_secs(1));
+    client.send("hello");
+    assert_eq!(peer.body(5), "hello", "the try's time counts from here");
+    peer.send(FINE);
+    assert_eq!(client.answer().status, 200);
+}
+
+/// A client may send its body without waiting; the upstream is asked still.
+#[test]
+fn fault_022_a_body_that_comes_unasked_waits_for_the_upstream() {
+    let (_upstream, _proxy, mut client, mut peer) = expecting("");
+    client.send("hello");
+    assert!(peer.hears_nothing_for(SOON));
+    peer.send(GO_ON);
+    assert_eq!(peer.body(5), "hello");
+    peer.send(FINE);
+    let answer = client.answer();
+    assert_eq!(answer.status, 200);
+}
+
+#[test]
+fn fault_022_each_try_asks_again() {
+    let (upstream, _proxy, mut client, mut peer) = expecting(RETRY);
+    peer.send("HTTP/1.1 503 Busy\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+    // No byte of the body has moved, so that another try can be made even so.
+    let mut peer = upstream.accept();
+    let head = peer.head();
+    assert_eq!(head.header("expect").as_deref(), Some("100-continue"));
+    assert_eq!(head.header("x-mamparo-attempt").as_deref(), Some("2"));
+    assert!(client.hears_nothing_for(SOON));
+    peer.send(GO_ON);
+    assert_eq!(client.head().line, "HTTP/1.1 100 Continue");
+    client.send("hello");
+    assert_eq!(peer.body(5), "hello");
+    peer.send("HTTP/1.1 503 Busy\r\ncontent-length: 0\r\n\r\n");
+    // The body is kept now, and is not sent before this try was told to.
+    peer.head();
+    assert!(peer.hears_nothing_for(SOON));
+    peer.send(GO_ON);
+    assert_eq!(peer.body(5), "hello");
+    peer.send(FINE);
+    let answer = client.answer();
+    assert_eq!((answer.status, answer.interim), (200, vec![]));
+}
+
+#[test]
+fn fault_022_http_1_0_and_requests_without_a_body_ask_nothing() {
+    for request in [
+        "PUT /x HTTP/1.0\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 5\r\n\r\nhello",
+        "PUT /x HTTP/1.0\r\nhost: a\r\nexpect: miracles\r\ncontent-length: 5\r\n\r\nhello",
+        "GET /x HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\nconnection: close\r\n\r\n",
+    ] {
+        let upstream = Upstream::new();
+        let proxy = Proxy::to(&[upstream.address()], "");
+        let mut client = proxy.client();
+        client.send(request);
+        let mut peer = upstream.accept();
+        assert_eq!(peer.head().header("expect"), None, "{request}");
+        peer.send(FINE);
+        let answer = client.answer();
+        assert_eq!((answer.status, answer.interim), (200, vec![]));
+    }
 }

@@ -142,8 +142,8 @@ impl Handler for Fake {
     ) -> Response<Body> {
         let counted = Counted::new(&self.serving);
         let (parts, body) = request.into_parts();
-        if let Err((reason, sentence)) = framing::check(&parts) {
-            return refuse(reason, sentence);
+        if let Err(refusal) = framing::check(&parts) {
+            return refuse(Reason::BadRequest, refusal.sentence);
         }
         let path = parts.uri.path().to_owned();
         let mut seen = Seen {

@@ -18,6 +18,7 @@ fn voice(format: ErrorFormat, documentation: Option<&str>) -> Voice {
 fn failure(reason: Reason) -> Failure {
     Failure {
         reason,
+        status: None,
         message: "The circuit of upstream 'payments' is open: 5 \"ü\" failures.".to_owned(),
         retry_after: Some(Duration::from_millis(11_001)),
         attempts: 2,
