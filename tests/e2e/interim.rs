@@ -141,7 +141,10 @@ fn expecting(policies: &str) -> (Upstream, Proxy, Client, Peer) {
 #[test]
 fn fault_022_the_upstream_decides_when_the_body_is_sent() {
     let (_upstream, _proxy, mut client, mut peer) = expecting("");
-    assert!(client.hears_nothing_for(SOON), "nobody has said that it may");
+    assert!(
+        client.hears_nothing_for(SOON),
+        "nobody has said that it may"
+    );
     peer.send(GO_ON);
     assert_eq!(client.head().line, "HTTP/1.1 100 Continue");
     assert!(peer.hears_nothing_for(SOON), "the body is not there yet");
@@ -174,7 +177,10 @@ fn fault_022_a_final_answer_instead_comes_without_the_body_and_ends_the_connecti
     assert!(client.is_closed());
     assert!(peer.hears_nothing_for(SOON), "an empty body was sent");
     let line = proxy.only_line();
-    assert_eq!((&line["status"], &line["bytes_in"]), (&413.into(), &0.into()));
+    assert_eq!(
+        (&line["status"], &line["bytes_in"]),
+        (&413.into(), &0.into())
+    );
 }
 
 #[test]
