@@ -198,6 +198,7 @@ impl Attempt {
         let onward = Onward {
             trusted: passage.trusted,
             forwarded_for: exchange.client.forwarded_for(),
+            scheme: exchange.client.scheme(),
             found: passage.found,
             host: passage.route.host.as_ref(),
             endpoint: &self.endpoint().host,

@@ -26,6 +26,8 @@ pub struct Client {
     progress: AtomicU64,
     stall: AtomicU64,
     forwarded_for: Option<HeaderValue>,
+    /// Whether it came under TLS.
+    encrypted: bool,
     /// For the limits of its requests, which come one after another.
     pub(super) timer: Timer,
     interim: Interim,
@@ -50,6 +52,7 @@ impl Client {
             progress: AtomicU64::new(0),
             stall: AtomicU64::new(nanos(stall)),
             forwarded_for: peer.and_then(|peer| HeaderValue::try_from(peer.ip().to_string()).ok()),
+            encrypted: false,
             timer: Timer::default(),
             interim: Interim::default(),
         }
@@ -64,6 +67,18 @@ impl Client {
     /// The client's address for `x-forwarded-for`, built once.
     pub const fn forwarded_for(&self) -> Option<&HeaderValue> {
         self.forwarded_for.as_ref()
+    }
+
+    /// The same client, come under TLS or not.
+    #[must_use]
+    pub const fn encrypted(mut self, encrypted: bool) -> Self {
+        self.encrypted = encrypted;
+        self
+    }
+
+    /// What its requests' URLs begin with: `http`, or `https` where it came under TLS.
+    pub const fn scheme(&self) -> &'static str {
+        if self.encrypted { "https" } else { "http" }
     }
 
     /// When it was accepted.

@@ -54,6 +54,8 @@ pub struct Onward<'a> {
     pub trusted: bool,
     /// The client's address, where it has one.
     pub forwarded_for: Option<&'a HeaderValue>,
+    /// How the client's URL begins, for `x-forwarded-proto`.
+    pub scheme: &'static str,
     /// What of the client's headers has to be changed.
     pub found: Found,
     /// What takes the place of `host`.
@@ -93,7 +95,7 @@ pub fn onward(headers: &mut HeaderMap, onward: &Onward<'_>) {
     }
     headers
         .entry(FORWARDED_PROTO)
-        .or_insert(HeaderValue::from_static("http"));
+        .or_insert(HeaderValue::from_static(onward.scheme));
     let asked = headers.get(HOST).cloned();
     if let Some(host) = onward.host {
         headers.insert(HOST, host.clone());
@@ -225,6 +227,7 @@ mod tests {
             let to = Onward {
                 trusted,
                 forwarded_for: Some(&HeaderValue::from_static("10.0.0.1")),
+                scheme: "http",
                 found: found(&head),
                 host: None,
                 endpoint: "10.0.0.9:80",
@@ -258,6 +261,7 @@ mod tests {
         let to = Onward {
             trusted: true,
             forwarded_for: Some(&HeaderValue::from_static("10.0.0.2")),
+            scheme: "http",
             found: found(&head),
             endpoint: "10.0.0.9:80",
             host: Some(&HeaderValue::from_static("shop.prod")),

@@ -39,7 +39,7 @@ const LINGER_BYTES: usize = 64 * 1024;
 
 /// How long a client that comes during a drain may take over its request's head. It comes with one in
 /// hand; if it does not, it must not hold the drain up.
-const LATECOMER: Duration = Duration::from_secs(1);
+pub(super) const LATECOMER: Duration = Duration::from_secs(1);
 
 /// Timers have no finer grain: a millisecond.
 const LEAST_PERIOD: u64 = 1_000_000;
@@ -82,6 +82,7 @@ pub(super) async fn serve_entered<IO, H>(
         clock::now(),
         settings.idle_timeout,
     );
+    let client = client.encrypted(io.is_encrypted());
     let served = Arc::new(Served {
         door: Arc::clone(&door),
         client: Arc::new(client),
@@ -364,7 +365,7 @@ fn refusal<H>(
 /// Ends the connection: with `bytes` if there are any, and so that the client can read what it was
 /// sent, and sees a break where its answer broke off.
 async fn close<IO: Transport>(
-    mut io: IO,
+    io: IO,
     end: &End,
     served: &Exchange,
     bytes: Option<Vec<u8>>,
@@ -381,6 +382,12 @@ async fn close<IO: Transport>(
         End::Idle => false,
         End::Stalled | End::Cut => return io.break_off(),
     };
+    end_with(io, bytes, linger).await;
+}
+
+/// Ends a connection in order: with `bytes` if there are any, and where it `linger`s after what its
+/// client still sends.
+pub(super) async fn end_with<IO: Transport>(mut io: IO, bytes: Option<Vec<u8>>, linger: bool) {
     let ending = async {
         if let Some(bytes) = bytes {
             io.write_all(&bytes).await?;

@@ -4,10 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::{Notify, watch};
 
+use super::tls::Handshakes;
 use crate::proxy::Role;
+use crate::tls::Server;
 
 /// What a listener allows its clients. A reload replaces it for new connections.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,6 +45,9 @@ pub struct Door<H> {
     role: Role,
     handler: Arc<H>,
     settings: ArcSwap<Settings>,
+    /// What it shows and asks for under TLS.
+    tls: ArcSwapOption<Server>,
+    handshakes: Handshakes,
     phase: watch::Sender<Phase>,
     /// Whether it is past [`Phase::Open`]; cheap enough to be asked for each answer.
     closing: AtomicBool,
@@ -58,6 +63,8 @@ impl<H> Door<H> {
             role,
             handler,
             settings: ArcSwap::from_pointee(settings),
+            tls: ArcSwapOption::empty(),
+            handshakes: Handshakes::default(),
             phase: watch::Sender::new(Phase::Open),
             closing: AtomicBool::new(false),
             open: AtomicUsize::new(0),
@@ -88,6 +95,21 @@ impl<H> Door<H> {
     /// Sets what new connections are allowed; those that are open keep what they began with.
     pub fn set_settings(&self, settings: Settings) {
         self.settings.store(Arc::new(settings));
+    }
+
+    /// What new connections are shown under TLS; `None`: it is plaintext.
+    pub fn tls(&self) -> Option<Arc<Server>> {
+        self.tls.load_full()
+    }
+
+    /// Sets what new connections are shown under TLS; those that are open are not touched.
+    pub fn set_tls(&self, tls: Option<Arc<Server>>) {
+        self.tls.store(tls);
+    }
+
+    /// The handshakes that failed.
+    pub const fn handshakes(&self) -> &Handshakes {
+        &self.handshakes
     }
 
     /// Its open connections.

@@ -14,6 +14,7 @@ pub mod listener;
 mod scan;
 pub mod socket;
 pub mod status;
+pub mod tls;
 pub mod transport;
 mod wire;
 pub mod worker;

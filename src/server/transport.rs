@@ -7,6 +7,11 @@ use tokio::net::{TcpStream, UnixStream};
 pub trait Transport: AsyncRead + AsyncWrite + Unpin + Send + 'static {
     /// Makes the coming close a break: the other end is to see an error, not an end.
     fn break_off(&self) {}
+
+    /// Whether nobody on the way can read or change the bytes.
+    fn is_encrypted(&self) -> bool {
+        false
+    }
 }
 
 impl Transport for TcpStream {

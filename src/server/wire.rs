@@ -165,22 +165,31 @@ impl<IO, S: Shared> Core<IO, S> {
     /// Keeps account of a write's outcome.
     fn written(&mut self, outcome: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         match &outcome {
-            Poll::Pending if !self.blocked => {
-                self.blocked = true;
-                let stall = nanos(self.served.client().stall());
-                let deadline = self.now().saturating_add(stall);
-                self.served.exchange().set_deadline(deadline);
-            }
+            Poll::Pending => self.block(),
             Poll::Ready(Ok(bytes)) => {
                 self.served.client().add_progress(*bytes);
                 if self.blocked {
-                    self.blocked = false;
-                    self.served.exchange().set_deadline(NEVER);
+                    self.unblock();
                 }
             }
-            Poll::Pending | Poll::Ready(Err(_)) => {}
+            Poll::Ready(Err(_)) => {}
         }
         outcome
+    }
+
+    /// The client does not take what we write: it has its time for that.
+    fn block(&mut self) {
+        if !self.blocked {
+            self.blocked = true;
+            let stall = nanos(self.served.client().stall());
+            let deadline = self.now().saturating_add(stall);
+            self.served.exchange().set_deadline(deadline);
+        }
+    }
+
+    fn unblock(&mut self) {
+        self.blocked = false;
+        self.served.exchange().set_deadline(NEVER);
     }
 }
 
@@ -301,7 +310,15 @@ impl<IO: AsyncWrite + Unpin, S: Shared> Core<IO, S> {
     }
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(Pin::new(&mut self.io).poll_flush(cx))?;
+        let flushed = Pin::new(&mut self.io).poll_flush(cx);
+        if flushed.is_pending() {
+            // Under TLS what the client does not take may wait here, all of it written.
+            self.block();
+        }
+        ready!(flushed)?;
+        if self.blocked {
+            self.unblock();
+        }
         if self.stage() == Stage::Answered && self.scan.is_complete() {
             self.end_exchange();
             let asked = std::mem::take(&mut self.asked);

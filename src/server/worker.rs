@@ -2,6 +2,7 @@
 //! them: a connection stays where it was put, with the worker that had the fewest.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::mpsc;
@@ -17,6 +18,8 @@ use super::door::{Door, Entered};
 use super::handler::Handler;
 use super::limit::Place;
 use super::socket::Accepted;
+use super::tls;
+use super::transport::Transport;
 use crate::clock;
 
 /// The worker threads.
@@ -132,14 +135,27 @@ async fn serve<H: Handler>(socket: Accepted, door: Entered<H>, worker: usize) ->
             let socket = tokio::net::TcpStream::from_std(socket)?;
             // Without it a small answer waits for the client's acknowledgement.
             let _ = socket.set_nodelay(true);
-            serve_entered(socket, door, Some(peer), worker).await;
+            begin(socket, door, Some(peer), worker).await;
         }
         Accepted::Unix(socket) => {
             let socket = tokio::net::UnixStream::from_std(socket)?;
-            serve_entered(socket, door, None, worker).await;
+            begin(socket, door, None, worker).await;
         }
     }
     Ok(())
+}
+
+async fn begin<IO: Transport, H: Handler>(
+    io: IO,
+    door: Entered<H>,
+    peer: Option<SocketAddr>,
+    worker: usize,
+) {
+    match door.tls() {
+        None => serve_entered(io, door, peer, worker).await,
+        // Boxed: plain connections need not have room for it.
+        Some(server) => Box::pin(tls::serve_entered(io, &server, door, peer, worker)).await,
+    }
 }
 
 fn start(index: usize, ended: mpsc::Sender<()>) -> io::Result<(Worker, Thread)> {
