@@ -1,6 +1,7 @@
 //! The composition root: a configuration becomes a running process, and a running process ends in
 //! order. Everything but the requests themselves runs on one control thread.
 
+mod certificates;
 mod chores;
 mod doors;
 mod drain;
@@ -30,6 +31,7 @@ use crate::server::worker::Workers;
 use crate::telemetry::Telemetry;
 use crate::telemetry::events::Kind;
 use crate::telemetry::log::LogLevel;
+use crate::tls::Vault;
 use doors::Doors;
 
 /// How a process is started beside its configuration.
@@ -189,7 +191,11 @@ async fn assemble(
     telemetry
         .log_requests(&plan.access_log)
         .map_err(StartError::AccessLog)?;
-    let proxy = Proxy::new(plan.clone(), Arc::new(telemetry), options.dialer.clone());
+    let vault = Arc::<Vault>::default();
+    vault.install(&loaded.certificates);
+    certificates::warn_of_expiry(loaded, None);
+    let (telemetry, dialer) = (Arc::new(telemetry), options.dialer.clone());
+    let proxy = Proxy::with_vault(plan.clone(), telemetry, dialer, vault);
     chores::resolve_names(&proxy, chores::AT_START).await;
     let workers = Arc::new(Workers::start(plan.runtime.workers.get())?);
     let shared = Arc::new(Shared {
@@ -224,9 +230,11 @@ fn reloader(shared: &Arc<Shared>, loaded: Loaded, paths: Vec<PathBuf>) -> Reload
         if from.is_empty() {
             Ok(running.clone())
         } else {
-            config::load(&from, &environment)
+            config::load_again(&from, &environment)
         }
     };
+    let to = Arc::clone(shared);
+    let renew = move |read: &Loaded| to.renew_certificates(read);
     let to = Arc::clone(shared);
     let apply = move |running: &Loaded, next: &Loaded| {
         if to.phase.draining() {
@@ -234,6 +242,10 @@ fn reloader(shared: &Arc<Shared>, loaded: Loaded, paths: Vec<PathBuf>) -> Reload
                 "this process is draining and about to end; it takes no other configuration"
                     .to_owned(),
             ]);
+        }
+        let missing = to.missing_certificates(next);
+        if !missing.is_empty() {
+            return Err(missing);
         }
         let telemetry = &to.proxy.telemetry;
         telemetry
@@ -243,11 +255,13 @@ fn reloader(shared: &Arc<Shared>, loaded: Loaded, paths: Vec<PathBuf>) -> Reload
                     "access_log.destination: cannot be written: {error}"
                 )]
             })?;
+        to.renew_certificates(next);
         if let Err(problems) = to.doors.change(&next.plan, &to.proxy, &to.workers) {
             // The log of before was open a moment ago; what can go wrong now is in its own count.
             let _ = telemetry.log_requests(&running.plan.access_log);
             return Err(problems);
         }
+        to.proxy.vault().retain(&next.certificates);
         to.effective.store(Arc::new(next.effective.clone()));
         let proxy = Arc::clone(&to.proxy);
         tokio::spawn(async move { chores::resolve_names(&proxy, chores::AT_RUN_TIME).await });
@@ -255,6 +269,7 @@ fn reloader(shared: &Arc<Shared>, loaded: Loaded, paths: Vec<PathBuf>) -> Reload
     };
     let steps = Steps {
         load: Arc::new(load),
+        renew: Box::new(renew),
         apply: Box::new(apply),
     };
     let telemetry = Arc::clone(&shared.proxy.telemetry);

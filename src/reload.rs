@@ -32,10 +32,15 @@ pub type Load = dyn Fn() -> Result<Loaded, Problems> + Send + Sync;
 /// address that is in use, must have changed nothing.
 pub type Apply = dyn FnMut(&Loaded, &Loaded) -> Result<(), Vec<String>> + Send;
 
+/// Takes in the certificates of a configuration that is the running one otherwise.
+pub type Renew = dyn FnMut(&Loaded) + Send;
+
 /// The steps of a reload that are done elsewhere.
 pub struct Steps {
     /// Reads and validates the files.
     pub load: Arc<Load>,
+    /// Takes in certificates that may have changed.
+    pub renew: Box<Renew>,
     /// Makes a configuration the running one.
     pub apply: Box<Apply>,
 }
@@ -151,6 +156,7 @@ impl Reloader {
 
     fn judge(&mut self, loaded: Loaded) -> (ReloadResult, Vec<String>, Vec<String>) {
         if loaded.hash == self.running.hash {
+            (self.steps.renew)(&loaded);
             return (ReloadResult::Unchanged, vec![], vec![]);
         }
         let fixed = fixed_at_start(&self.running.plan, &loaded.plan);

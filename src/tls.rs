@@ -19,10 +19,10 @@ use rustls::crypto::CryptoProvider;
 
 pub use client::Client;
 pub use explain::{Why, failure_with, refusal_of, whose_fault};
-pub use facts::{SOON, Validity, date};
+pub use facts::Validity;
 pub use pem::FileProblem;
 pub use server::Server;
-pub use vault::{Changed, Material, Slot, User, Vault, read};
+pub use vault::{Changed, Expiring, Material, Slot, User, Vault, read};
 
 /// What encrypts.
 fn provider() -> &'static Arc<CryptoProvider> {

@@ -50,8 +50,14 @@ const LAYERS: &[Layer] = &[
         must_not_name: &["tokio", "hyper", "serde"],
     },
     Layer {
+        name: "tls",
+        may_import: Only(&["clock", "plan"]),
+        must_not_name: &["tokio", "hyper", "tracing", "prometheus"],
+    },
+    Layer {
         name: "config",
-        may_import: Only(&["plan", "policy"]),
+        // A certificate that cannot be used is a mistake in the configuration, found by whoever uses it.
+        may_import: Only(&["plan", "policy", "tls"]),
         must_not_name: &["tokio", "hyper"],
     },
     Layer {
@@ -61,7 +67,7 @@ const LAYERS: &[Layer] = &[
     },
     Layer {
         name: "live",
-        may_import: Only(&["clock", "plan", "policy"]),
+        may_import: Only(&["clock", "plan", "policy", "tls"]),
         must_not_name: &["tracing", "prometheus"],
     },
     Layer {
@@ -72,12 +78,12 @@ const LAYERS: &[Layer] = &[
     },
     Layer {
         name: "proxy",
-        may_import: Only(&["clock", "live", "plan", "policy", "telemetry"]),
+        may_import: Only(&["clock", "live", "plan", "policy", "telemetry", "tls"]),
         must_not_name: &[],
     },
     Layer {
         name: "server",
-        may_import: Only(&["clock", "live", "proxy", "telemetry"]),
+        may_import: Only(&["clock", "live", "proxy", "telemetry", "tls"]),
         must_not_name: &[],
     },
     Layer {

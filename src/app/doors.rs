@@ -13,6 +13,8 @@ use crate::server::limit::ConnectionLimit;
 use crate::server::listener::{BindError, Bound, Listener};
 use crate::server::status;
 use crate::server::worker::Workers;
+use crate::telemetry::readings::HandshakeReading;
+use crate::tls::Vault;
 
 /// Every listener of the process.
 pub(super) struct Doors {
@@ -89,8 +91,10 @@ impl Doors {
             settings(plan),
             Arc::clone(proxy),
         );
+        secure(&door, plan, proxy.vault())?;
         let listener = bound.serve(&door, workers, &self.limit)?;
-        tracing::info!(listener = &*plan.name, %address, "listening");
+        let tls = plan.tls.is_some();
+        tracing::info!(listener = &*plan.name, %address, tls, "listening");
         let listener = Some(listener);
         Ok(Open {
             door,
@@ -134,6 +138,9 @@ impl Doors {
                 continue;
             };
             open.door.set_settings(settings(listener));
+            if let Err(error) = secure(&open.door, listener, proxy.vault()) {
+                tracing::error!(listener = &*listener.name, "{error}");
+            }
             open.role = listener.role;
         }
         for open in gone {
@@ -151,6 +158,33 @@ impl Doors {
         }
         inner.leaving.retain(|(door, _)| door.open() > 0);
         Ok(())
+    }
+
+    /// New connections are shown what the vault holds now.
+    pub(super) fn renew(&self, plan: &Plan, vault: &Vault) {
+        for open in &self.inner.lock().open {
+            let listener = plan.listeners.iter().find(|listener| open.is(listener));
+            if let Some(listener) = listener
+                && let Err(error) = secure(&open.door, listener, vault)
+            {
+                tracing::error!(listener = &*listener.name, "{error}");
+            }
+        }
+    }
+
+    /// Handshakes that failed, by listener and reason.
+    pub(super) fn failed_handshakes(&self) -> Vec<HandshakeReading> {
+        let inner = self.inner.lock();
+        let encrypted = inner.open.iter().filter(|open| open.door.tls().is_some());
+        let readings = encrypted.flat_map(|open| {
+            let failures = open.door.handshakes().failures();
+            failures.map(|(why, count)| HandshakeReading {
+                listener: Arc::clone(open.door.name()),
+                why: why.name(),
+                count,
+            })
+        });
+        readings.collect()
     }
 
     /// The address that a listener is bound to.
@@ -273,6 +307,17 @@ async fn leave(open: Open, within: Duration) {
             "the drain time is over: connections were cut"
         );
     }
+}
+
+/// Gives a door what it shows under TLS. One that has to have it is never left without.
+fn secure(door: &Door<Proxy>, plan: &plan::Listener, vault: &Vault) -> std::io::Result<()> {
+    let server = vault.server(plan);
+    if plan.tls.is_some() && server.is_none() {
+        let sentence = format!("listener '{}' has no certificate to show", plan.name);
+        return Err(std::io::Error::other(sentence));
+    }
+    door.set_tls(server);
+    Ok(())
 }
 
 fn settings(plan: &plan::Listener) -> Settings {

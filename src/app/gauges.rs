@@ -42,6 +42,7 @@ impl Shared {
                 bytes_used: self.proxy.memory().used(),
                 bytes_limit: self.proxy.memory().limit(),
             },
+            certificates: self.certificates(),
             last_reload: self.last_reload.lock().clone(),
             events: telemetry.events().recent(),
         }
@@ -58,6 +59,8 @@ impl Shared {
                 .upstreams()
                 .map(|upstream| upstream_reading(&site, upstream, now))
                 .collect(),
+            handshakes: self.doors.failed_handshakes(),
+            certificates: self.certificate_readings(),
         };
         self.proxy.telemetry.metrics().render(&readings)
     }

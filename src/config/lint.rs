@@ -6,6 +6,7 @@
 //! stands there), not for each route that inherits it. Blocks with their defaults never lint.
 
 mod breaker;
+mod certificates;
 mod fallback;
 mod routes;
 mod times;
@@ -87,6 +88,7 @@ pub fn lint(loaded: &Loaded) -> Vec<Lint> {
             }
         }
     }
+    lints.lints.extend(certificates::lints(loaded));
     lints.finish()
 }
 

@@ -33,6 +33,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::plan::Plan;
+use crate::tls;
 use compile::Context;
 use node::{Content, Node};
 use report::Report;
@@ -58,8 +59,20 @@ pub struct Loaded {
     pub warnings: Vec<Problem>,
     /// The files that it was read from, those of `body_file` included, in the order of reading.
     pub sources: Vec<PathBuf>,
-    /// A hash of the content of all of them: equal content, equal hash, within one build.
+    /// A hash of the content of all of them but the files of certificates: equal content, equal hash,
+    /// within one build.
     pub hash: u64,
+    /// What was read of the files of certificates, which are among the sources.
+    pub certificates: tls::Material,
+}
+
+/// What files of certificates that cannot be used are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Certificates {
+    /// Problems like any other: the configuration cannot run.
+    MustBeGood,
+    /// For whoever still has what was read of them before.
+    MayBeBad,
 }
 
 /// Reads the configuration that files and folders hold together.
@@ -70,6 +83,26 @@ pub fn load(
     paths: &[PathBuf],
     environment: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Loaded, Problems> {
+    load_with(paths, environment, Certificates::MustBeGood)
+}
+
+/// As [`load`], for a process that runs: files of certificates that cannot be used are no problems.
+/// What is wrong with them is in [`Loaded::certificates`], for whoever kept what they held before.
+///
+/// # Errors
+/// Everything else that is wrong with it.
+pub fn load_again(
+    paths: &[PathBuf],
+    environment: &dyn Fn(&str) -> Option<String>,
+) -> Result<Loaded, Problems> {
+    load_with(paths, environment, Certificates::MayBeBad)
+}
+
+fn load_with(
+    paths: &[PathBuf],
+    environment: &dyn Fn(&str) -> Option<String>,
+    certificates: Certificates,
+) -> Result<Loaded, Problems> {
     let mut report = Report::default();
     let mut contents = Contents::default();
     if paths.is_empty() {
@@ -79,7 +112,7 @@ pub fn load(
     if !report.is_empty() {
         return Err(report.refuse());
     }
-    compile_sources(sources, contents, report, environment)
+    compile_sources(sources, contents, report, environment, certificates)
 }
 
 /// Reads a configuration that is one document in memory; `name` stands for the file in places.
@@ -97,7 +130,9 @@ pub fn parse(
         name: name.into(),
         text: text.to_owned(),
     };
-    compile_sources(vec![source], contents, Report::default(), environment)
+    let certificates = Certificates::MustBeGood;
+    let report = Report::default();
+    compile_sources(vec![source], contents, report, environment, certificates)
 }
 
 fn compile_sources(
@@ -105,6 +140,7 @@ fn compile_sources(
     mut contents: Contents,
     mut report: Report,
     environment: &dyn Fn(&str) -> Option<String>,
+    certificates: Certificates,
 ) -> Result<Loaded, Problems> {
     let count = sources.len();
     let roots: Vec<Node> = sources
@@ -135,12 +171,25 @@ fn compile_sources(
     match plan {
         Some(plan) if report.is_empty() => {
             let effective = setting::list_effective(&root);
+            let read = tls::read(&plan);
+            if certificates == Certificates::MustBeGood {
+                for (user, problem) in read.problems() {
+                    let problem = certificate_problem(&effective, user, problem);
+                    report.add_problem(problem);
+                }
+            }
+            if !report.is_empty() {
+                return Err(report.refuse());
+            }
+            let mut sources = contents.files.clone();
+            sources.extend(read.files());
             Ok(Loaded {
                 warnings: compile::loops(&plan, &effective),
                 plan,
                 effective,
                 hash: contents.hash(),
-                sources: contents.files,
+                sources,
+                certificates: read,
             })
         }
         Some(_) => Err(report.refuse()),
@@ -154,6 +203,30 @@ fn compile_sources(
             }
             Err(report.refuse())
         }
+    }
+}
+
+/// What is wrong with a file of certificates, at the setting that names the file.
+pub fn certificate_problem(
+    effective: &Effective,
+    user: &tls::User,
+    problem: &tls::FileProblem,
+) -> Problem {
+    let path = certificate_path(user, problem.setting);
+    Problem {
+        place: effective.place_of(&path).cloned(),
+        path,
+        message: problem.message.clone(),
+        help: problem.help.map(str::to_owned),
+        source_line: None,
+    }
+}
+
+/// The setting that names a file of certificates.
+fn certificate_path(user: &tls::User, setting: &str) -> String {
+    match user {
+        tls::User::Listener(name) => format!("listeners.{name}.tls.{setting}"),
+        tls::User::Upstream(name) => format!("upstreams.{name}.tls.{setting}"),
     }
 }
 

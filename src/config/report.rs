@@ -38,6 +38,11 @@ impl Report {
         self.push(place, path, message.into(), Some(help.into()));
     }
 
+    /// Adds a problem that is complete but for the line of its place.
+    pub(super) fn add_problem(&mut self, problem: Problem) {
+        self.problems.push(problem);
+    }
+
     fn push(&mut self, place: Option<&Place>, path: &str, message: String, help: Option<String>) {
         let problem = Problem {
             place: place.cloned(),

@@ -84,6 +84,11 @@ impl Upstream {
         self.refresh();
     }
 
+    /// Other certificates may be in use now.
+    pub fn renew(&self) {
+        self.refresh();
+    }
+
     /// Its key in the configuration.
     pub fn name(&self) -> &Arc<str> {
         &self.name

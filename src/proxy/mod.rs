@@ -35,6 +35,7 @@ use crate::plan::Plan;
 use crate::policy::breaker::State;
 use crate::telemetry::Telemetry;
 use crate::telemetry::events::Kind;
+use crate::tls::Vault;
 
 /// Bytes of request bodies that are kept for another try, whole process. Above it bodies are streamed
 /// and not tried again.
@@ -47,6 +48,7 @@ pub struct Proxy {
     /// What is told of requests.
     pub telemetry: Arc<Telemetry>,
     dialer: Dialer,
+    vault: Arc<Vault>,
     memory: Arc<ReplayMemory>,
     refusing: AtomicBool,
 }
@@ -54,11 +56,22 @@ pub struct Proxy {
 impl Proxy {
     /// Runs the first generation.
     pub fn new(plan: Plan, telemetry: Arc<Telemetry>, dialer: Dialer) -> Arc<Self> {
+        Self::with_vault(plan, telemetry, dialer, Arc::default())
+    }
+
+    /// Runs the first generation with what was read for TLS.
+    pub fn with_vault(
+        plan: Plan,
+        telemetry: Arc<Telemetry>,
+        dialer: Dialer,
+        vault: Arc<Vault>,
+    ) -> Arc<Self> {
         let site = site::Site::first(plan, &telemetry, clock::now());
         Arc::new(Self {
             site: ArcSwap::from_pointee(site),
             telemetry,
             dialer,
+            vault,
             memory: Arc::new(ReplayMemory::new(REPLAY_MEMORY)),
             refusing: AtomicBool::new(false),
         })
@@ -85,6 +98,11 @@ impl Proxy {
     /// Whether new requests are refused.
     pub fn refuses_new_requests(&self) -> bool {
         self.refusing.load(Ordering::Relaxed)
+    }
+
+    /// What was read for TLS.
+    pub const fn vault(&self) -> &Arc<Vault> {
+        &self.vault
     }
 
     /// The memory for bodies that are kept for another try.

@@ -59,6 +59,7 @@ fn load(file: &Path) -> Result<Loaded, Problems> {
         hash: text
             .bytes()
             .fold(7, |hash, byte| hash * 31 + u64::from(byte)),
+        certificates: crate::tls::Material::default(),
     })
 }
 
@@ -98,6 +99,7 @@ fn start_with(apply: Box<Apply>, meanwhile: Meanwhile) -> Running {
             fs::write(&read, afterwards).unwrap();
             loaded
         }),
+        renew: Box::new(|_| {}),
         apply,
     };
     let reloader = Reloader::new(

@@ -20,6 +20,8 @@ pub struct Status {
     pub totals: Totals,
     /// The request bytes kept for another try.
     pub replay: Replay,
+    /// The files of certificates in use.
+    pub certificates: Vec<Certificate>,
     /// The last attempt to reload; `null` before the first.
     pub last_reload: Option<LastReload>,
     /// What happened lately, newest last.
@@ -56,6 +58,22 @@ pub struct Worker {
     pub tasks: usize,
     /// Connections from clients that it serves.
     pub connections: usize,
+}
+
+/// One file of certificates in use.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Certificate {
+    /// The listener that uses it.
+    pub listener: Option<String>,
+    /// The upstream that uses it.
+    pub upstream: Option<String>,
+    /// The file.
+    pub file: String,
+    /// When the first certificate in it expires.
+    pub expires_at: String,
+    /// Why what the files of this listener or upstream hold now is not in use, but what they held
+    /// before; `null`: it is.
+    pub problem: Option<String>,
 }
 
 /// One place where requests come in.

@@ -224,9 +224,8 @@ impl Handshakes {
     /// How many have failed so far, for each reason.
     pub fn failures(&self) -> impl Iterator<Item = (Why, u64)> + '_ {
         let counts = self.failures.iter();
-        let load = |count: &std::sync::atomic::AtomicU64| {
-            count.load(std::sync::atomic::Ordering::Relaxed)
-        };
+        let load =
+            |count: &std::sync::atomic::AtomicU64| count.load(std::sync::atomic::Ordering::Relaxed);
         Why::ALL.into_iter().zip(counts.map(load))
     }
 
@@ -250,6 +249,12 @@ impl Handshakes {
         };
         let peer = peer.map(|peer| peer.to_string()).unwrap_or_default();
         let why = why.name();
-        tracing::warn!(listener, peer, why, untold, "TLS handshake failed: {sentence}");
+        tracing::warn!(
+            listener,
+            peer,
+            why,
+            untold,
+            "TLS handshake failed: {sentence}"
+        );
     }
 }

@@ -35,6 +35,8 @@ pub enum Kind {
     Breaker,
     /// A configuration was applied or refused.
     Reload,
+    /// Files of certificates were swapped, or could not be.
+    Certificates,
     /// New work is turned away.
     Drain,
     /// The log level was changed.

@@ -32,6 +32,7 @@ impl Metrics {
         add_tries(&mut families, &handles.upstreams);
         add_events(&mut families, &handles.upstreams);
         add_gauges(&mut families, &readings.upstreams);
+        add_tls(&mut families, readings);
         self.add_configuration(&mut families, readings);
         add_process(&mut families, &Process::read());
         families.text()
@@ -139,6 +140,20 @@ fn add_gauges(families: &mut Families, upstreams: &[UpstreamReading]) {
         for (state, count) in one.endpoints_by_state() {
             endpoints.number(&[&one.name, state], count as f64);
         }
+    }
+}
+
+fn add_tls(families: &mut Families, readings: &Readings) {
+    let mut failures = families.of(&table::TLS_HANDSHAKE_FAILURES);
+    for one in &readings.handshakes {
+        failures.count(&[&one.listener, one.why], one.count);
+    }
+    let mut expiry = families.of(&table::CERTIFICATE_EXPIRY);
+    for one in &readings.certificates {
+        expiry.number(
+            &[&one.listener, &one.upstream, &one.file],
+            one.expires as f64,
+        );
     }
 }
 

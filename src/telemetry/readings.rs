@@ -14,6 +14,34 @@ pub struct Readings {
     pub last_reload_ok: bool,
     /// The upstreams of the running configuration, each once.
     pub upstreams: Vec<UpstreamReading>,
+    /// Handshakes that failed, by listener and reason.
+    pub handshakes: Vec<HandshakeReading>,
+    /// The files of certificates in use.
+    pub certificates: Vec<CertificateReading>,
+}
+
+/// Handshakes that failed on one listener for one reason.
+#[derive(Debug, Clone)]
+pub struct HandshakeReading {
+    /// The listener's name.
+    pub listener: Arc<str>,
+    /// The reason, of a closed list.
+    pub why: &'static str,
+    /// How many, so far.
+    pub count: u64,
+}
+
+/// One file of certificates in use.
+#[derive(Debug, Clone)]
+pub struct CertificateReading {
+    /// The listener that uses it; empty: an upstream does.
+    pub listener: Arc<str>,
+    /// The upstream that uses it; empty: a listener does.
+    pub upstream: Arc<str>,
+    /// The file.
+    pub file: String,
+    /// When the first certificate in it expires, in Unix time.
+    pub expires: i64,
 }
 
 /// The gauges of one upstream.

@@ -80,6 +80,10 @@ table! {
         "The generation of the configuration that runs; the first is 1.";
     ACCESS_LOG_DROPPED: COUNTER "mamparo_access_log_dropped_total" []
         "Access lines that could not be written.";
+    TLS_HANDSHAKE_FAILURES: COUNTER "mamparo_tls_handshake_failures_total" ["listener", "why"]
+        "Handshakes with clients that failed, by the reason.";
+    CERTIFICATE_EXPIRY: GAUGE "mamparo_certificate_expiry_seconds" ["listener", "upstream", "file"]
+        "When the first certificate in a file expires, in Unix time; what is left: this less time().";
     BUILD_INFO: GAUGE "mamparo_build_info" ["version"]
         "Always 1; the labels say which program this is.";
     PROCESS_CPU: COUNTER "process_cpu_seconds_total" []
@@ -103,7 +107,7 @@ mod tests {
     use super::*;
 
     /// What dashboards and alerts of others hold on to. A change here breaks them.
-    const CONTRACT: [(&str, &str); 24] = [
+    const CONTRACT: [(&str, &str); 26] = [
         (
             "mamparo_requests_total",
             "listener route upstream outcome code",
@@ -130,6 +134,11 @@ mod tests {
         ("mamparo_config_last_reload_success", ""),
         ("mamparo_config_generation", ""),
         ("mamparo_access_log_dropped_total", ""),
+        ("mamparo_tls_handshake_failures_total", "listener why"),
+        (
+            "mamparo_certificate_expiry_seconds",
+            "listener upstream file",
+        ),
         ("mamparo_build_info", "version"),
     ];
 

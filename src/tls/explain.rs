@@ -92,7 +92,10 @@ pub fn whose_fault(error: &io::Error) -> (Why, String) {
                 | AlertDescription::CertificateUnknown
                 | AlertDescription::CertificateExpired
                 | AlertDescription::UnsupportedCertificate => {
-                    format!("the client does not accept our certificate ({})", words(*alert))
+                    format!(
+                        "the client does not accept our certificate ({})",
+                        words(*alert)
+                    )
                 }
                 other => format!("the client broke off: {}", words(*other)),
             },
@@ -300,7 +303,10 @@ mod tests {
     #[test]
     fn alerts_and_names_are_words() {
         assert_eq!(words(AlertDescription::UnknownCA), "unknown ca");
-        assert_eq!(words(AlertDescription::CertificateRequired), "certificate required");
+        assert_eq!(
+            words(AlertDescription::CertificateRequired),
+            "certificate required"
+        );
         assert_eq!(bare("DnsName(\"a.example\")"), "a.example");
         assert_eq!(bare("IpAddress(10.0.0.1)"), "10.0.0.1");
         assert_eq!(bare("plain"), "plain");

@@ -8,7 +8,7 @@ use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer;
 
 /// A certificate that expires within this time is told of.
-pub const SOON: Duration = Duration::from_secs(14 * 24 * 60 * 60);
+pub(super) const SOON: Duration = Duration::from_secs(14 * 24 * 60 * 60);
 
 /// From when and until when something is valid, in seconds of Unix time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +24,11 @@ impl Validity {
     pub fn left(&self, now: SystemTime) -> Duration {
         let left = self.not_after.saturating_sub(unix(now));
         Duration::from_secs(u64::try_from(left).unwrap_or(0))
+    }
+
+    /// The last moment, as a time; the year 1970 for a certificate from before it.
+    pub fn end(&self) -> SystemTime {
+        UNIX_EPOCH + Duration::from_secs(u64::try_from(self.not_after).unwrap_or(0))
     }
 
     /// Of a file with several certificates: until the first of them expires. Those that have expired
@@ -56,11 +61,13 @@ pub(super) fn unix(time: SystemTime) -> i64 {
 }
 
 pub(super) fn parse<'a>(der: &'a CertificateDer<'_>) -> Option<X509Certificate<'a>> {
-    X509Certificate::from_der(der).ok().map(|(_, parsed)| parsed)
+    X509Certificate::from_der(der)
+        .ok()
+        .map(|(_, parsed)| parsed)
 }
 
 /// The day of a second of Unix time, in UTC, such as `2026-11-01`.
-pub fn date(unix: i64) -> String {
+pub(super) fn date(unix: i64) -> String {
     jiff::Timestamp::from_second(unix).map_or_else(
         |_far_off| "a date beyond all calendars".to_owned(),
         |stamp| stamp.strftime("%Y-%m-%d").to_string(),

@@ -110,7 +110,8 @@ impl<'a> PemFile<'a> {
     }
 
     fn malformed(&self, what: &str, error: &pem::Error) -> FileProblem {
-        let cut = format!("ends in the midst of a {what}: it was cut off, or is still being written");
+        let cut =
+            format!("ends in the midst of a {what}: it was cut off, or is still being written");
         let sentence = match error {
             pem::Error::MissingSectionEnd { .. } => cut,
             pem::Error::Base64Decode(_) => format!("holds a {what} that is no valid base64"),
@@ -137,7 +138,9 @@ fn read(path: &Path) -> Result<Vec<u8>, String> {
             return Err(io::Error::other("it is no file"));
         }
         let mut bytes = Vec::new();
-        File::open(path)?.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
+        File::open(path)?
+            .take(MAX_BYTES + 1)
+            .read_to_end(&mut bytes)?;
         if bytes.len() as u64 > MAX_BYTES {
             return Err(io::Error::other("it is larger than 4 MiB"));
         }

@@ -61,8 +61,8 @@ impl Server {
         };
         let mut config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(key)));
         config.alpn_protocols = alpn(protocol, super::SERVES_HTTP2);
-        config.ticketer = ticketer()
-            .map_err(|error| shown.problem(&format!("cannot be used: {error}"), None))?;
+        config.ticketer =
+            ticketer().map_err(|error| shown.problem(&format!("cannot be used: {error}"), None))?;
         Ok(Self {
             config: Arc::new(config),
             clients,
@@ -95,7 +95,10 @@ pub(super) fn roots(
     let mut roots = RootCertStore::empty();
     for (index, certificate) in certificates.into_iter().enumerate() {
         roots.add(certificate).map_err(|error| {
-            let sentence = format!("holds no authority as its certificate {}: {error}", index + 1);
+            let sentence = format!(
+                "holds no authority as its certificate {}: {error}",
+                index + 1
+            );
             file.problem(&sentence, None)
         })?;
     }

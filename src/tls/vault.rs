@@ -5,13 +5,14 @@ use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hasher};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
 use rustls::sign::CertifiedKey;
 use rustls::{Error, InconsistentKeys};
 
 use super::client::Client;
-use super::facts::Validity;
+use super::facts::{SOON, Validity, date};
 use super::pem::{FileProblem, PemFile};
 use super::provider;
 use super::server::Server;
@@ -61,30 +62,63 @@ struct Part {
 
 /// What one reading of all files came to.
 #[derive(Debug, Clone, Default)]
-pub struct Material(Arc<Vec<Part>>);
+pub struct Material {
+    parts: Arc<Vec<Part>>,
+    /// When they were read; `None`: nothing was.
+    at: Option<SystemTime>,
+}
+
+/// A certificate that has expired, or will soon.
+#[derive(Debug, Clone)]
+pub struct Expiring {
+    /// Who uses it.
+    pub user: User,
+    /// The setting that names its file.
+    pub setting: &'static str,
+    /// Its file.
+    pub file: PathBuf,
+    /// Its last day.
+    pub date: String,
+    /// What is left; zero: it has expired.
+    pub left: Duration,
+}
 
 impl Material {
-    /// What is wrong, and for whom.
-    pub fn problems(&self) -> impl Iterator<Item = (&User, &FileProblem)> {
-        let parts = self.0.iter();
-        parts.filter_map(|part| Some((&part.user, part.outcome.as_ref().err()?)))
-    }
-
-    /// The validity of each file with certificates, by setting and user.
-    pub fn validities(&self) -> impl Iterator<Item = (&User, &'static str, &Path, Validity)> {
+    /// The certificates that had expired when they were read, or expire within [`SOON`] of it.
+    pub fn expiring(&self) -> impl Iterator<Item = Expiring> {
+        let at = self.at.unwrap_or(SystemTime::UNIX_EPOCH);
         let read = self
-            .0
+            .parts
             .iter()
             .filter_map(|part| Some((&part.user, part.outcome.as_ref().ok()?)));
-        read.flat_map(|(user, (_, notes))| {
-            let files = notes.files.iter();
-            files.map(move |(setting, file, validity)| (user, *setting, file.as_path(), *validity))
+        read.flat_map(move |(user, (_, notes))| {
+            let soon = notes
+                .files
+                .iter()
+                .filter(move |file| file.2.left(at) < SOON);
+            soon.map(move |(setting, file, validity)| Expiring {
+                user: user.clone(),
+                setting,
+                file: file.clone(),
+                date: date(validity.not_after),
+                left: validity.left(at),
+            })
         })
+    }
+
+    /// What is wrong, and for whom.
+    pub fn problems(&self) -> impl Iterator<Item = (&User, &FileProblem)> {
+        let parts = self.parts.iter();
+        parts.filter_map(|part| Some((&part.user, part.outcome.as_ref().err()?)))
     }
 
     /// The files that the settings name, whether they could be read or not.
     pub fn files(&self) -> Vec<PathBuf> {
-        let mut files: Vec<PathBuf> = self.0.iter().flat_map(|part| part.slot.files()).collect();
+        let mut files: Vec<PathBuf> = self
+            .parts
+            .iter()
+            .flat_map(|part| part.slot.files())
+            .collect();
         files.sort();
         files.dedup();
         files
@@ -139,7 +173,11 @@ impl Slot {
                 )
             }
         };
-        [first, second, third].into_iter().flatten().cloned().collect()
+        [first, second, third]
+            .into_iter()
+            .flatten()
+            .cloned()
+            .collect()
     }
 
     fn make(&self) -> Result<(Made, Notes), FileProblem> {
@@ -176,7 +214,10 @@ pub fn read(plan: &Plan) -> Material {
             outcome,
         });
     }
-    Material(Arc::new(parts))
+    Material {
+        parts: Arc::new(parts),
+        at: Some(clock::date()),
+    }
 }
 
 /// A certificate with its key, and the certificate's file.
@@ -228,7 +269,10 @@ impl Vault {
     /// What could not be read and is not there from before: it cannot run.
     pub fn missing<'a>(&self, material: &'a Material) -> Vec<(&'a User, &'a FileProblem)> {
         let kept = self.0.lock();
-        let parts = material.0.iter().filter(|part| !kept.contains_key(&part.slot));
+        let parts = material
+            .parts
+            .iter()
+            .filter(|part| !kept.contains_key(&part.slot));
         parts
             .filter_map(|part| Some((&part.user, part.outcome.as_ref().err()?)))
             .collect()
@@ -242,7 +286,7 @@ impl Vault {
             user,
             slot,
             outcome,
-        } in material.0.iter()
+        } in material.parts.iter()
         {
             if changes.iter().any(|(told, _)| *told == slot) {
                 // Its other users are told of by the first.
@@ -286,7 +330,7 @@ impl Vault {
     pub fn retain(&self, material: &Material) {
         self.0
             .lock()
-            .retain(|slot, _| material.0.iter().any(|part| part.slot == *slot));
+            .retain(|slot, _| material.parts.iter().any(|part| part.slot == *slot));
     }
 
     /// What a listener shows now; `None`: it is plaintext.
@@ -307,11 +351,14 @@ impl Vault {
 
     /// Each file in use with its setting and validity, and what keeps a newer one from being used.
     pub fn state(&self, slot: &Slot) -> (Vec<(&'static str, PathBuf, Validity)>, Option<String>) {
-        self.0.lock().get(slot).map_or_else(Default::default, |kept| {
-            let problem = kept.problem.as_ref();
-            let problem = problem.map(|problem| problem.message.clone());
-            (kept.notes.files.clone(), problem)
-        })
+        self.0
+            .lock()
+            .get(slot)
+            .map_or_else(Default::default, |kept| {
+                let problem = kept.problem.as_ref();
+                let problem = problem.map(|problem| problem.message.clone());
+                (kept.notes.files.clone(), problem)
+            })
     }
 }
 

@@ -8,7 +8,7 @@ use prometheus::proto::MetricType;
 use super::*;
 use crate::policy::outcome::{Ending, Reason};
 use crate::telemetry::handles::SCRAPES;
-use crate::telemetry::readings::EndpointReading;
+use crate::telemetry::readings::{CertificateReading, EndpointReading, HandshakeReading};
 use crate::telemetry::report::{Outcome, Report, samples};
 
 fn readings() -> Readings {
@@ -34,6 +34,17 @@ fn readings() -> Readings {
                 endpoint("127.0.0.1:9003", Some(State::HalfOpen), false),
                 endpoint("[::1]:9004", None, true),
             ],
+        }],
+        handshakes: vec![HandshakeReading {
+            listener: "in".into(),
+            why: "no_certificate",
+            count: 3,
+        }],
+        certificates: vec![CertificateReading {
+            listener: "in".into(),
+            upstream: "".into(),
+            file: "/etc/tls/tls.crt".into(),
+            expires: 1_800_000_000,
         }],
     }
 }
