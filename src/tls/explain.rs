@@ -1,5 +1,10 @@
 //! Why a handshake failed, in words that say what to change.
 
+#![allow(
+    clippy::wildcard_enum_match_arm,
+    reason = "the enums are those of rustls and the standard library, and grow"
+)]
+
 use std::io;
 
 use rustls::{AlertDescription, CertificateError, Error, InvalidMessage, PeerIncompatible};

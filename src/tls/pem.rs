@@ -1,5 +1,10 @@
 //! Reading PEM files. What is wrong with one is a sentence that names it.
 
+#![allow(
+    clippy::wildcard_enum_match_arm,
+    reason = "the enums are those of rustls and the standard library, and grow"
+)]
+
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};

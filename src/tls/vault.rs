@@ -1,6 +1,11 @@
 //! Everything that was read from files for TLS, by the settings that name the files. A reading that
 //! fails leaves what was there (fault 63), one set of files does not hold up another.
 
+#![allow(
+    clippy::wildcard_enum_match_arm,
+    reason = "the enums are those of rustls and the standard library, and grow"
+)]
+
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hasher};
 use std::path::{Path, PathBuf};

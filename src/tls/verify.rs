@@ -2,6 +2,11 @@
 //! is refused is said with the names in the certificate, and a certificate that is itself in the `ca`
 //! file is trusted, although it is no authority's: that is what `openssl req -x509` makes.
 
+#![allow(
+    clippy::wildcard_enum_match_arm,
+    reason = "the enums are those of rustls and the standard library, and grow"
+)]
+
 use std::sync::Arc;
 
 use rustls::client::WebPkiServerVerifier;
