@@ -49,6 +49,8 @@ impl Client {
         match endpoint {
             Address::Ip(address) => Some(ServerName::IpAddress(address.ip().into())),
             Address::Name { host, .. } => ServerName::try_from(host.to_string()).ok(),
+            // It has no name but that of this machine.
+            Address::Unix(_) => ServerName::try_from("localhost").ok(),
         }
     }
 
