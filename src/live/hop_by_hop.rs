@@ -1,5 +1,6 @@
 //! Headers that concern one connection only. They end here, in both directions.
 
+use super::trailers;
 use http::header::{
     CONNECTION, HeaderMap, HeaderName, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER,
     UPGRADE,
@@ -19,6 +20,9 @@ static HOP_BY_HOP: [HeaderName; 9] = [
     HeaderName::from_static("http2-settings"),
 ];
 
+/// Where `trailer` is in [`HOP_BY_HOP`].
+const TRAILER_PLACE: usize = 6;
+
 /// The place of a name in [`HOP_BY_HOP`].
 fn place(name: &HeaderName) -> Option<usize> {
     Some(match name.as_str() {
@@ -28,7 +32,7 @@ fn place(name: &HeaderName) -> Option<usize> {
         "proxy-authenticate" => 3,
         "proxy-authorization" => 4,
         "te" => 5,
-        "trailer" => 6,
+        "trailer" => TRAILER_PLACE,
         "upgrade" => 7,
         "http2-settings" => 8,
         _ => return None,
@@ -54,7 +58,8 @@ const NEVER_STRIPPED: [&str; 9] = [
     "x-request-id",
 ];
 
-/// Removes what concerns only the connection that the head came over.
+/// Removes what concerns only the connection that the head came over. A `trailer` header stays, as far
+/// as it announces what may come.
 pub fn strip(headers: &mut HeaderMap) {
     // Most heads have one of them or none: looking at each name once is less than looking each up.
     let mut found = [false; 9];
@@ -65,6 +70,9 @@ pub fn strip(headers: &mut HeaderMap) {
         for name in named_by_connection(headers) {
             headers.remove(name);
         }
+    }
+    if std::mem::take(&mut found[TRAILER_PLACE]) {
+        trailers::announce(headers);
     }
     for (name, _) in HOP_BY_HOP.iter().zip(found).filter(|(_, found)| *found) {
         headers.remove(name);
@@ -115,7 +123,7 @@ mod tests {
             ("authorization", "b"),
             ("keep-alive", "timeout=5"),
             ("te", "trailers"),
-            ("trailer", "x"),
+            ("trailer", "x, host"),
             ("upgrade", "h2c"),
             ("http2-settings", "AAMAAABk"),
             ("proxy-authorization", "c"),
@@ -124,6 +132,7 @@ mod tests {
         strip(&mut head);
         let mut left: Vec<_> = head.keys().map(HeaderName::as_str).collect();
         left.sort_unstable();
-        assert_eq!(left, ["authorization", "host", "x-stays"]);
+        assert_eq!(left, ["authorization", "host", "trailer", "x-stays"]);
+        assert_eq!(head[TRAILER], "x");
     }
 }

@@ -36,6 +36,7 @@ impl Head {
         // It has no body, so these would speak of another message.
         headers.remove(http::header::CONTENT_LENGTH);
         headers.remove(http::header::TRANSFER_ENCODING);
+        headers.remove(http::header::TRAILER);
         Some(Self { status, headers })
     }
 

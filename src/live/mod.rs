@@ -13,5 +13,6 @@ pub mod router;
 pub mod seats;
 pub mod slots;
 pub mod snapshot;
+pub mod trailers;
 pub mod upstream;
 pub mod wire;

@@ -13,6 +13,7 @@ use http_body::{Body, Frame, SizeHint};
 use parking_lot::Mutex;
 
 use super::received::ReceivedBody;
+use super::trailers;
 use crate::clock;
 
 /// The bytes of request bodies that are kept for another try, whole process.
@@ -326,8 +327,11 @@ impl Source {
                 self.ended = self.incoming.is_end_stream();
                 Ok(Frame::data(chunk))
             }
-            Err(frame) => {
+            Err(mut frame) => {
                 self.ended = true;
+                if let Some(fields) = frame.trailers_mut() {
+                    trailers::clean(fields);
+                }
                 self.trailers = frame.trailers_ref().cloned();
                 *next = PAST_TRAILERS;
                 Ok(frame)

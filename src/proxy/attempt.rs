@@ -5,7 +5,9 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use http::header::{HeaderValue, TRANSFER_ENCODING};
 use http::{Request, Response, Version};
+use http_body::Body;
 
 use super::body::{Link, Stream};
 use super::handle::{Exchange, Failed};
@@ -207,6 +209,12 @@ impl Attempt {
         };
         headers::onward(&mut headers, &onward);
         headers::for_try(&mut headers, number, exchange.told.trace(), left);
+        if body.size_hint().exact().is_none() {
+            // From a client of HTTP/2; HTTP/1.1 would take a GET without it for one without a body.
+            headers
+                .entry(TRANSFER_ENCODING)
+                .or_insert(HeaderValue::from_static("chunked"));
+        }
         let mut request = Request::new(body);
         *request.method_mut() = passage.head.method.clone();
         *request.uri_mut() = passage.head.target.clone();

@@ -20,6 +20,7 @@ use crate::live::received::{ReceiveError, ReceivedBody};
 use crate::live::request_body::{Broken, RequestBody};
 use crate::live::roster::Endpoint;
 use crate::live::seats::Seat;
+use crate::live::trailers;
 use crate::policy::outcome::Reason;
 use crate::telemetry::report::Outcome;
 
@@ -255,7 +256,15 @@ impl Stream {
 
     fn part(&mut self, part: Result<Frame<Bytes>, ReceiveError>) -> Part {
         self.rearm = true;
-        part.map_err(|error| (self.why(&error), cause_of(&error)))
+        match part {
+            Ok(mut frame) => {
+                if let Some(fields) = frame.trailers_mut() {
+                    trailers::clean(fields);
+                }
+                Ok(frame)
+            }
+            Err(error) => Err((self.why(&error), cause_of(&error))),
+        }
     }
 
     /// Why the body broke off: a request's body that breaks off takes the answer's with it.

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use http::header::{EXPECT, Entry, HOST, HeaderMap, HeaderName, HeaderValue, VIA};
+use http::header::{CONNECTION, EXPECT, Entry, HOST, HeaderMap, HeaderName, HeaderValue, TE, VIA};
 
-use crate::live::hop_by_hop;
+use crate::live::{hop_by_hop, trailers};
 use crate::telemetry::trace::{REQUEST_ID, TRACEPARENT, TRACESTATE, TraceContext};
 
 /// Which try this is, to the upstream, from the second on.
@@ -73,7 +73,14 @@ pub struct Onward<'a> {
 pub fn onward(headers: &mut HeaderMap, onward: &Onward<'_>) {
     let found = onward.found;
     if found.hop_by_hop {
+        // Trailers are taken by whoever asked, and passed on by us.
+        let trailers = trailers::are_taken(headers);
         hop_by_hop::strip(headers);
+        if trailers {
+            headers.insert(TE, HeaderValue::from_static("trailers"));
+            // It speaks of our connection now.
+            headers.insert(CONNECTION, HeaderValue::from_static("te"));
+        }
     }
     // Room for all that follows at once.
     headers.reserve(ADDED);

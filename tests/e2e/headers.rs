@@ -265,7 +265,7 @@ fn hop_by_hop_headers_end_here() {
         "connection: x-hop, keep-alive",
         "x-hop: 1",
         "keep-alive: timeout=9",
-        "te: trailers",
+        "te: gzip",
         "proxy-authorization: Basic abc",
         "proxy-connection: keep-alive",
         "upgrade: h2c",
