@@ -326,5 +326,8 @@ fn settings(plan: &plan::Listener) -> Settings {
         idle_timeout: plan.idle_timeout,
         header_size: plan.header_size,
         max_headers: plan.max_headers,
+        protocol: plan.protocol,
+        max_streams: plan.max_streams,
+        max_connections: plan.max_connections,
     }
 }

@@ -64,6 +64,22 @@ impl Client {
         &self.interim
     }
 
+    /// The same client as one of several requests at a time sees it: with times of its own.
+    pub fn for_stream(&self) -> Self {
+        Self {
+            peer: self.peer,
+            listener: Arc::clone(&self.listener),
+            worker: self.worker,
+            accepted: self.accepted,
+            began: AtomicU64::new(self.began.load(Relaxed)),
+            progress: AtomicU64::new(0),
+            stall: AtomicU64::new(self.stall.load(Relaxed)),
+            forwarded_for: self.forwarded_for.clone(),
+            timer: Timer::default(),
+            interim: Interim::default(),
+        }
+    }
+
     /// The client's address for `x-forwarded-for`, built once.
     pub const fn forwarded_for(&self) -> Option<&HeaderValue> {
         self.forwarded_for.as_ref()

@@ -45,6 +45,8 @@ pub fn check(parts: &Parts) -> Result<Fields<'_>, Refusal> {
             return refuse("The host header is not a host name or address with an optional port.");
         }
         Some(_) => {}
+        // In HTTP/2 the target names the host, and the header is not needed.
+        None if parts.version == Version::HTTP_2 && parts.uri.authority().is_some() => {}
         None if parts.version >= Version::HTTP_11 => return refuse("The host header is missing."),
         None => {}
     }
@@ -151,13 +153,14 @@ pub(super) fn expect(version: Version, value: &HeaderValue) -> Result<(), Refusa
 }
 
 fn check_target(method: &Method, uri: &Uri, host: Option<&HeaderValue>) -> Result<(), Refusal> {
+    match uri.path().as_bytes() {
+        [b'/', ..] => {}
+        b"*" if method == Method::OPTIONS => {}
+        b"*" => return refuse("The target * is for OPTIONS only."),
+        _ => return refuse("The target is not a path, nor a whole URL, nor *."),
+    }
     let Some(authority) = uri.authority() else {
-        return match uri.path().as_bytes() {
-            [b'/', ..] => Ok(()),
-            b"*" if method == Method::OPTIONS => Ok(()),
-            b"*" => refuse("The target * is for OPTIONS only."),
-            _ => refuse("The target is not a path, nor a whole URL, nor *."),
-        };
+        return Ok(());
     };
     let default_port = match uri.scheme_str() {
         Some("http") => ":80",

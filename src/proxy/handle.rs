@@ -182,8 +182,9 @@ impl<'a> Exchange<'a> {
             ..Failed::new(Reason::BadRequest, refusal.sentence.to_owned())
         })?;
         let limit = listener.plan.header_size;
-        if line_size(head) + fields.size > limit {
-            let headers = listener.plan.max_headers;
+        let headers = listener.plan.max_headers;
+        // The lines of HTTP/1.1 were counted before the parser; those of HTTP/2 have not been.
+        if line_size(head) + fields.size > limit || head.headers.len() > headers {
             let message = message::header_too_large(&listener.plan.name, limit, headers);
             return Err(Failed::new(Reason::HeaderTooLarge, message));
         }

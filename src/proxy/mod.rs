@@ -19,7 +19,7 @@ pub mod told;
 pub mod tries;
 
 /// The words that the server shares with the requests that it hands over.
-pub use crate::plan::{Role, SocketAddress};
+pub use crate::plan::{Protocol, Role, SocketAddress};
 pub use crate::policy::outcome::Reason;
 
 use std::sync::Arc;

@@ -4,9 +4,10 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use http::{HeaderMap, Method, Uri};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, Response, Uri};
 
-use super::answer::Failure;
+use super::answer::{Failure, Voice};
 use super::client::Client;
 use super::told::Told;
 use super::{Proxy, Reason, message};
@@ -22,6 +23,39 @@ pub fn refuse(
     detail: &str,
     started: Instant,
 ) -> Vec<u8> {
+    refused(proxy, client, reason, detail, started, |voice, words| {
+        voice.raw(words.failure, None, words.trace_id, words.request_id, false)
+    })
+}
+
+/// The answer on a stream of HTTP/2.
+pub fn refusal(
+    proxy: &Arc<Proxy>,
+    client: &Client,
+    reason: Reason,
+    detail: &str,
+    started: Instant,
+) -> Response<Bytes> {
+    refused(proxy, client, reason, detail, started, |voice, words| {
+        voice.answer(words.failure, None, words.trace_id, words.request_id, false)
+    })
+}
+
+/// What an answer is made from.
+struct Words<'a> {
+    failure: &'a Failure,
+    trace_id: u128,
+    request_id: &'a HeaderValue,
+}
+
+fn refused<A>(
+    proxy: &Arc<Proxy>,
+    client: &Client,
+    reason: Reason,
+    detail: &str,
+    started: Instant,
+    answer: impl FnOnce(&Voice, Words<'_>) -> A,
+) -> A {
     let site = proxy.site();
     let message = match site
         .listener(&client.listener)
@@ -59,9 +93,12 @@ pub fn refuse(
         route: None,
     };
     let request_id = new_request_id();
-    let bytes = site
-        .voice
-        .raw(&failure, None, report.trace.trace_id, &request_id, false);
+    let words = Words {
+        failure: &failure,
+        trace_id: report.trace.trace_id,
+        request_id: &request_id,
+    };
+    let answer = answer(&site.voice, words);
     // A handler that panicked has told of its request when its guard was dropped.
     if reason != Reason::Internal {
         report.request_id = request_id;
@@ -72,5 +109,5 @@ pub fn refuse(
         report.head_at = Some(elapsed);
         Told::new(proxy, report).complete(now);
     }
-    bytes
+    answer
 }

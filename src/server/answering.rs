@@ -3,13 +3,16 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use bytes::Bytes;
 use http::{Request, Response};
 
 use super::handler::Handler;
+use crate::clock;
 use crate::live::received::ReceivedBody;
 use crate::proxy::body::AnswerBody;
 use crate::proxy::client::Client;
 use crate::proxy::{Proxy, Reason, handle, refuse};
+use crate::telemetry::limits::Limit;
 
 impl Handler for Proxy {
     type Body = AnswerBody;
@@ -30,5 +33,21 @@ impl Handler for Proxy {
         started: Instant,
     ) -> Option<Vec<u8>> {
         Some(refuse::refuse(self, client, reason, detail, started))
+    }
+
+    fn refusal(
+        self: &Arc<Self>,
+        client: &Client,
+        reason: Reason,
+        detail: &str,
+        started: Instant,
+    ) -> Response<Bytes> {
+        refuse::refusal(self, client, reason, detail, started)
+    }
+
+    fn limited(self: &Arc<Self>, client: &Client, limit: Limit) {
+        let now = clock::now();
+        self.telemetry
+            .limited(&client.listener, client.peer, limit, now);
     }
 }

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::BytesMut;
 use http::header::CONNECTION;
 use http::{HeaderValue, Request, Version};
 use hyper::body::Incoming;
@@ -25,12 +26,13 @@ use super::alarm::Alarm;
 use super::door::{Door, Entered, Phase, Settings};
 use super::exchange::{Answer, Exchange, Exchanging, NEVER, Stage};
 use super::handler::Handler;
+use super::http2;
 use super::transport::Transport;
 use super::wire::{Shared, Times, Wire, nanos, since};
 use crate::clock;
 use crate::live::received::ReceivedBody;
-use crate::proxy::Reason;
 use crate::proxy::client::Client;
+use crate::proxy::{Protocol, Reason};
 
 /// After an answer that ends the connection, so long and so many bytes the client may go on sending.
 /// Closed at once, the connection would be reset and the answer lost on its way.
@@ -69,12 +71,6 @@ pub(super) async fn serve_entered<IO, H>(
     H: Handler,
 {
     let settings = door.settings();
-    let late = door.closing();
-    let patience = if late { LATECOMER } else { Duration::MAX };
-    let times = Times {
-        header: nanos(settings.header_timeout.min(patience)),
-        idle: nanos(settings.idle_timeout),
-    };
     let client = Client::new(
         peer,
         Arc::clone(door.name()),
@@ -83,12 +79,45 @@ pub(super) async fn serve_entered<IO, H>(
         settings.idle_timeout,
     );
     let client = client.encrypted(io.is_encrypted());
+    if settings.protocol == Protocol::Http2 {
+        serve_http2(io, BytesMut::new(), &door, &client, &settings).await;
+    } else {
+        serve_http1(io, &door, client, &settings).await;
+    }
+}
+
+/// Boxed, since its state is larger than that of the other version.
+async fn serve_http2<IO, H>(
+    io: IO,
+    ahead: BytesMut,
+    door: &Entered<H>,
+    client: &Client,
+    settings: &Settings,
+) where
+    IO: Transport,
+    H: Handler,
+{
+    Box::pin(http2::connection::serve(io, ahead, door, client, settings)).await;
+}
+
+/// Serves HTTP/1.1, and hands over to the other version if the client begins with its preface, and may.
+async fn serve_http1<IO, H>(io: IO, door: &Entered<H>, client: Client, settings: &Settings)
+where
+    IO: Transport,
+    H: Handler,
+{
+    let late = door.closing();
+    let patience = if late { LATECOMER } else { Duration::MAX };
+    let times = Times {
+        header: nanos(settings.header_timeout.min(patience)),
+        idle: nanos(settings.idle_timeout),
+    };
     let served = Arc::new(Served {
-        door: Arc::clone(&door),
+        door: Arc::clone(door),
         client: Arc::new(client),
         exchange: Exchange::new(times.header),
     });
-    let wire = Wire::new(io, &settings, times, Arc::clone(&served));
+    let wire = Wire::new(io, settings, times, Arc::clone(&served));
     let service = service_fn(|request: Request<Incoming>| {
         let served = Arc::clone(&served);
         served
@@ -113,13 +142,16 @@ pub(super) async fn serve_entered<IO, H>(
         }
     });
     let ours = wire.handle();
-    let mut library = builder(&settings).serve_connection(TokioIo::new(wire), service);
+    let mut library = builder(settings).serve_connection(TokioIo::new(wire), service);
     let end = run(&mut library, &ours, &served, times, late).await;
     drop(library);
-    let Some((io, fault, eof)) = ours.into_parts() else {
+    let Some(parts) = ours.into_parts() else {
         return;
     };
-    let refusal = refusal(&end, &served, fault);
+    if let Some(ahead) = parts.http2 {
+        return serve_http2(parts.io, ahead, door, &served.client, settings).await;
+    }
+    let refusal = refusal(&end, &served, parts.fault);
     let bytes = refusal.and_then(|(reason, detail)| {
         let client = &served.client;
         served
@@ -127,7 +159,7 @@ pub(super) async fn serve_entered<IO, H>(
             .handler()
             .refuse(client, reason, &detail, client.began())
     });
-    close(io, &end, &served.exchange, bytes, eof).await;
+    close(parts.io, &end, &served.exchange, bytes, parts.eof).await;
 }
 
 fn builder(settings: &Settings) -> http1::Builder {

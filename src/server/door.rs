@@ -8,7 +8,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::{Notify, watch};
 
 use super::tls::Handshakes;
-use crate::proxy::Role;
+use crate::proxy::{Protocol, Role};
 use crate::tls::Server;
 
 /// What a listener allows its clients. A reload replaces it for new connections.
@@ -24,6 +24,12 @@ pub struct Settings {
     pub header_size: usize,
     /// Header lines of a request.
     pub max_headers: usize,
+    /// Which versions of HTTP its clients may speak.
+    pub protocol: Protocol,
+    /// Requests at a time on one connection of HTTP/2.
+    pub max_streams: u32,
+    /// Its open connections; `None`: only the process's limit.
+    pub max_connections: Option<usize>,
 }
 
 /// How far a door is on its way to be closed.
@@ -208,6 +214,9 @@ mod tests {
             idle_timeout: Duration::from_secs(60),
             header_size: 65536,
             max_headers: 100,
+            protocol: Protocol::Auto,
+            max_streams: 100,
+            max_connections: None,
         };
         Door::new("in".into(), Role::Inbound, settings, Arc::new(()))
     }

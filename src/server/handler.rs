@@ -11,6 +11,7 @@ use http_body::Body;
 use crate::live::received::ReceivedBody;
 use crate::proxy::Reason;
 use crate::proxy::client::Client;
+use crate::telemetry::limits::Limit;
 
 /// What a body's error becomes on the way to the connection.
 pub type BoxError = Box<dyn Error + Send + Sync>;
@@ -43,4 +44,17 @@ pub trait Handler: Send + Sync + 'static {
         detail: &str,
         started: Instant,
     ) -> Option<Vec<u8>>;
+
+    /// The same over HTTP/2, where the answer is not bytes but a head and a body. It is dropped where
+    /// the client was told in another way.
+    fn refusal(
+        self: &Arc<Self>,
+        client: &Client,
+        reason: Reason,
+        detail: &str,
+        started: Instant,
+    ) -> Response<Bytes>;
+
+    /// A client has gone over a limit of its listener. It is counted, and told in the log.
+    fn limited(self: &Arc<Self>, client: &Client, limit: Limit);
 }

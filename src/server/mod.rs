@@ -8,6 +8,7 @@ pub mod connection;
 pub mod door;
 mod exchange;
 pub mod handler;
+mod http2;
 mod interim;
 pub mod limit;
 pub mod listener;

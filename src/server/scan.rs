@@ -24,6 +24,9 @@ use chunked::Chunked;
 /// What is wrong with the bytes: the reason, and a sentence for the client.
 pub(super) type Fault = (Reason, &'static str);
 
+/// What a client of HTTP/2 begins with: the first line of its preface.
+const PREFACE_LINE: &[u8] = b"PRI * HTTP/2.0";
+
 /// Follows one connection's requests. Give it every byte once, in order.
 #[derive(Debug)]
 pub(super) struct Scan {
@@ -32,6 +35,8 @@ pub(super) struct Scan {
     max_head: usize,
     /// Header lines that a head may have.
     max_lines: usize,
+    /// Whether the first line may be that of HTTP/2.
+    first: First,
     /// Bytes and header lines of this head so far.
     head: usize,
     lines: usize,
@@ -50,18 +55,54 @@ enum State {
     Complete,
 }
 
+/// What is known of a connection's first line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum First {
+    /// It has to be a request's.
+    Request,
+    /// It has not come; the client may speak HTTP/2.
+    Any,
+    /// The client speaks HTTP/2.
+    Http2,
+}
+
 impl Scan {
     pub(super) const fn new(max_head: usize, max_lines: usize) -> Self {
         Self {
             state: State::Start,
             max_head,
             max_lines,
+            first: First::Request,
             head: 0,
             lines: 0,
             length: None,
             chunked: false,
             partial: Vec::new(),
         }
+    }
+
+    /// Lets the client begin with the preface of HTTP/2. It is a fault like others, but
+    /// [`Self::is_http2`] tells of it.
+    pub(super) const fn or_http2(mut self) -> Self {
+        self.first = First::Any;
+        self
+    }
+
+    /// Whether the client has begun with the preface of HTTP/2.
+    pub(super) fn is_http2(&self) -> bool {
+        self.first == First::Http2
+    }
+
+    /// What has come of the preface of HTTP/2, where its first line lacks no more than its end. The
+    /// parser does not wait for that, and gives up.
+    pub(super) fn preface(&self) -> Option<&[u8]> {
+        let line = self.partial.starts_with(PREFACE_LINE) && self.partial.len() == self.head;
+        (line && self.first == First::Any).then_some(&self.partial)
+    }
+
+    /// Bytes of the current head so far.
+    pub(super) const fn head(&self) -> usize {
+        self.head
     }
 
     /// Whether the current request has come to its last byte.
@@ -165,6 +206,10 @@ impl Scan {
         match (&self.state, line) {
             (State::Start, []) => Ok(false),
             (State::Start, line) => {
+                if line == PREFACE_LINE && self.head <= line.len() + 2 && self.first == First::Any {
+                    self.first = First::Http2;
+                    return bad("The client speaks HTTP/2.");
+                }
                 check_request_line(line)?;
                 self.state = State::Fields;
                 Ok(false)

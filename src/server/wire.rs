@@ -28,10 +28,12 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::door::Settings;
 use super::exchange::{Exchanging, NEVER, Stage};
+use super::http2::PREFACE;
 use super::interim;
 use super::scan::{Fault, Scan};
 use crate::clock;
 use crate::live::gather::{SPACE, gather};
+use crate::proxy::Protocol;
 use crate::proxy::client::Client;
 
 /// A FIN that comes so soon after a request's last byte belongs to the request.
@@ -56,6 +58,8 @@ struct Core<IO, S> {
     /// Read, but not yet the library's turn to see.
     carry: BytesMut,
     fault: Option<Fault>,
+    /// What has come from a client that speaks HTTP/2.
+    http2: Option<BytesMut>,
     /// The client's FIN has come.
     eof: bool,
     /// The client does not take what we write.
@@ -84,13 +88,18 @@ pub(super) trait Shared: Exchanging {
 
 impl<IO, S: Shared> Wire<IO, S> {
     pub(super) fn new(io: IO, settings: &Settings, times: Times, served: Arc<S>) -> Self {
+        let mut scan = Scan::new(settings.header_size, settings.max_headers);
+        if settings.protocol != Protocol::Http1 {
+            scan = scan.or_http2();
+        }
         Self(Arc::new(Mutex::new(Core {
             io,
-            scan: Scan::new(settings.header_size, settings.max_headers),
+            scan,
             served,
             times,
             carry: BytesMut::new(),
             fault: None,
+            http2: None,
             eof: false,
             blocked: false,
             asked: false,
@@ -105,12 +114,37 @@ impl<IO, S: Shared> Wire<IO, S> {
         Self(Arc::clone(&self.0))
     }
 
-    /// The socket, what is wrong with the bytes, and whether the client's FIN has come; from the last
-    /// handle.
-    pub(super) fn into_parts(self) -> Option<(IO, Option<Fault>, bool)> {
+    /// What is left of it; from the last handle.
+    pub(super) fn into_parts(self) -> Option<Parts<IO>> {
         let core = Arc::into_inner(self.0)?.into_inner();
-        Some((core.io, core.fault, core.eof))
+        Some(Parts {
+            http2: core
+                .http2
+                .or_else(|| core.scan.preface().map(BytesMut::from)),
+            io: core.io,
+            fault: core.fault,
+            eof: core.eof,
+        })
     }
+}
+
+/// What is left of a connection that has ended for the HTTP library.
+pub(super) struct Parts<IO> {
+    pub(super) io: IO,
+    /// What is wrong with the bytes.
+    pub(super) fault: Option<Fault>,
+    /// The client speaks HTTP/2; all that has come from it.
+    pub(super) http2: Option<BytesMut>,
+    /// The client's FIN has come.
+    pub(super) eof: bool,
+}
+
+/// What has come from a client whose first line is that of HTTP/2: so many bytes of it were handed on
+/// before, and `fresh` came now.
+fn from_preface(handed: usize, fresh: &[u8]) -> BytesMut {
+    let mut bytes = BytesMut::from(PREFACE.get(..handed).unwrap_or_default());
+    bytes.extend_from_slice(fresh);
+    bytes
 }
 
 impl<IO, S: Shared> Core<IO, S> {
@@ -128,6 +162,7 @@ impl<IO, S: Shared> Core<IO, S> {
     fn admit(&mut self, buf: &mut ReadBuf<'_>, before: usize, carried: bool) -> io::Result<()> {
         let fresh = &buf.filled()[before..];
         let began = self.scan.at_start();
+        let handed = self.scan.head();
         let taken = self.scan.take(fresh);
         let whole = self.scan.is_complete();
         self.served.exchange().set_whole(whole);
@@ -142,6 +177,9 @@ impl<IO, S: Shared> Core<IO, S> {
         let taken = match taken {
             Ok(taken) => taken,
             Err(fault) => {
+                if self.scan.is_http2() {
+                    self.http2 = Some(from_preface(handed, &buf.filled()[before..]));
+                }
                 buf.set_filled(before);
                 self.fault = Some(fault);
                 return Err(broken(fault));

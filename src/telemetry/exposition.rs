@@ -69,6 +69,12 @@ fn add_requests(families: &mut Families, handles: &Scraped) {
         let upstream = one.upstream().name();
         add([one.listener(), one.route(), upstream], &one.requests);
     }
+    let mut exceeded = families.of(&table::LIMIT_EXCEEDED);
+    for one in &handles.listeners {
+        for (limit, count) in one.exceeded.read() {
+            exceeded.count(&[one.name(), limit.name()], count);
+        }
+    }
     let mut durations = families.of(&table::REQUEST_DURATION);
     for one in &handles.passages {
         durations.spread(&[one.route(), one.upstream()], &one.duration.read());

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::histogram::{Counter, Histogram};
+use super::limits::Exceeded;
 use super::report::{FallbackKind, Outcome, Report, Try};
 use crate::policy::breaker::State;
 use crate::policy::outcome::{self, Class, Ending, Reason};
@@ -92,6 +93,8 @@ pub struct ListenerMeters {
     name: Arc<str>,
     /// Requests that found no route.
     pub unrouted: Requests,
+    /// Limits that its clients went over.
+    pub exceeded: Exceeded,
     nowhere: Arc<Passage>,
 }
 
@@ -100,6 +103,7 @@ impl ListenerMeters {
         Self {
             name,
             unrouted: Requests::default(),
+            exceeded: Exceeded::default(),
             nowhere,
         }
     }

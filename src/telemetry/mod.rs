@@ -7,6 +7,7 @@ pub mod exposition;
 pub mod handles;
 pub mod histogram;
 pub mod json;
+pub mod limits;
 pub mod log;
 pub mod meters;
 pub mod metrics;
@@ -17,6 +18,7 @@ pub mod table;
 pub mod trace;
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -25,6 +27,7 @@ use parking_lot::Mutex;
 
 use access_log::AccessLog;
 use events::Events;
+use limits::Limit;
 use metrics::Metrics;
 use report::Report;
 
@@ -49,6 +52,22 @@ impl Telemetry {
     /// What happened lately.
     pub fn events(&self) -> &Events {
         &self.events
+    }
+
+    /// Tells that a client of a listener went over a limit: it is counted, and told in the log.
+    pub fn limited(
+        &self,
+        listener: &Arc<str>,
+        peer: Option<SocketAddr>,
+        limit: Limit,
+        now: Instant,
+    ) {
+        let meters = self.metrics.listener(listener);
+        if let Some(count) = meters.exceeded.count(limit, now) {
+            let client = peer.map(tracing::field::display);
+            let sentence = limits::line(listener, limit, count);
+            tracing::warn!(limit = limit.name(), client, "{sentence}");
+        }
     }
 
     /// Tells of a request that ended at `now`: it is counted, once, and its access line handed over.

@@ -42,6 +42,8 @@ table! {
         "What mamparo itself added up to the head of the answer: without tries, queue and backoff.";
     FAILURES: COUNTER "mamparo_failures_total" ["route", "upstream", "reason"]
         "Requests by their primary failure, before any fallback.";
+    LIMIT_EXCEEDED: COUNTER "mamparo_limit_exceeded_total" ["listener", "limit"]
+        "Connections and streams of clients that were refused or closed, by the limit that they went over.";
     ATTEMPTS: COUNTER "mamparo_attempts_total" ["upstream", "outcome"]
         "Tries, by what the endpoint's breaker learnt from them.";
     ATTEMPT_DURATION: HISTOGRAM "mamparo_attempt_duration_seconds" ["upstream"]

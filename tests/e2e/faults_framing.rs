@@ -378,7 +378,6 @@ fn fault_017_other_protocols_on_the_port() {
             &b"GET /\r\n\r\n"[..],
             b"GET / HTTP/1.2\r\nhost: a\r\n\r\n",
             b"GET / HTTP/2.0\r\nhost: a\r\n\r\n",
-            b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
             b"\xff\xfe\xfd\r\n\r\n",
             b"hello\r\n\r\n",
             hello,

@@ -89,6 +89,9 @@ impl Bench {
             idle_timeout: listener.idle_timeout,
             header_size: listener.header_size,
             max_headers: listener.max_headers,
+            protocol: listener.protocol,
+            max_streams: listener.max_streams,
+            max_connections: listener.max_connections,
         };
         let proxy = Proxy::new(plan, Arc::new(Telemetry::default()), dialer);
         let door = Door::new(listener.name, listener.role, settings, Arc::clone(&proxy));

@@ -13,10 +13,11 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
 use mamparo::live::received::ReceivedBody;
 use mamparo::proxy::client::Client;
-use mamparo::proxy::{Reason, Role, framing};
+use mamparo::proxy::{Protocol, Reason, Role, framing};
 use mamparo::server::connection::serve;
 use mamparo::server::door::{Door, Settings};
 use mamparo::server::handler::Handler;
+use mamparo::telemetry::limits::Limit;
 use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::sync::Notify;
@@ -41,6 +42,7 @@ pub(crate) struct Seen {
 pub(crate) struct Fake {
     pub(crate) seen: Mutex<Vec<Seen>>,
     pub(crate) refused: Mutex<Vec<(Reason, String)>>,
+    pub(crate) limited: Mutex<Vec<Limit>>,
     /// Requests that are with the handler, their answers' bodies included.
     pub(crate) serving: Arc<AtomicUsize>,
     pub(crate) release: Notify,
@@ -65,6 +67,14 @@ impl Drop for Counted {
 fn full(text: impl Into<Bytes>) -> Body {
     let never = |error: Infallible| match error {};
     Full::new(text.into()).map_err(never).boxed_unsync()
+}
+
+fn echo(body: Bytes, trailers: Option<HeaderMap>) -> Body {
+    let mut trailers = trailers.unwrap_or_default();
+    trailers.insert("connection", "close".parse().unwrap());
+    let never = |error: Infallible| match error {};
+    let body = Full::new(body).with_trailers(std::future::ready(Some(Ok(trailers))));
+    body.map_err(never).boxed_unsync()
 }
 
 fn refuse(reason: Reason, sentence: &str) -> Response<Body> {
@@ -183,10 +193,17 @@ impl Handler for Fake {
                 return refuse(reason, "The body broke off.");
             }
         };
-        seen.trailers = collected.trailers().cloned();
-        seen.body = Some(collected.to_bytes());
+        let trailers = collected.trailers().cloned();
+        seen.trailers = trailers.clone();
+        let bytes = collected.to_bytes();
+        seen.body = Some(bytes.clone());
         self.seen.lock().push(seen);
         match path.as_str() {
+            "/echo" => return Response::new(echo(bytes, trailers)),
+            "/status/204" | "/status/304" => {
+                let answer = Response::builder().status(&path[8..]);
+                return answer.body(full("no body")).unwrap();
+            }
             "/release" => self.release.notified().await,
             "/never" => std::future::pending().await,
             "/panic" => panic!("on purpose"),
@@ -224,6 +241,22 @@ impl Handler for Fake {
         );
         Some((head + &body).into_bytes())
     }
+
+    fn refusal(
+        self: &Arc<Self>,
+        _: &Client,
+        reason: Reason,
+        detail: &str,
+        _: Instant,
+    ) -> Response<Bytes> {
+        self.refused.lock().push((reason, detail.to_owned()));
+        let answer = Response::builder().status(reason.status());
+        answer.body(Bytes::from(reason.name())).unwrap()
+    }
+
+    fn limited(self: &Arc<Self>, _: &Client, limit: Limit) {
+        self.limited.lock().push(limit);
+    }
 }
 
 pub(crate) fn settings() -> Settings {
@@ -232,6 +265,9 @@ pub(crate) fn settings() -> Settings {
         idle_timeout: Duration::from_secs(60),
         header_size: 64 * 1024,
         max_headers: 100,
+        protocol: Protocol::Auto,
+        max_streams: 100,
+        max_connections: None,
     }
 }
 

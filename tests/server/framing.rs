@@ -389,7 +389,6 @@ async fn fault_017_other_protocols() {
         "GET / HTTP/1.2\r\nhost: a\r\n\r\n",
         "GET / HTTP/2.0\r\nhost: a\r\n\r\n",
         "GET / http/1.1\r\nhost: a\r\n\r\n",
-        "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
         "SSH-2.0-OpenSSH\r\n",
     ] {
         refused(head, 400).await;

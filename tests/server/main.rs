@@ -11,6 +11,8 @@
 mod draining;
 mod fake;
 mod framing;
+mod http2;
+mod http2_client;
 mod leaving;
 mod sockets;
 mod timing;

@@ -252,7 +252,8 @@ where
                     return Poll::Ready(end);
                 }
                 if clock {
-                    let cx = &mut Context::from_waker(&self.clock.waker);
+                    let waker = self.clock.waker.clone();
+                    let cx = &mut Context::from_waker(&waker);
                     while self.phase != Phase::Cut && signal.as_mut().poll(cx).is_ready() {
                         if self.phase == Phase::Draining || door.phase() == Phase::Cut {
                             return Poll::Ready(End::Cut);
@@ -370,9 +371,11 @@ where
             idle,
             ..
         } = self;
-        let number = self.streams.begin(client, began, *idle, respond, head_only, |client| {
-            handle(request, client)
-        });
+        let number = self
+            .streams
+            .begin(client, began, *idle, respond, head_only, |client| {
+                handle(request, client)
+            });
         self.quiet_until = NEVER;
         self.poll_stream(number);
     }

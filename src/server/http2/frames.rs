@@ -2,7 +2,7 @@
 //! cut into pieces. Nothing is copied but the nine bytes of a frame's head.
 
 /// What a client sends first.
-pub(in crate::server) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+pub(crate) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 pub(super) const DATA: u8 = 0;
 pub(super) const HEADERS: u8 = 1;
@@ -139,11 +139,6 @@ impl Frames {
         self.current = Some(head);
         Some(head)
     }
-
-    /// Whether a header block's frame has begun whose last byte is still to come.
-    pub(super) fn in_header_block(&self) -> bool {
-        self.current.is_some_and(|head| head.is_header_block())
-    }
 }
 
 #[cfg(test)]
@@ -199,16 +194,5 @@ mod tests {
                 .collect();
             assert_eq!(cut, whole, "pieces of {size}");
         }
-    }
-
-    #[test]
-    fn a_header_block_is_open_until_its_last_byte() {
-        let mut frames = Frames::new();
-        let bytes = frame(HEADERS, END_HEADERS, 1, b"head");
-        assert!(!frames.in_header_block());
-        all(&mut frames, &bytes[..12]);
-        assert!(frames.in_header_block());
-        all(&mut frames, &bytes[12..]);
-        assert!(!frames.in_header_block());
     }
 }

@@ -17,3 +17,5 @@ mod head;
 mod stream;
 mod streams;
 mod wire;
+
+pub(super) use frames::PREFACE;

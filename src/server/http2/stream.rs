@@ -72,7 +72,12 @@ impl<F, B> Stream<F, B> {
     }
 
     /// The client for a new request. What an earlier one may still hold on to is left to it.
-    pub(super) fn client(&mut self, connection: &Client, began: u64, stall: Duration) -> &Arc<Client> {
+    pub(super) fn client(
+        &mut self,
+        connection: &Client,
+        began: u64,
+        stall: Duration,
+    ) -> &Arc<Client> {
         if Arc::strong_count(&self.client) > 1 {
             self.client = Arc::new(connection.for_stream());
         }
@@ -95,6 +100,9 @@ impl<F, B> Stream<F, B> {
         self.sending = None;
         self.rest = Bytes::new();
         self.deadline = NEVER;
+        if self.client.interim().is_waiting() {
+            drop(self.client.interim().take());
+        }
     }
 
     pub(super) fn deadline(&self) -> u64 {
@@ -145,7 +153,11 @@ where
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         if let Staged::Handling { future } = self.stage.as_mut().project() {
             // What a panic leaves behind is dropped, not looked at.
-            match catch_unwind(AssertUnwindSafe(|| future.poll(cx))) {
+            let polled = catch_unwind(AssertUnwindSafe(|| future.poll(cx)));
+            if self.client.interim().is_waiting() {
+                self.send_interim();
+            }
+            match polled {
                 Ok(Poll::Pending) => return self.poll_reset(cx).map(|()| End::Reset),
                 Ok(Poll::Ready(answer)) => {
                     if let Some(end) = self.begin_answer(answer) {
@@ -157,6 +169,20 @@ where
         }
         let polled = catch_unwind(AssertUnwindSafe(|| self.poll_answering(cx)));
         polled.unwrap_or(Poll::Ready(End::BrokenOff))
+    }
+
+    /// Sends the interim answers that wait, before anything of the final one.
+    fn send_interim(&mut self) {
+        for interim in self.client.interim().take() {
+            let mut head = Response::new(());
+            *head.status_mut() = interim.status;
+            *head.headers_mut() = interim.headers;
+            head::clean(head.headers_mut());
+            if let Some(respond) = &mut self.respond {
+                // It fails where the client has left, which is seen elsewhere.
+                let _ = respond.send_informational(head);
+            }
+        }
     }
 
     /// Ready when the stream has been reset, or the connection has ended.
@@ -222,7 +248,11 @@ where
                 Poll::Pending => return self.poll_reset(cx).map(|()| End::Reset),
                 Poll::Ready(None) => {
                     let sent = sending.send_data(Bytes::new(), true);
-                    return Poll::Ready(if sent.is_ok() { End::Answered } else { End::Reset });
+                    return Poll::Ready(if sent.is_ok() {
+                        End::Answered
+                    } else {
+                        End::Reset
+                    });
                 }
                 Poll::Ready(Some(Ok(frame))) => {
                     if let Some(end) = self.take(frame) {
@@ -253,7 +283,10 @@ where
 
     fn send_trailers(&mut self, mut trailers: HeaderMap) -> End {
         head::clean(&mut trailers);
-        let sent = self.sending.as_mut().map(|sending| sending.send_trailers(trailers));
+        let sent = self
+            .sending
+            .as_mut()
+            .map(|sending| sending.send_trailers(trailers));
         match sent {
             Some(Ok(())) => End::Answered,
             Some(Err(_)) | None => End::Reset,
