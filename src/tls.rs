@@ -46,7 +46,7 @@ fn ticketer() -> Result<Arc<dyn rustls::server::ProducesTickets>, rustls::Error>
 }
 
 /// Whether listeners offer HTTP/2 where their `protocol` is `auto`.
-const SERVES_HTTP2: bool = false;
+const SERVES_HTTP2: bool = true;
 /// Whether endpoints are offered HTTP/2 where their upstream's `protocol` is `auto`.
 const SPEAKS_HTTP2: bool = false;
 

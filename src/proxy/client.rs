@@ -77,6 +77,7 @@ impl Client {
             forwarded_for: self.forwarded_for.clone(),
             timer: Timer::default(),
             interim: Interim::default(),
+            encrypted: self.encrypted,
         }
     }
 

@@ -79,7 +79,7 @@ pub(super) async fn serve_entered<IO, H>(
         settings.idle_timeout,
     );
     let client = client.encrypted(io.is_encrypted());
-    if settings.protocol == Protocol::Http2 {
+    if io.agreed().unwrap_or(settings.protocol) == Protocol::Http2 {
         serve_http2(io, BytesMut::new(), &door, &client, &settings).await;
     } else {
         serve_http1(io, &door, client, &settings).await;

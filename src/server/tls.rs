@@ -18,8 +18,8 @@ use super::door::{Entered, Phase};
 use super::handler::Handler;
 use super::transport::Transport;
 use crate::clock;
-use crate::proxy::Reason;
 use crate::proxy::client::Client;
+use crate::proxy::{Protocol, Reason};
 use crate::tls::{self, Server, Why};
 
 /// Bytes that a connection keeps at most while its client does not take them: two records. More would
@@ -40,6 +40,13 @@ impl<IO: Transport> Transport for Encrypted<IO> {
 
     fn is_encrypted(&self) -> bool {
         true
+    }
+
+    fn agreed(&self) -> Option<Protocol> {
+        match self.0.get_ref().1.alpn_protocol()? {
+            b"h2" => Some(Protocol::Http2),
+            _ => Some(Protocol::Http1),
+        }
     }
 }
 

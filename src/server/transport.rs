@@ -3,6 +3,8 @@
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream};
 use tokio::net::{TcpStream, UnixStream};
 
+use crate::proxy::Protocol;
+
 /// A stream of bytes to a client: a socket, or a pipe in memory in tests.
 pub trait Transport: AsyncRead + AsyncWrite + Unpin + Send + 'static {
     /// Makes the coming close a break: the other end is to see an error, not an end.
@@ -11,6 +13,11 @@ pub trait Transport: AsyncRead + AsyncWrite + Unpin + Send + 'static {
     /// Whether nobody on the way can read or change the bytes.
     fn is_encrypted(&self) -> bool {
         false
+    }
+
+    /// The version of HTTP that both ends have agreed on, where they had a way to.
+    fn agreed(&self) -> Option<Protocol> {
+        None
     }
 }
 
