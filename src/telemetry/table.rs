@@ -109,7 +109,7 @@ mod tests {
     use super::*;
 
     /// What dashboards and alerts of others hold on to. A change here breaks them.
-    const CONTRACT: [(&str, &str); 26] = [
+    const CONTRACT: [(&str, &str); 27] = [
         (
             "mamparo_requests_total",
             "listener route upstream outcome code",
@@ -117,6 +117,7 @@ mod tests {
         ("mamparo_request_duration_seconds", "route upstream"),
         ("mamparo_overhead_seconds", ""),
         ("mamparo_failures_total", "route upstream reason"),
+        ("mamparo_limit_exceeded_total", "listener limit"),
         ("mamparo_attempts_total", "upstream outcome"),
         ("mamparo_attempt_duration_seconds", "upstream"),
         ("mamparo_retries_total", "upstream class"),
