@@ -15,6 +15,7 @@ use regex::Regex;
 
 pub use address::SocketAddress;
 
+use crate::policy::grpc::Code;
 use crate::policy::{balance, breaker, bulkhead, fallback, rate_limit, retry, timeout};
 
 /// A whole configuration.
@@ -297,7 +298,10 @@ pub struct Fallback {
 /// An answer that is written in the configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Respond {
-    /// The status, 200 to 599.
+    /// What a gRPC call ends with. `Some`: it answers calls, and no other requests; `None`: the other
+    /// way round.
+    pub grpc_status: Option<Code>,
+    /// The status, 200 to 599; of a call it is always 200.
     pub status: u16,
     /// Headers by valid lower-case name.
     pub headers: Vec<(Arc<str>, Arc<str>)>,

@@ -32,6 +32,16 @@ pub enum ReceiveError {
 }
 
 impl ReceiveError {
+    /// The error code of HTTP/2 with which the other end reset the stream.
+    pub fn reset_code(&self) -> Option<u32> {
+        match self {
+            Self::Http2(error) if error.is_reset() && error.is_remote() => {
+                error.reason().map(u32::from)
+            }
+            Self::Http1(_) | Self::Http2(_) => None,
+        }
+    }
+
     /// Whether what came was wrong, rather than missing.
     pub fn is_malformed(&self) -> bool {
         match self {

@@ -19,6 +19,7 @@ use crate::telemetry::report::FallbackKind;
 use crate::telemetry::trace::{REQUEST_ID, write_hex};
 
 mod accept;
+mod call;
 mod status;
 
 /// The reason of the failure.

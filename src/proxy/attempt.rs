@@ -14,7 +14,7 @@ use super::handle::{Exchange, Failed};
 use super::headers::Onward;
 use super::limits::Late;
 use super::tries::Passage;
-use super::{framing, headers, message};
+use super::{framing, grpc, headers, message};
 use crate::clock;
 use crate::live::connection::{Connection, SendError};
 use crate::live::received::ReceivedBody;
@@ -24,6 +24,7 @@ use crate::live::slots::Slot;
 use crate::live::upstream::Lease;
 use crate::policy::breaker::Observation;
 use crate::policy::outcome::{Ending, Reason, Sent};
+use crate::policy::retry::Pushback;
 use crate::policy::timeout;
 
 /// The right to one try.
@@ -122,7 +123,13 @@ impl Attempt {
             };
             match result {
                 Ok(answer) => {
-                    return Ok(self.answered(exchange, passage, answer, connection, reused));
+                    let mut attempted =
+                        self.answered(exchange, passage, answer, connection, reused);
+                    if let Some(call) = &exchange.call {
+                        // In a box, so that other requests do not carry it along.
+                        Box::pin(grpc::judge(call, passage, &mut attempted, now)).await;
+                    }
+                    return Ok(attempted);
                 }
                 // The endpoint closed an idle connection just now, and not a byte left us: another
                 // connection is taken, which costs nothing and is no try (rule 16). This ends, since
@@ -215,6 +222,9 @@ impl Attempt {
                 .entry(TRANSFER_ENCODING)
                 .or_insert(HeaderValue::from_static("chunked"));
         }
+        if let Some(call) = &exchange.call {
+            call.for_try(&mut headers, number, now);
+        }
         let mut request = Request::new(body);
         *request.method_mut() = passage.head.method.clone();
         *request.uri_mut() = passage.head.target.clone();
@@ -267,6 +277,15 @@ impl Attempt {
 }
 
 impl Attempted {
+    /// When a gRPC service wants the call again that ended so.
+    pub(super) fn pushback(&self) -> Option<Pushback> {
+        let ended = matches!(self.ending, Ending::Grpc { .. });
+        self.answer
+            .as_deref()
+            .filter(|_| ended)
+            .and_then(grpc::pushback)
+    }
+
     fn failed(reason: Reason, sent: Sent, reused: bool, detail: String) -> Self {
         let ending = Ending::Failed(reason);
         Self {

@@ -12,6 +12,7 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::time::Sleep;
 
 use super::framing;
+use super::grpc;
 use super::site::RouteSite;
 use super::told::Told;
 use crate::clock;
@@ -21,7 +22,9 @@ use crate::live::request_body::{Broken, RequestBody};
 use crate::live::roster::Endpoint;
 use crate::live::seats::Seat;
 use crate::live::trailers;
-use crate::policy::outcome::Reason;
+use crate::policy::breaker;
+use crate::policy::grpc::Code;
+use crate::policy::outcome::{self, Ending, Reason};
 use crate::telemetry::report::Outcome;
 
 /// The body of an answer.
@@ -36,6 +39,8 @@ pub struct AnswerBody {
 enum Source {
     /// Ours, or kept from a try before.
     Bytes(Bytes),
+    /// The same for a gRPC call, which ends with trailers.
+    Call(Box<WholeCall>),
     /// As it comes from the upstream.
     Stream(Box<Stream>),
     /// Nothing more to come.
@@ -50,13 +55,37 @@ pub struct Stream {
     incoming: ReceivedBody,
     /// A part that was there with the head, so that both go to the client in one write; or the news
     /// that no more will come.
-    first: Option<Result<Frame<Bytes>, ReceiveError>>,
+    first: Option<Received>,
+    /// No more will come, though the body does not know it by itself.
+    over: bool,
+    call: Option<OpenCall>,
     link: Link,
     idle: Option<Duration>,
     timer: Option<Pin<Box<Sleep>>>,
     rearm: bool,
     upload: Option<RequestBody>,
 }
+
+/// An answer to a gRPC call that is there already.
+#[derive(Debug)]
+pub struct WholeCall {
+    /// The messages, as they are on the wire.
+    pub messages: Bytes,
+    /// What follows them.
+    pub trailers: Option<HeaderMap>,
+}
+
+/// A gRPC call whose answer has begun, and whose end is not known yet.
+#[derive(Debug, Clone, Copy)]
+struct OpenCall {
+    /// Whether trailers reach the client.
+    takes_trailers: bool,
+    /// What the upstream's reset of the stream means.
+    reset: Option<Code>,
+}
+
+/// A part of an upstream's body as it is received.
+type Received = Result<Frame<Bytes>, ReceiveError>;
 
 /// A part of an upstream's body, or why none will come.
 type Part = Result<Frame<Bytes>, (Reason, String)>;
@@ -85,6 +114,11 @@ impl AnswerBody {
         Self::begin(Source::Bytes(bytes), told, seat)
     }
 
+    /// A gRPC call's answer that is there already.
+    pub(super) fn call(call: WholeCall, told: Told, seat: Option<Seat>) -> Self {
+        Self::begin(Source::Call(Box::new(call)), told, seat)
+    }
+
     /// An upstream's body.
     pub fn stream(stream: Box<Stream>, told: Told, seat: Option<Seat>) -> Self {
         Self::begin(Source::Stream(stream), told, seat)
@@ -105,6 +139,7 @@ impl AnswerBody {
 
     /// The last byte is on its way: everything is let go.
     fn complete(&mut self) {
+        self.judge_call(None);
         let now = clock::now();
         if let Source::Stream(stream) = std::mem::replace(&mut self.source, Source::Done) {
             stream.link.give_back(now);
@@ -137,9 +172,60 @@ impl AnswerBody {
         BrokenOff(detail)
     }
 
+    /// The body breaks off. A gRPC call can say so: its client is told how it ended, after all messages
+    /// that came.
+    fn break_off_with(
+        &mut self,
+        reason: Reason,
+        detail: String,
+    ) -> Option<Result<Frame<Bytes>, BrokenOff>> {
+        let call = match &mut self.source {
+            Source::Stream(stream) => stream.call.take(),
+            Source::Bytes(_) | Source::Call(_) | Source::Done => None,
+        };
+        let code = call.map(|call| call.reset.unwrap_or(Code::of_reason(reason)));
+        if let (Some(told), Some(_)) = (&mut self.told, code) {
+            told.report().grpc_status = code;
+        }
+        let error = self.break_off(reason, detail);
+        let Some(code) = code.filter(|_| call.is_some_and(|call| call.takes_trailers)) else {
+            return Some(Err(error));
+        };
+        let mut trailers = HeaderMap::new();
+        grpc::end(&mut trailers, code, error.to_string().as_bytes());
+        Some(Ok(Frame::trailers(trailers)))
+    }
+
+    /// A gRPC call whose answer is passed on has ended: one more thing to learn about the endpoint.
+    fn judge_call(&mut self, trailers: Option<&HeaderMap>) {
+        let Source::Stream(stream) = &mut self.source else {
+            return;
+        };
+        if stream.call.take().is_none() {
+            return;
+        }
+        let code = grpc::code_of(trailers, &HeaderMap::new());
+        let ending = Ending::Grpc { status: 200, code };
+        let settings = stream.link.route.plan.policies.circuit_breaker.as_deref();
+        let outcome = breaker::is_failure(settings, ending);
+        let Some(told) = &mut self.told else { return };
+        let report = told.report();
+        report.grpc_status = Some(code);
+        if let Some(last) = report.tries.last_mut() {
+            (last.ending, last.outcome) = (ending, outcome);
+        }
+        if outcome == outcome::Outcome::Failure
+            && let Some(moved) = stream.link.broke_off()
+        {
+            let upstream = stream.link.route.upstream.name();
+            told.proxy().moved_one(upstream, &moved);
+        }
+    }
+
     fn count(&mut self, frame: &Frame<Bytes>) {
-        if let (Some(told), Some(data)) = (&mut self.told, frame.data_ref()) {
-            told.report().sent += data.len() as u64;
+        match (&mut self.told, frame.data_ref()) {
+            (Some(told), Some(data)) => told.report().sent += data.len() as u64,
+            _ => self.judge_call(frame.trailers_ref()),
         }
     }
 }
@@ -158,6 +244,8 @@ impl Stream {
             head,
             incoming,
             first: None,
+            over: false,
+            call: None,
             link,
             idle,
             timer: None,
@@ -181,9 +269,41 @@ impl Stream {
         &self.head.headers
     }
 
+    /// Waits for the first part of the body, and keeps it to be passed on.
+    pub(super) fn poll_first(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        while self.first.is_none() && !self.is_over() {
+            match ready!(self.poll_incoming(cx)) {
+                // An empty part says nothing yet.
+                Some(Ok(frame)) if frame.data_ref().is_some_and(Bytes::is_empty) => {}
+                Some(part) => self.first = Some(part),
+                None => self.over = true,
+            }
+        }
+        Poll::Ready(())
+    }
+
+    /// Why the body broke off, if that is what came first.
+    pub(super) fn broke_off_first(&mut self) -> Option<(Reason, String)> {
+        let first = self.first.take_if(|first| first.is_err())?;
+        self.part(first).err()
+    }
+
+    /// The trailers, if they are what came first.
+    pub(super) fn first_trailers(&self) -> Option<&HeaderMap> {
+        self.first.as_ref()?.as_ref().ok()?.trailers_ref()
+    }
+
+    /// It is a gRPC call's, whose end will tell how it went.
+    pub(super) fn judge_at_end(&mut self, takes_trailers: bool) {
+        self.call = Some(OpenCall {
+            takes_trailers,
+            reset: None,
+        });
+    }
+
     /// Takes the first part of the body where it came together with the head. Never waits for it.
     pub fn prefetch(&mut self, cx: &mut Context<'_>) {
-        if self.first.is_some() || self.incoming.is_end_stream() {
+        if self.first.is_some() || self.is_over() {
             return;
         }
         // The first poll says that the body is wanted, the connection then hands it over. Neither has
@@ -199,15 +319,17 @@ impl Stream {
     }
 
     /// Reads the whole body, if it comes within `limit` bytes; gives the connection back. `None`: it is
-    /// longer, or it broke off.
-    pub async fn collect(mut self: Box<Self>, limit: usize) -> Option<Bytes> {
+    /// longer, or it broke off. The trailers stand beside it.
+    pub async fn collect(mut self: Box<Self>, limit: usize) -> Option<(Bytes, Option<HeaderMap>)> {
         let mut collected = Vec::new();
+        let mut trailers = None;
         let complete = std::future::poll_fn(|cx| {
             loop {
                 match ready!(self.poll_part(cx)) {
                     None => return Poll::Ready(true),
                     Some(Err(_)) => return Poll::Ready(false),
                     Some(Ok(frame)) => {
+                        trailers = frame.trailers_ref().cloned();
                         let data = frame.data_ref().map_or(&[][..], |data| data);
                         if collected.len() + data.len() > limit {
                             return Poll::Ready(false);
@@ -221,17 +343,33 @@ impl Stream {
         if complete {
             self.link.give_back(clock::now());
         }
-        complete.then(|| collected.into())
+        complete.then(|| (collected.into(), trailers))
+    }
+
+    /// Whether nothing follows but the part that is kept, if one is.
+    pub(super) fn is_over(&self) -> bool {
+        self.over || self.incoming.is_end_stream()
     }
 
     fn is_end(&self) -> bool {
-        self.first.is_none() && self.incoming.is_end_stream()
+        self.first.is_none() && self.is_over()
     }
 
     fn poll_part(&mut self, cx: &mut Context<'_>) -> Poll<Option<Part>> {
         if let Some(first) = self.first.take() {
             return Poll::Ready(Some(self.part(first)));
         }
+        if self.over {
+            return Poll::Ready(None);
+        }
+        match self.poll_incoming(cx) {
+            Poll::Ready(Some(part)) => Poll::Ready(Some(self.part(part))),
+            Poll::Ready(None) => Poll::Ready(None),
+            Poll::Pending => self.poll_idle(cx),
+        }
+    }
+
+    fn poll_incoming(&mut self, cx: &mut Context<'_>) -> Poll<Option<Received>> {
         self.link.drive(cx);
         // What this task brings by driving the connection need not wake it.
         let apart = self
@@ -247,14 +385,10 @@ impl Stream {
             self.link.drive(cx);
             polled = Pin::new(&mut self.incoming).poll_frame(told);
         }
-        match polled {
-            Poll::Ready(Some(part)) => Poll::Ready(Some(self.part(part))),
-            Poll::Ready(None) => Poll::Ready(None),
-            Poll::Pending => self.poll_idle(cx),
-        }
+        polled
     }
 
-    fn part(&mut self, part: Result<Frame<Bytes>, ReceiveError>) -> Part {
+    fn part(&mut self, part: Received) -> Part {
         self.rearm = true;
         match part {
             Ok(mut frame) => {
@@ -263,7 +397,12 @@ impl Stream {
                 }
                 Ok(frame)
             }
-            Err(error) => Err((self.why(&error), cause_of(&error))),
+            Err(error) => {
+                if let Some(call) = &mut self.call {
+                    call.reset = error.reset_code().map(Code::of_reset);
+                }
+                Err((self.why(&error), cause_of(&error)))
+            }
         }
     }
 
@@ -353,6 +492,10 @@ impl Body for AnswerBody {
             Source::Done => None,
             Source::Bytes(bytes) if bytes.is_empty() => None,
             Source::Bytes(bytes) => Some(Ok(Frame::data(std::mem::take(bytes)))),
+            Source::Call(call) if !call.messages.is_empty() => {
+                Some(Ok(Frame::data(std::mem::take(&mut call.messages))))
+            }
+            Source::Call(call) => call.trailers.take().map(Frame::trailers).map(Ok),
             Source::Stream(stream) => ready!(stream.poll_part(cx)),
         };
         Poll::Ready(match part {
@@ -363,7 +506,7 @@ impl Body for AnswerBody {
                 }
                 Some(Ok(frame))
             }
-            Some(Err((reason, detail))) => Some(Err(this.break_off(reason, detail))),
+            Some(Err((reason, detail))) => this.break_off_with(reason, detail),
             None => {
                 this.complete();
                 None
@@ -375,6 +518,7 @@ impl Body for AnswerBody {
         match &self.source {
             Source::Done => true,
             Source::Bytes(bytes) => bytes.is_empty(),
+            Source::Call(call) => call.messages.is_empty() && call.trailers.is_none(),
             Source::Stream(stream) => stream.is_end(),
         }
     }
@@ -383,6 +527,7 @@ impl Body for AnswerBody {
         match &self.source {
             Source::Done => SizeHint::with_exact(0),
             Source::Bytes(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Source::Call(_) => SizeHint::default(),
             Source::Stream(stream) => stream.size_hint(),
         }
     }
@@ -390,6 +535,10 @@ impl Body for AnswerBody {
 
 impl Stream {
     fn size_hint(&self) -> SizeHint {
+        if self.first_trailers().is_some() {
+            // A length of 0 would be taken for the end.
+            return SizeHint::default();
+        }
         let ahead = self
             .first
             .as_ref()

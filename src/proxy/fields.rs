@@ -5,6 +5,7 @@ use http::header::HeaderValue;
 use http::request::Parts;
 
 use super::framing::{self, Refusal};
+use super::grpc;
 use super::headers::Found;
 
 /// What a request's headers say of how it is to be treated.
@@ -16,6 +17,8 @@ pub struct Fields<'a> {
     pub length: Option<u64>,
     /// Whether its body comes in chunks.
     pub chunked: bool,
+    /// Whether it is a call of gRPC.
+    pub is_call: bool,
     /// What its client says of the time that it leaves us.
     pub timeout: Option<&'a HeaderValue>,
     /// Bytes of its header lines as they were on the wire, to within white space.
@@ -39,6 +42,7 @@ impl<'a> Fields<'a> {
                 "content-length" => framing::content_length(&mut fields, value)?,
                 "transfer-encoding" => framing::transfer_encoding(&mut fields, value)?,
                 "expect" => framing::expect(parts.version, value)?,
+                "content-type" => fields.is_call |= grpc::is_call(value),
                 "x-mamparo-timeout-ms" => _ = fields.timeout.get_or_insert(value),
                 _ => {}
             }

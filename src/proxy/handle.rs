@@ -6,12 +6,13 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::header::{ACCEPT, CONNECTION, HeaderValue};
 use http::request::Parts;
-use http::{Method, Request, Response, StatusCode, Version};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
 
 use super::answer::Failure;
-use super::body::AnswerBody;
+use super::body::{AnswerBody, WholeCall};
 use super::client::Client;
 use super::fields::Fields;
+use super::grpc::{self, Call};
 use super::site::{ListenerSite, RouteSite, Site};
 use super::told::Told;
 use super::tries::{Ended, take_head};
@@ -21,6 +22,7 @@ use crate::live::received::ReceivedBody;
 use crate::live::router::{self, Wanted};
 use crate::live::seats::{RouteName, Seat, Seating};
 use crate::plan::{self, Role};
+use crate::policy::grpc::Code;
 use crate::policy::outcome::{Ending, Reason};
 use crate::policy::timeout::shorter;
 use crate::telemetry::report::{FallbackKind, Outcome, Report};
@@ -39,6 +41,10 @@ pub fn handle(
         let site = proxy.site();
         let mut exchange = Exchange::begin(proxy, client, &site, &head);
         let ended = exchange.serve(&mut head, body).await;
+        if ended.is_err() && exchange.call.is_none() {
+            // Refused before anybody looked: its client reads gRPC only all the same.
+            exchange.call = Call::of(&head, exchange.started);
+        }
         exchange.finish(ended, &asked)
     }
 }
@@ -110,6 +116,8 @@ pub(super) struct Exchange<'a> {
     pub(super) site: &'a Site,
     pub(super) started: Instant,
     pub(super) told: Told,
+    /// What is to be known of a gRPC call; `None` for other requests.
+    pub(super) call: Option<Box<Call>>,
     listener: Option<&'a ListenerSite>,
     route: Option<&'a Arc<RouteSite>>,
     seat: Option<Seat>,
@@ -139,6 +147,7 @@ impl<'a> Exchange<'a> {
             site,
             started,
             told,
+            call: None,
             listener,
             route: None,
             seat: None,
@@ -148,12 +157,19 @@ impl<'a> Exchange<'a> {
     /// Steps 2 to 6: everything before an answer is chosen.
     async fn serve(&mut self, head: &mut Parts, body: ReceivedBody) -> Result<Ended, Failed> {
         let (listener, fields) = self.check(head)?;
+        if fields.is_call {
+            self.call = Call::of(head, self.started);
+        }
         // 2: the route says which policies rule.
         let route = self.find_route(listener, head, fields.host)?;
         // 3: the clock runs since the first byte, so that every wait below counts.
         let deadline = self.deadline(listener, route, fields.timeout);
         if deadline.is_some_and(|deadline| deadline.whole.is_zero()) {
-            let message = message::no_time(route.upstream.name());
+            let header = match &self.call {
+                Some(call) if call.timeout.is_some_and(|time| time.is_zero()) => &grpc::TIMEOUT,
+                Some(_) | None => &headers::TIMEOUT_MS,
+            };
+            let message = message::no_time(route.upstream.name(), header.as_str());
             return Err(Failed::new(Reason::RequestTimeout, message));
         }
         // 4: the rate limit comes before the seat: a refusal must not hold one (rule 64).
@@ -231,7 +247,11 @@ impl<'a> Exchange<'a> {
         // The server cuts a client that takes nothing: its body here is not asked for more then.
         self.client.set_stall(timeouts.idle.unwrap_or(NEVER));
         let asked = match listener.plan.role {
-            Role::Outbound => asked.and_then(headers::timeout_of),
+            Role::Outbound => {
+                let call = self.call.as_ref().and_then(|call| call.timeout);
+                shorter(asked.and_then(headers::timeout_of), call)
+            }
+            // One who is not trusted could make every try too late, and open the breaker so.
             Role::Inbound => None,
         };
         let whole = shorter(timeouts.request, asked)?;
@@ -302,7 +322,7 @@ impl<'a> Exchange<'a> {
         }
         // 7: a fallback sees every way to fail, ours and the upstream's; the failure is noted already.
         let (ending, answer) = match &ended {
-            Ok(ended) => (ended.ending, Ending::Answered(ended.answer.status())),
+            Ok(ended) => (ended.ending, ended.answer.ending().unwrap_or(ended.ending)),
             Err(failed) => (Ending::Failed(failed.reason), Ending::Failed(failed.reason)),
         };
         let route = self.route.map(Arc::as_ref);
@@ -311,6 +331,8 @@ impl<'a> Exchange<'a> {
             let fallbacks = &route.plan.policies.fallback;
             fallbacks
                 .iter()
+                // A client of gRPC reads nothing else, and nobody else reads gRPC.
+                .filter(|one| one.respond.grpc_status.is_some() == self.call.is_some())
                 .find(|one| one.on.holds(ending) || one.on.holds(answer))
         });
         if let Some(fallback) = fallback {
@@ -318,7 +340,7 @@ impl<'a> Exchange<'a> {
         }
         // 8: the upstream's answer, the last real one, or ours.
         match ended {
-            Ok(ended) => self.pass_on(ended),
+            Ok(ended) => self.pass_on(ended, answer),
             Err(failed) => self.refuse(failed, route, asked),
         }
     }
@@ -328,8 +350,15 @@ impl<'a> Exchange<'a> {
         report.outcome = Outcome::Fallback;
         report.fallback = Some(FallbackKind::Respond);
         let voice = &self.site.voice;
+        if let (Some(call), Some(code)) = (&self.call, respond.grpc_status) {
+            report.grpc_status = Some(code);
+            let reason = report.reason;
+            let id = &report.request_id;
+            let (answer, trailers) = voice.respond_to_call(call, respond, code, reason, id);
+            return self.hand_over(answer, trailers);
+        }
         let answer = voice.respond(respond, report.reason, &report.request_id, asked.head_only);
-        self.hand_over(answer)
+        self.hand_over(answer, None)
     }
 
     fn refuse(
@@ -362,32 +391,52 @@ impl<'a> Exchange<'a> {
             route: route.map(|route| Arc::clone(&route.plan.name)),
         };
         let reason = failed.reason;
-        let mut answer = self.site.voice.answer(
-            &failure,
-            asked.accept.as_ref(),
-            report.trace.trace_id,
-            &report.request_id,
-            asked.head_only,
-        );
+        let voice = &self.site.voice;
+        let mut answer = match &self.call {
+            Some(call) => {
+                report.grpc_status = Some(Code::of_reason(reason));
+                voice.refuse_call(call, &failure, &report.request_id)
+            }
+            None => voice.answer(
+                &failure,
+                asked.accept.as_ref(),
+                report.trace.trace_id,
+                &report.request_id,
+                asked.head_only,
+            ),
+        };
         // Where a request could be read in two ways, so could the bytes behind it.
         if matches!(reason, Reason::BadRequest | Reason::HeaderTooLarge) {
             let close = HeaderValue::from_static("close");
             answer.headers_mut().insert(CONNECTION, close);
         }
-        self.hand_over(answer)
+        self.hand_over(answer, None)
     }
 
     /// An answer of our own: nothing of the upstream is needed any more.
-    fn hand_over(mut self, answer: Response<Bytes>) -> Response<AnswerBody> {
+    fn hand_over(
+        mut self,
+        answer: Response<Bytes>,
+        trailers: Option<HeaderMap>,
+    ) -> Response<AnswerBody> {
         let report = self.told.report();
         report.status = answer.status().as_u16();
         report.head_at = Some(clock::now().saturating_duration_since(report.started));
         let told = self.told;
-        answer.map(|bytes| AnswerBody::bytes(bytes, told, None))
+        answer.map(|bytes| match trailers {
+            None => AnswerBody::bytes(bytes, told, None),
+            trailers => {
+                let messages = bytes;
+                AnswerBody::call(WholeCall { messages, trailers }, told, None)
+            }
+        })
     }
 
-    fn pass_on(mut self, mut ended: Ended) -> Response<AnswerBody> {
+    fn pass_on(mut self, mut ended: Ended, ending: Ending) -> Response<AnswerBody> {
         let report = self.told.report();
+        if let Ending::Grpc { code, .. } = ending {
+            report.grpc_status = Some(code);
+        }
         report.outcome = Outcome::Upstream;
         report.status = ended.answer.status();
         report.head_at = Some(clock::now().saturating_duration_since(report.started));

@@ -204,10 +204,10 @@ pub fn request_timeout(upstream: &str, timeout: Duration, tried: Option<Tried<'_
 }
 
 /// `request_timeout`, where the client says that none of its time is left.
-pub fn no_time(upstream: &str) -> String {
+pub fn no_time(upstream: &str, header: &str) -> String {
     format!(
         "The client leaves no time for an answer from upstream '{upstream}' \
-         (x-mamparo-timeout-ms: 0): the request was never sent."
+         ({header} is 0): the request was never sent."
     )
 }
 

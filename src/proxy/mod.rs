@@ -6,6 +6,7 @@ pub mod body;
 pub mod client;
 mod fields;
 pub mod framing;
+pub mod grpc;
 pub mod handle;
 mod head;
 pub mod headers;

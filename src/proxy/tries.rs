@@ -12,12 +12,12 @@ use bytes::Bytes;
 use http::header::{HOST, HeaderValue};
 use http::request::Parts;
 use http::uri::{PathAndQuery, Uri};
-use http::{Response, Version, response};
+use http::{HeaderMap, Response, Version, response};
 use http_body::Body;
 use smallvec::SmallVec;
 
 use super::attempt::{Attempt, Attempted};
-use super::body::{AnswerBody, Stream};
+use super::body::{AnswerBody, Stream, WholeCall};
 use super::handle::{Deadline, Exchange, Failed};
 use super::head::Head;
 use super::headers::Found;
@@ -68,7 +68,9 @@ pub(super) enum Answer {
 /// An answer of an earlier try.
 pub(super) struct Kept {
     head: response::Parts,
+    ending: Ending,
     body: Bytes,
+    trailers: Option<HeaderMap>,
 }
 
 impl Answer {
@@ -87,10 +89,24 @@ impl Answer {
         status.as_u16()
     }
 
+    /// What the try ended in that brought it, where that is not the last.
+    pub(super) fn ending(&self) -> Option<Ending> {
+        match self {
+            Self::Stream(_) => None,
+            Self::Kept(kept) => Some(kept.ending),
+        }
+    }
+
     pub(super) fn into_body(self, told: Told, seat: Option<Seat>) -> AnswerBody {
         match self {
             Self::Stream(stream) => AnswerBody::stream(stream, told, seat),
-            Self::Kept(kept) => AnswerBody::bytes(kept.body, told, seat),
+            Self::Kept(kept) => match kept.trailers {
+                None => AnswerBody::bytes(kept.body, told, seat),
+                trailers => {
+                    let messages = kept.body;
+                    AnswerBody::call(WholeCall { messages, trailers }, told, seat)
+                }
+            },
         }
     }
 }
@@ -346,7 +362,7 @@ impl Exchange<'_> {
                 .answer
                 .as_ref()
                 .and_then(|answer| retry_after::retry_after(answer.headers(), clock::date())),
-            pushback: None,
+            pushback: attempted.pushback(),
         };
         let chance = fastrand::f64();
         passage
@@ -371,10 +387,17 @@ impl Exchange<'_> {
         let longer = clock::now() + KEEP_WITHIN;
         let patience = until.max(latest.map_or(longer, |latest| longer.min(latest)));
         let collected = stream.collect(KEPT_ANSWER);
-        let body = tokio::time::timeout_at(patience.into(), collected)
+        let (body, trailers) = tokio::time::timeout_at(patience.into(), collected)
             .await
             .ok()??;
-        let answer = Answer::Kept(Box::new(Kept { head, body }));
+        let kept = Kept {
+            head,
+            ending,
+            body,
+            // Of other answers they are not kept: a length is what their bodies end by.
+            trailers: trailers.filter(|_| matches!(ending, Ending::Grpc { .. })),
+        };
+        let answer = Answer::Kept(Box::new(kept));
         Some(Ended { ending, answer })
     }
 

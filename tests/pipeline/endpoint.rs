@@ -42,6 +42,8 @@ pub(crate) struct Reply {
     after: u64,
     headers: Vec<(String, String)>,
     body: String,
+    /// What follows a body in chunks; then half of the body is all of it but them.
+    trailers: String,
     /// Milliseconds between the head and the body, and in the middle of the body.
     pauses: [u64; 2],
     ending: Ending,
@@ -65,13 +67,31 @@ pub(crate) fn answer(status: u16) -> Reply {
         after: 0,
         headers: Vec::new(),
         body: format!("answer {status}"),
+        trailers: String::new(),
         pauses: [0; 2],
         ending: Ending::Complete,
         early: false,
     }
 }
 
+/// The head of an answer to a gRPC call; nothing follows it.
+pub(crate) fn call_head() -> Reply {
+    let kind = "application/grpc+proto";
+    answer(200).body("").header("content-type", kind)
+}
+
+/// An answer to a gRPC call with one message, or none, and how it ended in the trailers.
+pub(crate) fn call(message: &str, code: u8) -> Reply {
+    let head = call_head().header("transfer-encoding", "chunked");
+    head.body(message).trailer("grpc-status", &code.to_string())
+}
+
 impl Reply {
+    pub(crate) fn trailer(mut self, name: &str, value: &str) -> Self {
+        self.trailers += &format!("{name}: {value}\r\n");
+        self
+    }
+
     pub(crate) fn after(mut self, millis: u64) -> Self {
         self.after = millis;
         self
@@ -330,13 +350,21 @@ impl Reply {
         }
         head += "\r\n";
         let mut body = self.body.clone();
+        let mut half = body.len() / 2;
         if chunked {
-            body = format!("{:x}\r\n{}\r\n0\r\n\r\n", body.len(), body);
+            if !body.is_empty() {
+                body = format!("{:x}\r\n{}\r\n", body.len(), body);
+            }
+            half = body.len();
+            body += &format!("0\r\n{}\r\n", self.trailers);
+            if self.trailers.is_empty() {
+                half = body.len() / 2;
+            }
         }
         if head_only || self.status == 204 {
             return io.write_all(head.as_bytes()).await.is_ok();
         }
-        let (first, second) = body.as_bytes().split_at(body.len() / 2);
+        let (first, second) = body.as_bytes().split_at(half);
         let [before, within] = self.pauses;
         if before == 0 {
             // In one piece, as a server would.

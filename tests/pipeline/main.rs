@@ -13,6 +13,7 @@
 
 mod bench;
 mod breaker_reloads;
+mod calls;
 mod endpoint;
 mod fallbacks;
 mod message;

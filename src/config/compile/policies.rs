@@ -8,7 +8,7 @@ use super::super::source;
 use super::super::text;
 use super::Context;
 use crate::plan::{Fallback, Policies, Respond};
-use crate::policy::grpc::CodeSet;
+use crate::policy::grpc::{Code, CodeSet};
 use crate::policy::outcome::StatusSet;
 use crate::policy::{backoff, breaker, budget, bulkhead, fallback, rate_limit, retry, timeout};
 
@@ -313,7 +313,11 @@ fn fallback_on(fields: &Fields) -> Option<fallback::Conditions> {
 fn respond(fields: &Fields, path: &str, context: &mut Context<'_>) -> Option<Respond> {
     let headers = headers(fields, path, context);
     let body = body(fields, path, context);
+    let grpc_status = fields
+        .get("grpc_status")
+        .and_then(|_| fields.word("grpc_status"));
     Some(Respond {
+        grpc_status: grpc_status.and_then(Code::from_name),
         status: fields.integer("status")?,
         headers: headers?,
         body: body?,

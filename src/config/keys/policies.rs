@@ -3,6 +3,7 @@
 use super::super::kind::{Block, Key, Kind, Preset};
 use super::super::text;
 use super::{AT_LEAST_ONE, SHARE, TIME, TIME_OR_ZERO, block, key, optional, required};
+use crate::policy::grpc::Code;
 
 const OR_NONE: &[&str] = &["none"];
 
@@ -465,6 +466,12 @@ const fn later(name: &'static str) -> Key {
 static RESPOND: Block = block(
     "respond",
     &[
+        optional(
+            "grpc_status",
+            Kind::Word(&Code::NAMES),
+            "unavailable",
+            "What a gRPC call ends with. An answer with it is for gRPC calls only, one without it for other requests only: list one of each where a route has both. With `ok` the body is the message, in protobuf's bytes and without a frame (none: a message with nothing set); else it is the words, and the status is not used.",
+        ),
         key(
             "status",
             Kind::Count { min: 200, max: 599 },

@@ -171,6 +171,7 @@ fn a_head_that_never_became_a_request_is_answered_in_full_and_closed() {
 fn fallback(status: u16, headers: &[(&str, &str)]) -> Respond {
     let headers = headers.iter();
     Respond {
+        grpc_status: None,
         status,
         headers: headers
             .map(|(key, value)| (Arc::from(*key), Arc::from(*value)))
