@@ -18,9 +18,10 @@ use super::interim::Interim;
 use super::pool::Idle;
 use super::received::ReceivedBody;
 use super::request_body::{Held, TryBody};
+use super::roster::Endpoint;
 use super::slots::{Slot, Slots};
 use super::wire::{Dialer, Traffic, Wire};
-use crate::plan::SocketAddress;
+use crate::tls::{self, Refusal};
 
 /// Bytes before an answer, heads of interim ones (1xx) included; with more it is a protocol error.
 const MAX_BEFORE_ANSWER: u64 = 1024 * 1024;
@@ -56,6 +57,8 @@ pub struct SendError {
     pub nothing_written: bool,
     /// Whether the upstream sent what is no valid answer, rather than nothing.
     pub invalid_answer: bool,
+    /// The endpoint refused the TLS handshake after all; then it has not looked at the request.
+    pub refusal: Option<Refusal>,
     /// What went wrong, for the log.
     pub cause: String,
 }
@@ -64,13 +67,10 @@ impl Connection {
     /// Opens a connection in the slot.
     ///
     /// # Errors
-    /// What the system says of the attempt.
-    pub async fn open(
-        dialer: &Dialer,
-        address: &SocketAddress,
-        slot: Slot,
-    ) -> io::Result<Box<Self>> {
-        let wire = dialer.dial(address).await?;
+    /// What the system says of the attempt, or a [`super::tls::TlsFailure`].
+    pub async fn open(dialer: &Dialer, endpoint: &Endpoint, slot: Slot) -> io::Result<Box<Self>> {
+        let secured = endpoint.secured.as_ref();
+        let wire = dialer.dial(&endpoint.address, secured).await?;
         let traffic = wire.traffic();
         let (sender, driver) = http1::Builder::new()
             .handshake(TokioIo::new(wire))
@@ -141,6 +141,7 @@ impl Connection {
                 Box::new(SendError {
                     nothing_written: unsent.is_some() || self.traffic.written() == written_before,
                     unsent,
+                    refusal: tls::refusal_of(&error),
                     invalid_answer: error.is_parse() || error.is_parse_too_large(),
                     cause: cause_of(&error),
                 })
@@ -236,6 +237,7 @@ impl SendError {
             unsent: None,
             nothing_written: false,
             invalid_answer: true,
+            refusal: None,
             cause: format!("over {MAX_BEFORE_ANSWER} bytes came, but no head of an answer"),
         }
     }

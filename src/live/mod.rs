@@ -13,6 +13,7 @@ pub mod router;
 pub mod seats;
 pub mod slots;
 pub mod snapshot;
+pub mod tls;
 pub mod trailers;
 pub mod upstream;
 pub mod wire;

@@ -9,6 +9,7 @@ use smallvec::SmallVec;
 
 use super::connection::Connection;
 use super::pool::Pool;
+use super::tls::Secured;
 use crate::plan::SocketAddress;
 use crate::policy::balance::{self, Candidate, Penalty};
 use crate::policy::breaker::{
@@ -28,8 +29,31 @@ pub struct Endpoint {
     pub host: Arc<str>,
     /// A stable hash of the address.
     pub key: u64,
+    /// How it is spoken to under TLS; `None`: it is not.
+    pub secured: Option<Secured>,
     /// Its idle connections.
     pub pool: Pool<Box<Connection>>,
+}
+
+/// A place for an endpoint, as the configuration and the names say now.
+#[derive(Debug, Clone)]
+pub struct Place {
+    /// Where it is.
+    pub address: SocketAddress,
+    /// Its share of the traffic.
+    pub weight: u32,
+    /// How it is spoken to under TLS; `None`: it is not.
+    pub secured: Option<Secured>,
+}
+
+impl From<(SocketAddress, u32)> for Place {
+    fn from((address, weight): (SocketAddress, u32)) -> Self {
+        Self {
+            address,
+            weight,
+            secured: None,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -176,24 +200,31 @@ impl Roster {
         (Ok(admission), moves)
     }
 
-    /// The endpoints are now these (address and weight). Those that stay keep what was learnt of them,
-    /// those that are gone take no new request and close their idle connections (rules 68, 81).
-    pub fn set(&self, addresses: &[(SocketAddress, u32)]) {
+    /// The endpoints are now these. Those that stay keep what was learnt of them, those that are gone
+    /// take no new request and close their idle connections (rules 68, 81). Connections that were made
+    /// under other certificates are not used for new requests (rule 69).
+    pub fn set(&self, places: &[Place]) {
         let mut members = self.members.lock();
         for member in &mut members.list {
-            member.leaving = !addresses
+            member.leaving = !places
                 .iter()
-                .any(|(address, _)| *address == member.endpoint.address);
+                .any(|place| place.address == member.endpoint.address);
         }
-        for (address, weight) in addresses {
+        for place in places {
             let known = members
                 .list
                 .iter_mut()
-                .find(|m| m.endpoint.address == *address);
+                .find(|m| m.endpoint.address == place.address);
             match known {
-                Some(member) => member.weight = *weight,
+                Some(member) => {
+                    member.weight = place.weight;
+                    if !member.endpoint.is_spoken_to_like(place) {
+                        member.endpoint.close_idle();
+                        member.endpoint = Endpoint::new(place, self.workers);
+                    }
+                }
                 None => {
-                    let member = Member::new(address.clone(), *weight, self.workers);
+                    let member = Member::new(place, self.workers);
                     members.list.push(member);
                 }
             }
@@ -313,11 +344,43 @@ impl Roster {
     }
 }
 
+impl Endpoint {
+    pub(super) fn new(place: &Place, workers: usize) -> Arc<Self> {
+        let label: Arc<str> = place.address.to_string().into();
+        let host = match &place.address {
+            SocketAddress::Ip(_) => Arc::clone(&label),
+            SocketAddress::Unix(_) => "localhost".into(),
+        };
+        Arc::new(Self {
+            address: place.address.clone(),
+            host,
+            key: balance::hash(label.as_bytes()),
+            label,
+            secured: place.secured.clone(),
+            pool: Pool::new(workers),
+        })
+    }
+
+    /// Whether its connections may serve the requests that go to that place now.
+    fn is_spoken_to_like(&self, place: &Place) -> bool {
+        match (&self.secured, &place.secured) {
+            (None, None) => true,
+            (Some(ours), Some(theirs)) => ours.is_like(theirs),
+            (Some(_), None) | (None, Some(_)) => false,
+        }
+    }
+
+    /// Its connections take no new requests; those that are idle are closed.
+    fn close_idle(&self) {
+        self.pool.clear();
+    }
+}
+
 impl Members {
     fn forget_gone(&mut self) {
         for member in &self.list {
             if member.leaving {
-                member.endpoint.pool.clear();
+                member.endpoint.close_idle();
             }
         }
         self.list
@@ -346,22 +409,10 @@ impl Members {
 }
 
 impl Member {
-    fn new(address: SocketAddress, weight: u32, workers: usize) -> Self {
-        let label: Arc<str> = address.to_string().into();
-        let host = match &address {
-            SocketAddress::Ip(_) => Arc::clone(&label),
-            SocketAddress::Unix(_) => "localhost".into(),
-        };
-        let endpoint = Arc::new(Endpoint {
-            host,
-            address,
-            key: balance::hash(label.as_bytes()),
-            label,
-            pool: Pool::new(workers),
-        });
+    fn new(place: &Place, workers: usize) -> Self {
         Self {
-            endpoint,
-            weight,
+            endpoint: Endpoint::new(place, workers),
+            weight: place.weight,
             breaker: Breaker::new(),
             penalty: Penalty::default(),
             in_flight: 0,

@@ -12,6 +12,7 @@ use super::upstream::Upstream;
 use crate::plan::{self, Plan};
 use crate::policy::bulkhead;
 use crate::policy::rate_limit::Bucket;
+use crate::tls::Vault;
 
 /// A token bucket that requests share.
 pub type SharedBucket = Arc<Mutex<Bucket>>;
@@ -26,20 +27,29 @@ pub struct Snapshot {
     upstreams: HashMap<Arc<str>, Arc<Upstream>>,
     /// Buckets of routes that have a rate limit of their own, by listener and route.
     buckets: HashMap<(Arc<str>, Arc<str>), SharedBucket>,
+    /// What was read for TLS.
+    vault: Arc<Vault>,
 }
 
 impl Snapshot {
     /// The first generation.
-    pub fn first(plan: Arc<Plan>, now: Instant) -> Self {
-        Self::build(plan, 1, None, now)
+    pub fn first(plan: Arc<Plan>, vault: Arc<Vault>, now: Instant) -> Self {
+        Self::build(plan, 1, None, vault, now)
     }
 
     /// The generation after this one: what has the same name keeps its memory.
     pub fn next(&self, plan: Arc<Plan>, now: Instant) -> Self {
-        Self::build(plan, self.generation + 1, Some(self), now)
+        let vault = Arc::clone(&self.vault);
+        Self::build(plan, self.generation + 1, Some(self), vault, now)
     }
 
-    fn build(plan: Arc<Plan>, generation: u64, previous: Option<&Self>, now: Instant) -> Self {
+    fn build(
+        plan: Arc<Plan>,
+        generation: u64,
+        previous: Option<&Self>,
+        vault: Arc<Vault>,
+        now: Instant,
+    ) -> Self {
         let workers = plan.runtime.workers.get();
         let upstreams = plan.upstreams.iter().map(|settings| {
             let known = previous.and_then(|snapshot| snapshot.upstreams.get(&settings.name));
@@ -49,7 +59,7 @@ impl Snapshot {
                     upstream.seats().configure(|name| bulkhead(&plan, name));
                     Arc::clone(upstream)
                 }
-                None => Upstream::new(settings, workers),
+                None => Upstream::with_vault(settings, workers, Arc::clone(&vault)),
             };
             (Arc::clone(&settings.name), upstream)
         });
@@ -72,6 +82,7 @@ impl Snapshot {
             plan,
             upstreams,
             buckets,
+            vault,
         }
     }
 

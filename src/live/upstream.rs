@@ -9,12 +9,14 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
 use super::connection::Connection;
-use super::roster::{Endpoint, Move, Roster};
+use super::roster::{Endpoint, Move, Place, Roster};
 use super::seats::Seats;
 use super::slots::{Slot, Slots};
+use super::tls::Secured;
 use crate::plan::{self, Address, SocketAddress};
 use crate::policy::budget::{self, Budget};
 use crate::policy::rate_limit::{self, Bucket};
+use crate::tls::Vault;
 
 /// One upstream's memory.
 #[derive(Debug)]
@@ -26,6 +28,8 @@ pub struct Upstream {
     slots: Arc<Slots>,
     budget: Mutex<Budget>,
     bucket: Mutex<Option<Bucket>>,
+    /// What was read for TLS.
+    vault: Arc<Vault>,
     /// What names resolved to last; the good set is kept when they do not (rule 68).
     resolved: Mutex<Vec<Resolved>>,
 }
@@ -58,6 +62,15 @@ pub enum Lease {
 impl Upstream {
     /// An upstream without memory; pools get a shard for each of so many workers.
     pub fn new(settings: &Arc<plan::Upstream>, workers: usize) -> Arc<Self> {
+        Self::with_vault(settings, workers, Arc::default())
+    }
+
+    /// The same with what was read for TLS.
+    pub fn with_vault(
+        settings: &Arc<plan::Upstream>,
+        workers: usize,
+        vault: Arc<Vault>,
+    ) -> Arc<Self> {
         let upstream = Self {
             name: Arc::clone(&settings.name),
             settings: ArcSwap::new(Arc::clone(settings)),
@@ -66,6 +79,7 @@ impl Upstream {
             slots: Arc::default(),
             budget: Mutex::new(Budget::new()),
             bucket: Mutex::new(None),
+            vault,
             resolved: Mutex::default(),
         };
         upstream.configure(settings);
@@ -84,7 +98,8 @@ impl Upstream {
         self.refresh();
     }
 
-    /// Other certificates may be in use now.
+    /// Other certificates may be in use now: new connections are made with them, and those that were
+    /// made with others serve no new requests.
     pub fn renew(&self) {
         self.refresh();
     }
@@ -254,8 +269,9 @@ impl Upstream {
 
     fn refresh(&self) {
         let settings = self.settings.load();
+        let client = self.vault.client(&settings);
         let resolved = self.resolved.lock();
-        let mut addresses: Vec<(SocketAddress, u32)> = Vec::new();
+        let mut places: Vec<Place> = Vec::new();
         for endpoint in &settings.endpoints {
             let found: Vec<SocketAddress> = match &endpoint.address {
                 Address::Ip(address) => vec![SocketAddress::Ip(*address)],
@@ -266,13 +282,18 @@ impl Upstream {
                     .flat_map(|known| known.addresses.iter().copied().map(SocketAddress::Ip))
                     .collect(),
             };
+            let secured = || Secured::new(client.clone(), &endpoint.address);
             for address in found {
-                if !addresses.iter().any(|(known, _)| *known == address) {
-                    addresses.push((address, endpoint.weight));
+                if !places.iter().any(|known| known.address == address) {
+                    places.push(Place {
+                        address,
+                        weight: endpoint.weight,
+                        secured: endpoint.tls.then(secured),
+                    });
                 }
             }
         }
-        self.roster.set(&addresses);
+        self.roster.set(&places);
     }
 }
 

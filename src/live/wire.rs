@@ -11,10 +11,12 @@ use std::task::{Context, Poll};
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::client::TlsStream;
 
 use super::gather::{SPACE, gather};
 use super::interim::Head;
 use super::interim_wire::{Found, Watch};
+use super::tls::Secured;
 use crate::plan::SocketAddress;
 
 /// How connections to endpoints are made.
@@ -36,12 +38,33 @@ pub trait Pipe: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Pipe for T {}
 
 impl Dialer {
-    /// Opens a connection.
+    /// Opens a connection, and shakes hands where it is `secured`.
     ///
     /// # Errors
-    /// What the system says of the attempt.
-    pub(super) async fn dial(&self, address: &SocketAddress) -> io::Result<Wire> {
-        let stream = match (self, address) {
+    /// What the system says of the attempt, or a [`super::tls::TlsFailure`].
+    pub(super) async fn dial(
+        &self,
+        address: &SocketAddress,
+        secured: Option<&Secured>,
+    ) -> io::Result<Wire> {
+        let plain = self.connect(address).await?;
+        let stream = match secured {
+            None => plain,
+            // Boxed: large, and rare.
+            Some(secured) => {
+                let stream = Box::pin(secured.shake_hands(plain, address)).await?;
+                Stream::Tls(Box::new(stream))
+            }
+        };
+        Ok(Wire {
+            stream,
+            traffic: Traffic::default(),
+            watch: Watch::default(),
+        })
+    }
+
+    async fn connect(&self, address: &SocketAddress) -> io::Result<Stream> {
+        Ok(match (self, address) {
             (Self::System, SocketAddress::Ip(address)) => {
                 let stream = TcpStream::connect(address).await?;
                 stream.set_nodelay(true)?;
@@ -56,11 +79,6 @@ impl Dialer {
             (Self::Memory(_), SocketAddress::Unix(_)) => {
                 return Err(io::ErrorKind::Unsupported.into());
             }
-        };
-        Ok(Wire {
-            stream,
-            traffic: Traffic::default(),
-            watch: Watch::default(),
         })
     }
 }
@@ -138,10 +156,13 @@ impl Traffic {
     }
 }
 
-enum Stream {
+/// What bytes go over.
+pub(super) enum Stream {
     Tcp(TcpStream),
     Unix(UnixStream),
     Memory(Box<dyn Pipe>),
+    /// One of the others, encrypted.
+    Tls(Box<TlsStream<Self>>),
 }
 
 /// One connection's bytes.
@@ -171,6 +192,58 @@ impl Wire {
     }
 }
 
+/// Calls the same method of whatever a stream is.
+macro_rules! on {
+    ($stream:expr, $inner:ident => $call:expr) => {
+        match $stream {
+            Stream::Tcp($inner) => $call,
+            Stream::Unix($inner) => $call,
+            Stream::Memory($inner) => $call,
+            Stream::Tls($inner) => $call,
+        }
+    };
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        on!(self.get_mut(), stream => Pin::new(stream).poll_read(cx, buf))
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        on!(self.get_mut(), stream => Pin::new(stream).poll_write(cx, bytes))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        on!(self.get_mut(), stream => Pin::new(stream).poll_write_vectored(cx, slices))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        on!(self, stream => stream.is_write_vectored())
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        on!(self.get_mut(), stream => Pin::new(stream).poll_flush(cx))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        on!(self.get_mut(), stream => Pin::new(stream).poll_shutdown(cx))
+    }
+}
+
 impl AsyncRead for Wire {
     fn poll_read(
         self: Pin<&mut Self>,
@@ -179,11 +252,7 @@ impl AsyncRead for Wire {
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let before = buf.filled().len();
-        let result = match &mut this.stream {
-            Stream::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
-            Stream::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
-            Stream::Memory(stream) => Pin::new(stream).poll_read(cx, buf),
-        };
+        let result = Pin::new(&mut this.stream).poll_read(cx, buf);
         let fresh = &buf.filled()[before..];
         this.traffic.add_read(fresh.len());
         if this.traffic.0.awaits_head.load(Ordering::Relaxed) {
@@ -200,11 +269,7 @@ impl AsyncWrite for Wire {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        let result = match &mut this.stream {
-            Stream::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
-            Stream::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
-            Stream::Memory(stream) => Pin::new(stream).poll_write(cx, buf),
-        };
+        let result = Pin::new(&mut this.stream).poll_write(cx, buf);
         this.traffic.add_written(&result);
         result
     }
@@ -222,36 +287,20 @@ impl AsyncWrite for Wire {
             return self.poll_write(cx, gathered.filled());
         }
         let this = self.get_mut();
-        let result = match &mut this.stream {
-            Stream::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-            Stream::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-            Stream::Memory(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-        };
+        let result = Pin::new(&mut this.stream).poll_write_vectored(cx, bufs);
         this.traffic.add_written(&result);
         result
     }
 
     fn is_write_vectored(&self) -> bool {
-        match &self.stream {
-            Stream::Tcp(stream) => stream.is_write_vectored(),
-            Stream::Unix(stream) => stream.is_write_vectored(),
-            Stream::Memory(stream) => stream.is_write_vectored(),
-        }
+        self.stream.is_write_vectored()
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.get_mut().stream {
-            Stream::Tcp(stream) => Pin::new(stream).poll_flush(cx),
-            Stream::Unix(stream) => Pin::new(stream).poll_flush(cx),
-            Stream::Memory(stream) => Pin::new(stream).poll_flush(cx),
-        }
+        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.get_mut().stream {
-            Stream::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
-            Stream::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
-            Stream::Memory(stream) => Pin::new(stream).poll_shutdown(cx),
-        }
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
     }
 }

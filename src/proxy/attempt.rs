@@ -21,6 +21,7 @@ use crate::live::received::ReceivedBody;
 use crate::live::request_body::TryBody;
 use crate::live::roster::{Admission, Endpoint, Move};
 use crate::live::slots::Slot;
+use crate::live::tls::TlsFailure;
 use crate::live::upstream::Lease;
 use crate::policy::breaker::Observation;
 use crate::policy::outcome::{Ending, Reason, Sent};
@@ -138,7 +139,7 @@ impl Attempt {
                     unsent = Some(error);
                     now = clock::now();
                 }
-                Err(error) => return Ok(Attempted::broken(*error, reused)),
+                Err(error) => return Ok(self.broken(*error, reused)),
             }
         }
     }
@@ -169,7 +170,7 @@ impl Attempt {
         slot: Slot,
     ) -> Result<Result<Box<Connection>, Attempted>, Failed> {
         let failed = |reason, detail| Attempted::failed(reason, Sent::NotSent, false, detail);
-        let opening = Connection::open(&exchange.proxy.dialer, &self.endpoint().address, slot);
+        let opening = Connection::open(&exchange.proxy.dialer, self.endpoint(), slot);
         let upstream = &passage.route.upstream;
         match passage.to_connect(opening).await {
             Ok(Ok(connection)) => {
@@ -182,7 +183,13 @@ impl Attempt {
                 failed.retry_after = Some(Duration::from_secs(1));
                 Err(failed)
             }
-            Ok(Err(error)) => Ok(Err(failed(Reason::ConnectFailure, error.to_string()))),
+            Ok(Err(error)) => {
+                let reason = match TlsFailure::behind(&error) {
+                    Some(_) => Reason::TlsFailure,
+                    None => Reason::ConnectFailure,
+                };
+                Ok(Err(failed(reason, error.to_string())))
+            }
             Err(late) => {
                 let detail = "the connection was not made in time".to_owned();
                 Ok(Err(failed(late.reason(), detail)))
@@ -274,6 +281,25 @@ impl Attempt {
             answer: Some(Box::new(stream)),
         }
     }
+
+    fn broken(&self, error: SendError, reused: bool) -> Attempted {
+        let endpoint = self.endpoint();
+        if let (Some(refusal), Some(secured), false) = (error.refusal, &endpoint.secured, reused) {
+            let sentence = refusal.sentence(&endpoint.label, secured.has_identity());
+            return Attempted::failed(Reason::TlsFailure, Sent::NotSent, reused, sentence);
+        }
+        let reason = if error.invalid_answer {
+            Reason::ProtocolError
+        } else {
+            Reason::Reset
+        };
+        let sent = if error.nothing_written {
+            Sent::NotSent
+        } else {
+            Sent::Unanswered
+        };
+        Attempted::failed(reason, sent, reused, error.cause)
+    }
 }
 
 impl Attempted {
@@ -312,20 +338,6 @@ impl Attempted {
             blameless: late == Late::Request { waits_for_client },
             answer: None,
         }
-    }
-
-    fn broken(error: SendError, reused: bool) -> Self {
-        let reason = if error.invalid_answer {
-            Reason::ProtocolError
-        } else {
-            Reason::Reset
-        };
-        let sent = if error.nothing_written {
-            Sent::NotSent
-        } else {
-            Sent::Unanswered
-        };
-        Self::failed(reason, sent, reused, error.cause)
     }
 
     /// A pooled connection broke while the request was handed to it. No byte left us, but the body's

@@ -67,7 +67,7 @@ impl Proxy {
         dialer: Dialer,
         vault: Arc<Vault>,
     ) -> Arc<Self> {
-        let site = site::Site::first(plan, &telemetry, clock::now());
+        let site = site::Site::first(plan, &telemetry, Arc::clone(&vault), clock::now());
         Arc::new(Self {
             site: ArcSwap::from_pointee(site),
             telemetry,

@@ -13,6 +13,7 @@ use crate::plan::{self, Plan};
 use crate::policy::breaker;
 use crate::telemetry::Telemetry;
 use crate::telemetry::meters::{ListenerMeters, RouteMeters};
+use crate::tls::Vault;
 
 /// One generation.
 #[derive(Debug)]
@@ -52,8 +53,8 @@ pub struct RouteSite {
 
 impl Site {
     /// The first generation.
-    pub fn first(plan: Plan, telemetry: &Telemetry, now: Instant) -> Self {
-        Self::build(Snapshot::first(Arc::new(plan), now), telemetry)
+    pub fn first(plan: Plan, telemetry: &Telemetry, vault: Arc<Vault>, now: Instant) -> Self {
+        Self::build(Snapshot::first(Arc::new(plan), vault, now), telemetry)
     }
 
     /// The generation after this one; memory stays.

@@ -137,13 +137,20 @@ pub fn failure_with(error: &io::Error, endpoint: &str, has_identity: bool) -> St
     }
 }
 
-/// Whether an error after the handshake is an endpoint's refusal of it: under TLS 1.3 an endpoint judges
-/// our certificate when the handshake is over for us. Nothing of a request was looked at then.
-pub fn refusal_of(
-    error: &(dyn std::error::Error + 'static),
-    endpoint: &str,
-    has_identity: bool,
-) -> Option<String> {
+/// An endpoint's refusal of a handshake that comes after it: under TLS 1.3 an endpoint judges our
+/// certificate when the handshake is over for us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Refusal(AlertDescription);
+
+impl Refusal {
+    /// Why no handshake came about; see [`failure_with`].
+    pub fn sentence(self, endpoint: &str, has_identity: bool) -> String {
+        alerted(self.0, endpoint, has_identity)
+    }
+}
+
+/// The refusal behind an error of an exchange, where it is one.
+pub fn refusal_of(error: &(dyn std::error::Error + 'static)) -> Option<Refusal> {
     let mut error = Some(error);
     while let Some(one) = error {
         let inner = one.downcast_ref::<io::Error>().and_then(cause);
@@ -161,7 +168,7 @@ pub fn refusal_of(
                     | AlertDescription::HandshakeFailure
                     | AlertDescription::DecryptError
             );
-            return of_handshake.then(|| alerted(*alert, endpoint, has_identity));
+            return of_handshake.then_some(Refusal(*alert));
         }
         error = one.source();
     }

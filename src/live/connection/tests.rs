@@ -28,9 +28,10 @@ async fn an_answer_in_one_piece_wakes_its_task_once() {
         Box::pin(async move { Ok(Box::new(ours) as _) })
     };
     let slot = Arc::new(Slots::default()).take(None).expect("no limit");
-    let address = std::net::SocketAddr::from(([10, 0, 0, 1], 80)).into();
+    let address = std::net::SocketAddr::from(([10, 0, 0, 1], 80));
+    let endpoint = Endpoint::new(&(address.into(), 1).into(), 1);
     let dialer = Dialer::Memory(Arc::new(dial));
-    let opening = Connection::open(&dialer, &address, slot);
+    let opening = Connection::open(&dialer, &endpoint, slot);
     let mut connection = opening.await.expect("an open connection");
 
     let woken = Arc::new(Count::default());

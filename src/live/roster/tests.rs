@@ -8,7 +8,8 @@ const ADDRESSES: [([u8; 4], u16); 2] = [([127, 0, 0, 1], 1), ([127, 0, 0, 1], 2)
 
 fn roster() -> Arc<Roster> {
     let roster = Roster::new(1);
-    roster.set(&ADDRESSES.map(|address| (SocketAddr::from(address).into(), 1)));
+    let places = ADDRESSES.map(|address| (SocketAddr::from(address).into(), 1).into());
+    roster.set(&places);
     roster
 }
 

@@ -97,7 +97,7 @@ fn rule_81_what_has_the_same_name_keeps_its_memory_and_the_rest_goes() {
     let now = clock::now();
     let (a, b) = (upstream("a", 1), upstream("b", 2));
     let routes = vec![route("r", &a, 3.0), route("gone", &b, 3.0)];
-    let first = Snapshot::first(plan(vec![a, b], routes), now);
+    let first = Snapshot::first(plan(vec![a, b], routes), Arc::default(), now);
     assert_eq!(first.generation, 1);
     let settings = rate_limit::Settings {
         per_second: 1.0,
@@ -142,7 +142,11 @@ fn rule_81_what_has_the_same_name_keeps_its_memory_and_the_rest_goes() {
 #[test]
 fn an_upstream_that_was_gone_for_a_generation_begins_anew() {
     let now = clock::now();
-    let first = Snapshot::first(plan(vec![upstream("a", 1)], Vec::new()), now);
+    let first = Snapshot::first(
+        plan(vec![upstream("a", 1)], Vec::new()),
+        Arc::default(),
+        now,
+    );
     let second = first.next(plan(Vec::new(), Vec::new()), now);
     let third = second.next(plan(vec![upstream("a", 1)], Vec::new()), now);
     let [old, new] = [&first, &third].map(|one| one.upstream("a").expect("it"));

@@ -90,8 +90,8 @@ impl Bench {
     }
 
     async fn open(&self, endpoint: u8, slot: Slot) -> Box<Connection> {
-        let address = address(endpoint).into();
-        let opened = Connection::open(&self.dialer, &address, slot);
+        let endpoint = self.endpoint(endpoint);
+        let opened = Connection::open(&self.dialer, &endpoint, slot);
         let mut connection = opened.await.expect("a connection");
         connection.drive(&mut Context::from_waker(Waker::noop()));
         connection

@@ -11,7 +11,7 @@ fn address(number: u8) -> SocketAddress {
 fn set(roster: &Roster, numbers: impl IntoIterator<Item = u8>) {
     let addresses: Vec<_> = numbers
         .into_iter()
-        .map(|number| (address(number), 1))
+        .map(|number| (address(number), 1).into())
         .collect();
     roster.set(&addresses);
 }
@@ -231,7 +231,7 @@ fn rule_68_what_stays_keeps_its_memory_and_what_leaves_finishes_first() {
     asks.fail(1);
     let busy = asks.pick(&[], 0.0).expect("the second");
     assert_eq!(number(&busy), 2);
-    roster.set(&[(address(1), 5), (address(3), 1)]);
+    roster.set(&[(address(1), 5).into(), (address(3), 1).into()]);
     assert_eq!(asks.open(), [1], "and its new weight is");
     let readings = roster.readings(None, asks.now);
     let state: Vec<_> = readings

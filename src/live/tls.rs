@@ -1,0 +1,98 @@
+//! Handshakes with endpoints.
+
+use std::io;
+use std::sync::Arc;
+
+use rustls::pki_types::ServerName;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use super::wire::Stream;
+use crate::plan::{Address, SocketAddress};
+use crate::tls::{self, Client};
+
+/// How one endpoint is spoken to under TLS.
+#[derive(Debug, Clone)]
+pub struct Secured {
+    /// `None`: nothing was read for it, so that no connection comes about.
+    client: Option<Arc<Client>>,
+    /// The name that its certificate must have; `None`: it can have none.
+    name: Option<ServerName<'static>>,
+}
+
+/// No handshake came about; the sentence says why. It is inside the [`io::Error`] of a connection that
+/// could not be made.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct TlsFailure(pub String);
+
+impl TlsFailure {
+    /// The sentence, where an error is of a handshake.
+    pub fn behind(error: &io::Error) -> Option<&Self> {
+        error.get_ref()?.downcast_ref()
+    }
+
+    fn error(sentence: String) -> io::Error {
+        io::Error::other(Self(sentence))
+    }
+}
+
+impl Secured {
+    /// How the configured endpoint is spoken to.
+    pub fn new(client: Option<Arc<Client>>, endpoint: &Address) -> Self {
+        let name = client.as_ref().and_then(|client| client.name_of(endpoint));
+        Self { client, name }
+    }
+
+    /// Whether connections made under the one may serve the requests of the other (rule 69).
+    pub fn is_like(&self, other: &Self) -> bool {
+        let same = match (&self.client, &other.client) {
+            (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+            (None, None) => true,
+            (Some(_), None) | (None, Some(_)) => false,
+        };
+        same && self.name == other.name
+    }
+
+    /// Whether we have a certificate to show.
+    pub fn has_identity(&self) -> bool {
+        self.client.as_ref().is_some_and(|one| one.has_identity())
+    }
+
+    /// Shakes hands with the endpoint at that address.
+    pub(super) async fn shake_hands(
+        &self,
+        stream: Stream,
+        address: &SocketAddress,
+    ) -> io::Result<TlsStream<Stream>> {
+        let Some(client) = &self.client else {
+            let sentence = format!("nothing was read for TLS with {address}");
+            return Err(TlsFailure::error(sentence));
+        };
+        let Some(name) = &self.name else {
+            let sentence = format!(
+                "the name of {address} is none that a certificate can have; set tls.server_name"
+            );
+            return Err(TlsFailure::error(sentence));
+        };
+        let connector = TlsConnector::from(Arc::clone(client.config()));
+        let shaken = connector.connect(name.clone(), stream).await;
+        let stream = shaken.map_err(|error| {
+            let address = address.to_string();
+            TlsFailure::error(tls::failure_with(&error, &address, client.has_identity()))
+        })?;
+        // An endpoint may ignore what was offered; one that was offered only HTTP/2 must take it.
+        let offered = &client.config().alpn_protocols;
+        if matches!(&offered[..], [only] if only == tls::H2) && !is_http2(&stream) {
+            let sentence =
+                format!("{address} does not agree to HTTP/2 (ALPN), which `protocol` asks for");
+            return Err(TlsFailure::error(sentence));
+        }
+        Ok(stream)
+    }
+}
+
+/// Whether both ends have agreed on HTTP/2.
+pub(super) fn is_http2(stream: &TlsStream<Stream>) -> bool {
+    stream.get_ref().1.alpn_protocol() == Some(tls::H2)
+}
