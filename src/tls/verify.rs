@@ -16,6 +16,8 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, DigitallySignedStruct, Error, OtherError, SignatureScheme};
 
+use x509_parser::x509::X509Version;
+
 use super::facts::{Validity, parse};
 
 /// Why a certificate is not trusted; what follows "the certificate of … ".
@@ -63,14 +65,23 @@ impl Verifier {
         verify_server_name(&ParsedCertificate::try_from(certificate)?, name)
     }
 
-    fn untrusted(&self, certificate: &CertificateDer<'_>) -> Option<Error> {
+    /// The error with what the certificate says of itself; `None`: that explains nothing.
+    fn untrusted(
+        &self,
+        error: &CertificateError,
+        certificate: &CertificateDer<'_>,
+    ) -> Option<Error> {
         let parsed = parse(certificate)?;
         let (subject, issuer) = (parsed.subject(), parsed.issuer());
         let authorities = &self.authorities;
-        let sentence = if subject == issuer {
+        let sentence = if parsed.version() != X509Version::V3 {
+            "is of an old version of X.509, which has no names (subjectAltName)".to_owned()
+        } else if subject == issuer {
             format!("is self-signed ({subject}) and is not in {authorities}")
-        } else {
+        } else if *error == CertificateError::UnknownIssuer {
             format!("was issued by '{issuer}', who is not trusted by {authorities}")
+        } else {
+            return None;
         };
         let why = OtherError(Arc::new(Untrusted(sentence)));
         Some(Error::InvalidCertificate(CertificateError::Other(why)))
@@ -94,11 +105,11 @@ impl ServerCertVerifier for Verifier {
         rules
             .verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
             .map_err(|error| match error {
-                // The second: an authority's certificate, which a self-signed one mostly is, shown as
-                // a server's.
+                // The second: what only the library beneath knows, such as an authority's certificate,
+                // which a self-signed one mostly is, in a server's place.
                 Error::InvalidCertificate(
-                    CertificateError::UnknownIssuer | CertificateError::Other(_),
-                ) => self.untrusted(end_entity).unwrap_or(error),
+                    ref why @ (CertificateError::UnknownIssuer | CertificateError::Other(_)),
+                ) => self.untrusted(why, end_entity).unwrap_or(error),
                 error => error,
             })
     }
