@@ -15,6 +15,7 @@ use hyper_util::rt::TokioIo;
 use tokio::task::{AbortHandle, unconstrained};
 
 use super::interim::Interim;
+use super::line::Line;
 use super::pool::Idle;
 use super::received::ReceivedBody;
 use super::request_body::{Held, TryBody};
@@ -32,11 +33,22 @@ pub struct Connection {
     driver: Option<http1::Connection<TokioIo<Wire>, TryBody>>,
     /// Set when it is driven by a task of its own.
     task: Option<Task>,
+    upgrade: Upgrade,
     traffic: Traffic,
     requests: u64,
     keep_alive: Option<Duration>,
     spent: bool,
     slot: Arc<Slot>,
+}
+
+/// Whether the protocol of a connection may be switched by the current request.
+enum Upgrade {
+    /// It was not asked for.
+    No,
+    /// It was; the connection is kept when it has ended for HTTP.
+    Asked,
+    /// It has ended for HTTP.
+    Ended(Box<http1::Connection<TokioIo<Wire>, TryBody>>),
 }
 
 /// A task that ends when its connection is no longer wanted.
@@ -81,6 +93,7 @@ impl Connection {
             sender,
             driver,
             task: None,
+            upgrade: Upgrade::No,
             traffic,
             requests: 0,
             keep_alive: None,
@@ -159,6 +172,30 @@ impl Connection {
         self.requests
     }
 
+    /// The current request asks for another protocol: see [`Self::into_line`]. To be called before it is
+    /// sent; no other request can follow it.
+    pub fn ask_for_upgrade(&mut self) {
+        self.upgrade = Upgrade::Asked;
+        self.spent = true;
+    }
+
+    /// The bytes below HTTP, after an answer with status 101. `None`: it was not asked for, or the
+    /// connection has broken.
+    pub fn into_line(mut self: Box<Self>) -> Option<Line> {
+        self.drive(&mut asleep());
+        let driver = match std::mem::replace(&mut self.upgrade, Upgrade::No) {
+            Upgrade::No => return None,
+            Upgrade::Ended(driver) => *driver,
+            Upgrade::Asked => self.driver.take()?,
+        };
+        let parts = driver.into_parts();
+        Some(Line {
+            wire: parts.io.into_inner(),
+            early: parts.read_buf,
+            _slot: Some(Arc::clone(&self.slot)),
+        })
+    }
+
     /// No other request may follow the current one.
     pub fn retire(&mut self) {
         self.spent = true;
@@ -201,7 +238,10 @@ impl Connection {
             && Pin::new(driver).poll(cx).is_ready()
         {
             // What went wrong is told to whoever waits for the answer or its body.
-            self.driver = None;
+            let driver = self.driver.take();
+            if let (Upgrade::Asked, Some(driver)) = (&self.upgrade, driver) {
+                self.upgrade = Upgrade::Ended(Box::new(driver));
+            }
         }
     }
 }

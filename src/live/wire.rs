@@ -7,6 +7,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -192,6 +193,19 @@ impl Wire {
     }
 }
 
+impl Stream {
+    fn break_off(&self) {
+        match self {
+            Self::Tcp(stream) => {
+                // With no time to linger the kernel discards what is unsent and sends a reset.
+                let _ = socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO));
+            }
+            Self::Tls(stream) => stream.get_ref().0.break_off(),
+            Self::Unix(_) | Self::Memory(_) => {}
+        }
+    }
+}
+
 /// Calls the same method of whatever a stream is.
 macro_rules! on {
     ($stream:expr, $inner:ident => $call:expr) => {
@@ -241,6 +255,13 @@ impl AsyncWrite for Stream {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         on!(self.get_mut(), stream => Pin::new(stream).poll_shutdown(cx))
+    }
+}
+
+impl Wire {
+    /// Makes the coming close a break: the other end is to see an error, not an end. Only TCP can.
+    pub(super) fn break_off(&self) {
+        self.stream.break_off();
     }
 }
 

@@ -6,15 +6,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::header::{HeaderValue, TRANSFER_ENCODING};
-use http::{Request, Response, Version};
+use http::{Request, Response, StatusCode, Version, response};
 use http_body::Body;
 
 use super::body::{Link, Stream};
 use super::handle::{Exchange, Failed};
 use super::headers::Onward;
 use super::limits::Late;
-use super::tries::Passage;
-use super::{framing, grpc, headers, message};
+use super::tries::{Answer, Ended, Passage};
+use super::tunnel::Opened;
+use super::{framing, grpc, headers, message, upgrade};
 use crate::clock;
 use crate::live::connection::{Connection, SendError};
 use crate::live::received::ReceivedBody;
@@ -45,6 +46,8 @@ pub(super) struct Attempted {
     /// It failed, but not by the endpoint's fault.
     pub(super) blameless: bool,
     pub(super) answer: Option<Box<Stream>>,
+    /// It opened a tunnel.
+    pub(super) opened: Option<Box<Opened>>,
 }
 
 impl Attempt {
@@ -108,6 +111,9 @@ impl Attempt {
                     None => return Ok(Attempted::body_is_gone(reused)),
                 },
             };
+            if passage.upgrade.is_some() {
+                connection.ask_for_upgrade();
+            }
             exchange.told.sending();
             let result = {
                 let client = exchange.client;
@@ -216,6 +222,7 @@ impl Attempt {
             forwarded_for: exchange.client.forwarded_for(),
             scheme: exchange.client.scheme(),
             found: passage.found,
+            upgrade: passage.upgrade.as_deref(),
             host: passage.route.host.as_ref(),
             endpoint: &self.endpoint().host,
             request_id: exchange.told.request_id(),
@@ -248,6 +255,9 @@ impl Attempt {
         reused: bool,
     ) -> Attempted {
         let (head, incoming) = answer.into_parts();
+        if head.status == StatusCode::SWITCHING_PROTOCOLS {
+            return Self::switched(passage, head, connection, reused);
+        }
         let fields = match framing::check_answer(&head) {
             Ok(fields) => fields,
             Err(problem) => {
@@ -279,6 +289,7 @@ impl Attempt {
             detail: None,
             blameless: false,
             answer: Some(Box::new(stream)),
+            opened: None,
         }
     }
 
@@ -300,6 +311,28 @@ impl Attempt {
         };
         Attempted::failed(reason, sent, reused, error.cause)
     }
+
+    /// The endpoint speaks another protocol from here on.
+    fn switched(
+        passage: &Passage<'_>,
+        head: response::Parts,
+        connection: Box<Connection>,
+        reused: bool,
+    ) -> Attempted {
+        let line = upgrade::granted(&head, passage.upgrade.as_deref()).and_then(|()| {
+            let line = connection.into_line();
+            line.ok_or("the connection broke as its protocol was switched")
+        });
+        let line = match line {
+            Ok(line) => line,
+            Err(wrong) => {
+                let detail = wrong.to_owned();
+                return Attempted::failed(Reason::ProtocolError, Sent::Unanswered, reused, detail);
+            }
+        };
+        let idle = passage.route.plan.policies.timeouts.idle;
+        Attempted::opened(Opened { head, line, idle }, reused)
+    }
 }
 
 impl Attempted {
@@ -312,6 +345,17 @@ impl Attempted {
             .and_then(grpc::pushback)
     }
 
+    /// What it ended in, where it opened a tunnel: that is final.
+    pub(super) fn into_opened(mut self) -> Result<Ended, Self> {
+        match self.opened.take() {
+            Some(opened) => Ok(Ended {
+                ending: self.ending,
+                answer: Answer::Opened(opened),
+            }),
+            None => Err(self),
+        }
+    }
+
     fn failed(reason: Reason, sent: Sent, reused: bool, detail: String) -> Self {
         let ending = Ending::Failed(reason);
         Self {
@@ -321,6 +365,19 @@ impl Attempted {
             detail: Some(detail),
             blameless: false,
             answer: None,
+            opened: None,
+        }
+    }
+
+    fn opened(opened: Opened, reused: bool) -> Self {
+        Self {
+            ending: Ending::Answered(opened.head.status.as_u16()),
+            sent: Sent::Answered,
+            reused,
+            detail: None,
+            blameless: false,
+            answer: None,
+            opened: Some(Box::new(opened)),
         }
     }
 
@@ -337,6 +394,7 @@ impl Attempted {
             detail,
             blameless: late == Late::Request { waits_for_client },
             answer: None,
+            opened: None,
         }
     }
 

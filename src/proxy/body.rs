@@ -124,6 +124,15 @@ impl AnswerBody {
         Self::begin(Source::Stream(stream), told, seat)
     }
 
+    /// No body, and nothing to be told of when it has ended.
+    pub fn none() -> Self {
+        Self {
+            source: Source::Done,
+            told: None,
+            seat: None,
+        }
+    }
+
     /// A body without a byte is never asked for one: it is complete from the start.
     fn begin(source: Source, told: Told, seat: Option<Seat>) -> Self {
         let mut body = Self {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::header::{ACCEPT, CONNECTION, HeaderValue};
+use http::header::{ACCEPT, CONNECTION, HeaderValue, UPGRADE};
 use http::request::Parts;
 use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
 
@@ -327,7 +327,8 @@ impl<'a> Exchange<'a> {
         };
         let route = self.route.map(Arc::as_ref);
         let gone = matches!(&ended, Err(failed) if failed.reason == Reason::ClientGone);
-        let fallback = route.filter(|_| !gone).and_then(|route| {
+        let opened = matches!(&ended, Ok(ended) if ended.answer.opens_tunnel());
+        let fallback = route.filter(|_| !gone && !opened).and_then(|route| {
             let fallbacks = &route.plan.policies.fallback;
             fallbacks
                 .iter()
@@ -443,9 +444,15 @@ impl<'a> Exchange<'a> {
         let mut head = take_head(ended.answer.head());
         // Ours, not the upstream's: an answer of an HTTP/1.0 server would have no chunks either.
         head.version = Version::HTTP_11;
+        let switched = match head.status {
+            StatusCode::SWITCHING_PROTOCOLS => head.headers.get(UPGRADE).cloned(),
+            _ => None,
+        };
         headers::back(&mut head.headers, &report.request_id, report.tries.len());
-        let body = ended.answer.into_body(self.told, self.seat);
-        Response::from_parts(head, body)
+        if let Some(protocol) = switched {
+            headers::ask_for(&mut head.headers, &protocol);
+        }
+        ended.answer.into_response(head, self.told, self.seat)
     }
 }
 

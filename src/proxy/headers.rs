@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use http::header::{CONNECTION, EXPECT, Entry, HOST, HeaderMap, HeaderName, HeaderValue, TE, VIA};
+use http::header::{
+    CONNECTION, EXPECT, Entry, HOST, HeaderMap, HeaderName, HeaderValue, TE, UPGRADE, VIA,
+};
 
 use crate::live::{hop_by_hop, trailers};
 use crate::telemetry::trace::{REQUEST_ID, TRACEPARENT, TRACESTATE, TraceContext};
@@ -27,6 +29,8 @@ pub struct Found {
     pub idempotency_key: bool,
     /// `expect`, which ends here unless it is passed on.
     pub expect: bool,
+    /// `upgrade`
+    pub upgrade: bool,
     hop_by_hop: bool,
     tracestate: bool,
     forwarded_host: bool,
@@ -39,6 +43,10 @@ impl Found {
         match name.as_str() {
             "idempotency-key" => self.idempotency_key = true,
             "expect" => self.expect = true,
+            "upgrade" => {
+                self.upgrade = true;
+                self.hop_by_hop = true;
+            }
             "tracestate" => self.tracestate = true,
             "x-forwarded-host" => self.forwarded_host = true,
             other if other.starts_with(OUR_PREFIX) => self.ours = true,
@@ -58,6 +66,8 @@ pub struct Onward<'a> {
     pub scheme: &'static str,
     /// What of the client's headers has to be changed.
     pub found: Found,
+    /// The protocols that the client asks to switch to, where it may.
+    pub upgrade: Option<&'a HeaderValue>,
     /// What takes the place of `host`.
     pub host: Option<&'a HeaderValue>,
     /// What the endpoint is called, where no host is asked for.
@@ -81,6 +91,9 @@ pub fn onward(headers: &mut HeaderMap, onward: &Onward<'_>) {
             // It speaks of our connection now.
             headers.insert(CONNECTION, HeaderValue::from_static("te"));
         }
+    }
+    if let Some(upgrade) = onward.upgrade {
+        ask_for(headers, upgrade);
     }
     // Room for all that follows at once.
     headers.reserve(ADDED);
@@ -138,6 +151,12 @@ pub fn back(headers: &mut HeaderMap, request_id: &HeaderValue, attempts: usize) 
     if attempts > 1 {
         headers.insert(ATTEMPTS, HeaderValue::from(attempts));
     }
+}
+
+/// Puts `upgrade` with these protocols into a head that has no hop-by-hop headers any more.
+pub fn ask_for(headers: &mut HeaderMap, protocols: &HeaderValue) {
+    headers.append(CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(UPGRADE, protocols.clone());
 }
 
 /// The time that a trusted client leaves us; it can only shorten ours.
@@ -233,6 +252,7 @@ mod tests {
             ]);
             let to = Onward {
                 trusted,
+                upgrade: None,
                 forwarded_for: Some(&HeaderValue::from_static("10.0.0.1")),
                 scheme: "http",
                 found: found(&head),
@@ -267,6 +287,7 @@ mod tests {
         ]);
         let to = Onward {
             trusted: true,
+            upgrade: None,
             forwarded_for: Some(&HeaderValue::from_static("10.0.0.2")),
             scheme: "http",
             found: found(&head),

@@ -18,6 +18,8 @@ pub mod site;
 mod timer;
 pub mod told;
 pub mod tries;
+pub mod tunnel;
+pub mod upgrade;
 
 /// The words that the server shares with the requests that it hands over.
 pub use crate::plan::{Protocol, Role, SocketAddress};

@@ -25,6 +25,8 @@ use super::message::{self, Tried};
 use super::retry_after;
 use super::site::{ListenerSite, RouteSite};
 use super::told::Told;
+use super::tunnel::{Handover, Opened, Tunnel};
+use super::upgrade;
 use crate::clock;
 use crate::live::received::ReceivedBody;
 use crate::live::request_body::{Broken, RequestBody};
@@ -63,6 +65,8 @@ pub(super) enum Answer {
     Stream(Box<Stream>),
     /// Kept from an earlier try.
     Kept(Box<Kept>),
+    /// It opens a tunnel.
+    Opened(Box<Opened>),
 }
 
 /// An answer of an earlier try.
@@ -78,6 +82,7 @@ impl Answer {
         match self {
             Self::Stream(stream) => stream.head(),
             Self::Kept(kept) => &mut kept.head,
+            Self::Opened(opened) => &mut opened.head,
         }
     }
 
@@ -85,6 +90,7 @@ impl Answer {
         let status = match self {
             Self::Stream(stream) => stream.status(),
             Self::Kept(kept) => kept.head.status,
+            Self::Opened(opened) => opened.head.status,
         };
         status.as_u16()
     }
@@ -92,13 +98,24 @@ impl Answer {
     /// What the try ended in that brought it, where that is not the last.
     pub(super) fn ending(&self) -> Option<Ending> {
         match self {
-            Self::Stream(_) => None,
+            Self::Stream(_) | Self::Opened(_) => None,
             Self::Kept(kept) => Some(kept.ending),
         }
     }
 
-    pub(super) fn into_body(self, told: Told, seat: Option<Seat>) -> AnswerBody {
-        match self {
+    /// Whether it opens a tunnel.
+    pub(super) fn opens_tunnel(&self) -> bool {
+        matches!(self, Self::Opened(_))
+    }
+
+    /// With this head, to be handed to the server.
+    pub(super) fn into_response(
+        self,
+        head: response::Parts,
+        mut told: Told,
+        seat: Option<Seat>,
+    ) -> Response<AnswerBody> {
+        let body = match self {
             Self::Stream(stream) => AnswerBody::stream(stream, told, seat),
             Self::Kept(kept) => match kept.trailers {
                 None => AnswerBody::bytes(kept.body, told, seat),
@@ -107,7 +124,15 @@ impl Answer {
                     AnswerBody::call(WholeCall { messages, trailers }, told, seat)
                 }
             },
-        }
+            Self::Opened(opened) => {
+                told.report().tunnel = true;
+                let tunnel = Tunnel::new(opened.line, told, seat, opened.idle);
+                let mut response = Response::from_parts(head, AnswerBody::none());
+                response.extensions_mut().insert(Handover::new(tunnel));
+                return response;
+            }
+        };
+        Response::from_parts(head, body)
     }
 }
 
@@ -117,6 +142,8 @@ pub(super) struct Passage<'a> {
     pub(super) head: Head,
     /// Which headers that matter on the way it has.
     pub(super) found: Found,
+    /// The protocols that it asks to switch to.
+    pub(super) upgrade: Option<Box<HeaderValue>>,
     /// Whether the client's control headers are trusted.
     pub(super) trusted: bool,
     pub(super) body: Option<RequestBody>,
@@ -176,10 +203,16 @@ impl Exchange<'_> {
                 .upstream
                 .with_budget(|budget| budget.deposit(settings, now));
         }
+        let upgrade = if found.upgrade {
+            upgrade::wanted(head, body.is_some())
+        } else {
+            None
+        };
         let mut passage = Passage {
             route,
             head: onward(head, &route.plan),
             found,
+            upgrade,
             trusted: listener.plan.role == Role::Outbound,
             body,
             deadline,
@@ -212,6 +245,10 @@ impl Exchange<'_> {
             let attempted = match self.attempt(passage, attempt).await {
                 Ok(attempted) => attempted,
                 Err(failed) => return or_kept(failed, kept),
+            };
+            let attempted = match attempted.into_opened() {
+                Ok(opened) => return Ok(opened),
+                Err(attempted) => attempted,
             };
             let again = retry.map(|retry| self.decide(passage, retry, &attempted));
             let wait = match again {

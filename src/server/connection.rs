@@ -19,6 +19,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Sleep;
 
@@ -28,10 +29,11 @@ use super::exchange::{Answer, Exchange, Exchanging, NEVER, Stage};
 use super::handler::Handler;
 use super::http2;
 use super::transport::Transport;
-use super::wire::{Shared, Times, Wire, nanos, since};
+use super::wire::{Parts, Shared, Times, Wire, nanos, since};
 use crate::clock;
 use crate::live::received::ReceivedBody;
 use crate::proxy::client::Client;
+use crate::proxy::tunnel::{Close, Handover, Tunnel};
 use crate::proxy::{Protocol, Reason};
 
 /// After an answer that ends the connection, so long and so many bytes the client may go on sending.
@@ -116,6 +118,7 @@ where
         door: Arc::clone(door),
         client: Arc::new(client),
         exchange: Exchange::new(times.header),
+        tunnel: Mutex::default(),
     });
     let wire = Wire::new(io, settings, times, Arc::clone(&served));
     let service = service_fn(|request: Request<Incoming>| {
@@ -131,6 +134,12 @@ where
                 let handled = pin!(served.door.handler().handle(&served.client, request));
                 served.exchange.guard(handled).await?
             };
+            if !answer.extensions().is_empty()
+                && let Some(handover) = answer.extensions_mut().remove::<Handover>()
+            {
+                *served.tunnel.lock() = handover.take();
+                return Ok(answer.map(|body| Answer::new(body, served)));
+            }
             // A drain may not have come to this connection's own attention yet. And what is missing of
             // a request that is answered already is not waited for (rule 20): unless it is said, the
             // client would lose its next request to the end of the connection.
@@ -151,6 +160,10 @@ where
     if let Some(ahead) = parts.http2 {
         return serve_http2(parts.io, ahead, door, &served.client, settings).await;
     }
+    let tunnel = served.tunnel.lock().take();
+    if let (End::Library(Ok(())), Some(tunnel)) = (&end, tunnel) {
+        return tunnel_through(tunnel, parts, door).await;
+    }
     let refusal = refusal(&end, &served, parts.fault);
     let bytes = refusal.and_then(|(reason, detail)| {
         let client = &served.client;
@@ -160,6 +173,20 @@ where
             .refuse(client, reason, &detail, client.began())
     });
     close(parts.io, &end, &served.exchange, bytes, parts.eof).await;
+}
+
+/// Serves a connection that speaks HTTP no more. It has until the end of a drain.
+async fn tunnel_through<IO: Transport, H: Handler>(
+    tunnel: Box<Tunnel>,
+    parts: Parts<IO>,
+    door: &Door<H>,
+) {
+    let Parts { mut io, carry, .. } = parts;
+    // Boxed, since few connections come to this.
+    let running = Box::pin(tunnel.run(&mut io, &carry, door.reached(Phase::Cut)));
+    if running.await == Close::Break {
+        io.break_off();
+    }
 }
 
 fn builder(settings: &Settings) -> http1::Builder {
@@ -180,6 +207,8 @@ struct Served<H> {
     door: Arc<Door<H>>,
     client: Arc<Client>,
     exchange: Exchange,
+    /// The answer opened it: it begins when the HTTP library is done.
+    tunnel: Mutex<Option<Box<Tunnel>>>,
 }
 
 impl<H> Exchanging for Served<H> {

@@ -124,6 +124,7 @@ impl<IO, S: Shared> Wire<IO, S> {
             io: core.io,
             fault: core.fault,
             eof: core.eof,
+            carry: core.carry,
         })
     }
 }
@@ -137,6 +138,8 @@ pub(super) struct Parts<IO> {
     pub(super) http2: Option<BytesMut>,
     /// The client's FIN has come.
     pub(super) eof: bool,
+    /// What came behind the last request.
+    pub(super) carry: BytesMut,
 }
 
 /// What has come from a client whose first line is that of HTTP/2: so many bytes of it were handed on

@@ -85,7 +85,11 @@ impl Metrics {
 
     /// Counts a request that ended at `now`.
     pub fn count(&self, report: &Report, now: Instant) {
-        let total = now.saturating_duration_since(report.started);
+        let total = match report.head_at {
+            // How long a tunnel stands says nothing about how fast its endpoint is.
+            Some(head_at) if report.tunnel => head_at,
+            _ => now.saturating_duration_since(report.started),
+        };
         match &report.route {
             Some(route) => route.count(report, total),
             None => report.listener.count(report, total),

@@ -142,6 +142,9 @@ pub struct Report {
     pub received: u64,
     /// Bytes of the answer's body that were handed to the client's connection.
     pub sent: u64,
+    /// Whether it became a tunnel: then the bytes are those of both, and its time in the metrics ends
+    /// with the head of the answer.
+    pub tunnel: bool,
     /// Whether the answer's body broke off.
     pub broken: bool,
 }
@@ -182,6 +185,7 @@ impl Report {
             head_at: None,
             received: 0,
             sent: 0,
+            tunnel: false,
             broken: false,
         }
     }

@@ -26,4 +26,5 @@ mod program;
 mod reasons;
 mod requests;
 mod support;
+mod tunnels;
 mod unix_sockets;

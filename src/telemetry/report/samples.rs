@@ -43,6 +43,7 @@ pub(crate) fn report(
         head_at: Some(Duration::from_millis(1)),
         received: 0,
         sent: 64,
+        tunnel: false,
         broken: false,
     }
 }

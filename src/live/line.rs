@@ -1,0 +1,45 @@
+//! A raw line to an endpoint: bytes both ways, no HTTP any more. What a connection becomes when its
+//! protocol was switched, and what CONNECT asks for.
+
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::slots::Slot;
+use super::wire::{Dialer, Wire};
+use crate::plan::SocketAddress;
+
+/// An open line.
+pub struct Line {
+    pub(super) wire: Wire,
+    /// What came from the endpoint already.
+    pub(super) early: Bytes,
+    /// Free when the socket is closed, not before.
+    pub(super) _slot: Option<Arc<Slot>>,
+}
+
+impl Line {
+    /// Opens a line in the slot; without one it counts for no upstream.
+    ///
+    /// # Errors
+    /// What the system says of the attempt.
+    pub async fn open(
+        dialer: &Dialer,
+        address: &SocketAddress,
+        slot: Option<Slot>,
+    ) -> io::Result<Self> {
+        Ok(Self {
+            // TLS, if any, is between the client and the endpoint.
+            wire: dialer.dial(address, None).await?,
+            early: Bytes::new(),
+            _slot: slot.map(Arc::new),
+        })
+    }
+}
+
+impl std::fmt::Debug for Line {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Line").finish_non_exhaustive()
+    }
+}
