@@ -19,7 +19,7 @@ pub(crate) struct Client {
     pub(crate) connection: JoinHandle<Result<(), h2::Error>>,
     pub(crate) task: JoinHandle<()>,
     pub(crate) door: Arc<Door<Fake>>,
-    began: Instant,
+    pub(crate) began: Instant,
 }
 
 impl Client {

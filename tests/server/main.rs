@@ -10,9 +10,11 @@
 
 mod draining;
 mod fake;
+mod frames;
 mod framing;
 mod http2;
 mod http2_client;
+mod http2_faults;
 mod leaving;
 mod sockets;
 mod timing;

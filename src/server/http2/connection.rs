@@ -79,7 +79,7 @@ pub(in crate::server) async fn serve<IO, H>(
     let end = session.run().await;
     session.say_goodbye(&end).await;
     drop(session);
-    tell(handler, client, &end);
+    tell(handler, client, &end, &wire.goodbye());
     if let Some((io, eof)) = wire.into_parts() {
         close(io, &end, eof).await;
     }
@@ -477,14 +477,14 @@ impl Refused {
 }
 
 /// Tells of an end that is the client's fault.
-fn tell<H: Handler>(handler: &Arc<H>, client: &Client, end: &End) {
+fn tell<H: Handler>(handler: &Arc<H>, client: &Client, end: &End, goodbye: &[u8]) {
     let (reason, sentence) = match end {
         End::Flood(limit) => return handler.limited(client, *limit),
         End::HeaderTimeout => (
             Reason::HeaderTimeout,
             "The head of the request did not come within the listener's header timeout.".to_owned(),
         ),
-        End::Library(Err(error)) if error.is_library() => match limit_of(error) {
+        End::Library(Err(error)) if error.is_library() => match limit_of(error, goodbye) {
             Some(limit) => return handler.limited(client, limit),
             None => (
                 Reason::BadRequest,
@@ -496,20 +496,16 @@ fn tell<H: Handler>(handler: &Arc<H>, client: &Client, end: &End) {
     drop(handler.refusal(client, reason, &sentence, clock::now()));
 }
 
-/// Which of the library's own limits the client has gone over. It has words for them in the frame that
-/// it sends, and nowhere else.
-fn limit_of(error: &h2::Error) -> Option<Limit> {
+/// Which of the library's own limits the client has gone over. Only the last frame has words for them.
+fn limit_of(error: &h2::Error, goodbye: &[u8]) -> Option<Limit> {
     if error.reason() != Some(Code::ENHANCE_YOUR_CALM) {
         return None;
     }
-    let words = error.to_string();
-    let limits = [
-        ("too_many_continuations", Limit::HeaderBlock),
-        ("header_list_way_too_large", Limit::HeaderBlock),
-        ("too_many_data_frames", Limit::DataFrames),
-    ];
-    let found = limits.into_iter().find(|(word, _)| words.contains(word));
-    Some(found.map_or(Limit::Resets, |(_, limit)| limit))
+    Some(match goodbye {
+        b"too_many_continuations" | b"header_list_way_too_large" => Limit::HeaderBlock,
+        b"too_many_data_frames" => Limit::DataFrames,
+        _ => Limit::Resets,
+    })
 }
 
 /// Ends the connection so that the client can read what it was sent, and sees a break where its answers

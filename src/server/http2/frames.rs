@@ -8,6 +8,7 @@ pub(super) const DATA: u8 = 0;
 pub(super) const HEADERS: u8 = 1;
 pub(super) const RST_STREAM: u8 = 3;
 pub(super) const SETTINGS: u8 = 4;
+const GOAWAY: u8 = 7;
 pub(super) const CONTINUATION: u8 = 9;
 /// Stands for what comes before the first frame.
 const NONE: u8 = u8::MAX;
@@ -16,6 +17,9 @@ const NONE: u8 = u8::MAX;
 const END_HEADERS: u8 = 4;
 
 const HEAD: usize = 9;
+
+/// Bytes of a goodbye that are kept: a stream, a code, and a few words.
+const GOODBYE: usize = 64;
 
 /// A frame's head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,6 +72,7 @@ pub(super) struct Frames {
     /// Bytes of it that are still to come.
     left: u32,
     code: u32,
+    goodbye: Vec<u8>,
 }
 
 impl Frames {
@@ -93,7 +98,13 @@ impl Frames {
             current: None,
             left: 0,
             code: 0,
+            goodbye: Vec::new(),
         }
+    }
+
+    /// What the frame said that ends the connection, if it has come.
+    pub(super) fn goodbye(&self) -> &[u8] {
+        self.goodbye.get(8..).unwrap_or_default()
     }
 
     /// Takes in some of the bytes, up to something that is worth telling.
@@ -106,6 +117,9 @@ impl Frames {
         if head.kind == RST_STREAM {
             let add = |code: u32, byte: &u8| (code << 8) | u32::from(*byte);
             self.code = taken.iter().fold(self.code, add);
+        } else if head.kind == GOAWAY && self.goodbye.len() < GOODBYE {
+            let room = GOODBYE - self.goodbye.len();
+            self.goodbye.extend(taken.iter().take(room));
         }
         *bytes = rest;
         self.left -= some as u32;

@@ -119,6 +119,11 @@ impl<IO> Wire<IO> {
         Some(since)
     }
 
+    /// What our last frame said to the client.
+    pub(super) fn goodbye(&self) -> Vec<u8> {
+        self.0.lock().to_client.goodbye().to_vec()
+    }
+
     /// A stream was reset by the client soon after it was opened.
     pub(super) fn reset_soon(&self) {
         let state = &mut self.0.lock().state;
