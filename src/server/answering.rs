@@ -1,5 +1,6 @@
 //! The proxy as what answers the requests of a listener.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -45,9 +46,7 @@ impl Handler for Proxy {
         refuse::refusal(self, client, reason, detail, started)
     }
 
-    fn limited(self: &Arc<Self>, client: &Client, limit: Limit) {
-        let now = clock::now();
-        self.telemetry
-            .limited(&client.listener, client.peer, limit, now);
+    fn limited(self: &Arc<Self>, listener: &Arc<str>, peer: Option<SocketAddr>, limit: Limit) {
+        self.telemetry.limited(listener, peer, limit, clock::now());
     }
 }

@@ -1,6 +1,7 @@
 //! What answers requests, as the server sees it: the proxy, or a stand-in in tests.
 
 use std::error::Error;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -55,6 +56,6 @@ pub trait Handler: Send + Sync + 'static {
         started: Instant,
     ) -> Response<Bytes>;
 
-    /// A client has gone over a limit of its listener. It is counted, and told in the log.
-    fn limited(self: &Arc<Self>, client: &Client, limit: Limit);
+    /// A client has gone over a limit of that listener. It is counted, and told in the log.
+    fn limited(self: &Arc<Self>, listener: &Arc<str>, peer: Option<SocketAddr>, limit: Limit);
 }

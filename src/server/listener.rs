@@ -14,6 +14,7 @@ use super::limit::ConnectionLimit;
 use super::socket::{Accepting, Listening};
 use super::worker::Workers;
 use crate::proxy::SocketAddress;
+use crate::telemetry::limits::Limit;
 
 /// After an error that does not pass by itself, accepting pauses so long, doubled each time.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
@@ -122,6 +123,14 @@ async fn accept<H: Handler>(
             Ok(accepted) => {
                 if pause.end() {
                     tracing::info!(listener = &*name, "accepting connections again");
+                }
+                let max = door.settings().max_connections;
+                if max.is_some_and(|max| door.open() >= max) {
+                    // Closed at once: those that are open may stay for long, and a client that is told
+                    // can go elsewhere.
+                    let client = accepted.peer();
+                    door.handler().limited(&name, client, Limit::Connections);
+                    continue;
                 }
                 // At the limit this one waits here and the others in the backlog.
                 let place = limit.place().await;

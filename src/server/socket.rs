@@ -58,6 +58,16 @@ pub enum Accepted {
     Unix(UnixStream),
 }
 
+impl Accepted {
+    /// The other end's address, where it has one.
+    pub(super) const fn peer(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(_, peer) => Some(*peer),
+            Self::Unix(_) => None,
+        }
+    }
+}
+
 impl Listening {
     /// Binds the address and listens. Port 0 stands for any free one.
     ///

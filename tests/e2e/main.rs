@@ -19,6 +19,7 @@ mod faults_reuse;
 mod faults_told;
 mod faults_upstreams;
 mod headers;
+mod http2;
 mod interim;
 mod keys;
 mod kit;

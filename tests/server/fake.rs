@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
@@ -254,7 +255,7 @@ impl Handler for Fake {
         answer.body(Bytes::from(reason.name())).unwrap()
     }
 
-    fn limited(self: &Arc<Self>, _: &Client, limit: Limit) {
+    fn limited(self: &Arc<Self>, _: &Arc<str>, _: Option<SocketAddr>, limit: Limit) {
         self.limited.lock().push(limit);
     }
 }

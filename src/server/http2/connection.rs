@@ -467,7 +467,7 @@ impl Refused {
                 "The head of the request is larger than what was announced.",
             ),
             Self::Reset(code) if Code::from(code) == Code::REFUSED_STREAM => {
-                return handler.limited(client, Limit::Streams);
+                return handler.limited(&client.listener, client.peer, Limit::Streams);
             }
             Self::Reset(_) => (Reason::BadRequest, "The head of the request is malformed."),
         };
@@ -479,13 +479,13 @@ impl Refused {
 /// Tells of an end that is the client's fault.
 fn tell<H: Handler>(handler: &Arc<H>, client: &Client, end: &End, goodbye: &[u8]) {
     let (reason, sentence) = match end {
-        End::Flood(limit) => return handler.limited(client, *limit),
+        End::Flood(limit) => return handler.limited(&client.listener, client.peer, *limit),
         End::HeaderTimeout => (
             Reason::HeaderTimeout,
             "The head of the request did not come within the listener's header timeout.".to_owned(),
         ),
         End::Library(Err(error)) if error.is_library() => match limit_of(error, goodbye) {
-            Some(limit) => return handler.limited(client, limit),
+            Some(limit) => return handler.limited(&client.listener, client.peer, limit),
             None => (
                 Reason::BadRequest,
                 format!("The connection does not keep to HTTP/2: {error}."),

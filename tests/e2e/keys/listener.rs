@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::{Client, Proxy, Upstream};
+use crate::support::{Client, Gate, Http2, Proxy, Reply, Upstream, eventually};
 
 use super::Keys;
 
@@ -20,6 +20,8 @@ pub(super) const KEYS: Keys = &[
     ("limits.header_size", header_size),
     ("limits.headers", headers),
     ("limits.body_size", body_size),
+    ("limits.connections", connections),
+    ("limits.streams", streams),
 ];
 
 /// A listener with these settings before one upstream.
@@ -200,5 +202,42 @@ fn body_size() {
             .send(&body)
             .send("\r\n0\r\n\r\n");
         assert_eq!(client.answer().status, status);
+    }
+}
+
+/// Fault 42: one more is closed at once, and told; when one has gone, the next is welcome.
+#[test]
+fn connections() {
+    let upstream = Upstream::always(200);
+    let proxy = with("limits: { connections: 2 }", &upstream);
+    let mut kept: Vec<Client> = (0..2).map(|_| proxy.client()).collect();
+    for client in &mut kept {
+        assert_eq!(client.get("/").status, 200);
+    }
+    assert!(proxy.client().is_closed());
+    let labels = [("listener", "outbound"), ("limit", "connections")];
+    proxy.expect_metric("mamparo_limit_exceeded_total", &labels, 1.0);
+    drop(kept.pop());
+    eventually("a place is free", || {
+        proxy.status().listeners[0].connections < 2
+    });
+    assert_eq!(proxy.get("/").status, 200);
+}
+
+#[test]
+fn streams() {
+    let gate = Gate::default();
+    let upstream = Upstream::always(Reply::new(200).when(&gate));
+    let proxy = with("limits: { streams: 2 }", &upstream);
+    let mut client = Http2::connect(proxy.listener("outbound"));
+    let kept = [client.begin("GET", "/", &[]), client.begin("GET", "/", &[])];
+    upstream.wait_for(2);
+    // A client that keeps to the limit waits with its third request by itself.
+    let third = client.begin("GET", "/", &[]);
+    std::thread::sleep(Duration::from_millis(50));
+    assert_eq!(upstream.count(), 2);
+    gate.open();
+    for one in kept.into_iter().chain([third]) {
+        assert_eq!(client.answer(one).status, 200);
     }
 }

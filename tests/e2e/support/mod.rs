@@ -17,6 +17,7 @@
 
 mod answer;
 mod client;
+mod http2;
 mod message;
 mod metrics;
 mod places;
@@ -28,6 +29,7 @@ mod wait;
 
 pub(crate) use answer::Answer;
 pub(crate) use client::{Broken, Client};
+pub(crate) use http2::{Answer2, Http2};
 pub(crate) use message::{Head, Received};
 pub(crate) use metrics::value_of;
 pub(crate) use places::{BlackHole, Refused};
