@@ -1,19 +1,24 @@
-//! One HTTP/1.1 connection to an endpoint, driven by the task of the request that uses it: no task of
-//! its own, so that nothing is left behind when the request ends, and nobody has to be woken between
-//! the two. Built on `hyper::client::conn`, which sends what it is given once and never again.
+//! A connection to an endpoint as one request has it: one of HTTP/1.1 for itself, or its turn on one of
+//! HTTP/2.
+//!
+//! One of HTTP/1.1 is driven by the task of the request that uses it: no task of its own, so that
+//! nothing is left behind when the request ends, and nobody has to be woken between the two. Built on
+//! `hyper::client::conn`, which sends what it is given once and never again.
 
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::{Request, Response, StatusCode};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::task::{AbortHandle, unconstrained};
 
+use super::age::Age;
+use super::http2::Turn;
 use super::interim::Interim;
 use super::line::Line;
 use super::pool::Idle;
@@ -23,12 +28,22 @@ use super::roster::Endpoint;
 use super::slots::{Slot, Slots};
 use super::wire::{Dialer, Traffic, Wire};
 use crate::tls::{self, Refusal};
+use crate::{clock, plan};
 
 /// Bytes before an answer, heads of interim ones (1xx) included; with more it is a protocol error.
 const MAX_BEFORE_ANSWER: u64 = 1024 * 1024;
 
-/// An open connection.
-pub struct Connection {
+/// An open connection, as far as one request has it.
+#[derive(Debug)]
+pub enum Connection {
+    /// All of it.
+    Http1(Box<Http1>),
+    /// One stream.
+    Http2(Box<Turn>),
+}
+
+/// An open connection of HTTP/1.1.
+pub struct Http1 {
     sender: http1::SendRequest<TryBody>,
     driver: Option<http1::Connection<TokioIo<Wire>, TryBody>>,
     /// Set when it is driven by a task of its own.
@@ -38,6 +53,7 @@ pub struct Connection {
     requests: u64,
     keep_alive: Option<Duration>,
     spent: bool,
+    age: Age,
     slot: Arc<Slot>,
 }
 
@@ -65,8 +81,11 @@ impl Drop for Task {
 pub struct SendError {
     /// The request, where it was never started.
     pub unsent: Option<Request<TryBody>>,
-    /// Whether no byte of it left us.
+    /// Whether no byte of it left us, or the endpoint said that it does not act on it as it takes no
+    /// more on that connection.
     pub nothing_written: bool,
+    /// Whether the endpoint refused it, without acting on it.
+    pub refused: bool,
     /// Whether the upstream sent what is no valid answer, rather than nothing.
     pub invalid_answer: bool,
     /// The endpoint refused the TLS handshake after all; then it has not looked at the request.
@@ -76,13 +95,107 @@ pub struct SendError {
 }
 
 impl Connection {
+    /// Sends one request and waits for the head of its answer. Interim answers before it are passed on;
+    /// `100 Continue` lets go of a body that is held back. The connection must be fresh or
+    /// [`Self::is_reusable`].
+    ///
+    /// # Errors
+    /// How far the request got, and what ended it.
+    pub async fn send(
+        &mut self,
+        request: Request<TryBody>,
+        interim: &Interim,
+    ) -> Result<Response<ReceivedBody>, Box<SendError>> {
+        match self {
+            Self::Http1(connection) => connection.send(request, interim).await,
+            // Boxed, so that it does not make every other request's future larger.
+            Self::Http2(turn) => Box::pin(turn.send(request, interim)).await,
+        }
+    }
+
+    /// No other request may follow the current one, or begin beside it.
+    pub fn retire(&mut self) {
+        match self {
+            Self::Http1(connection) => connection.spent = true,
+            Self::Http2(turn) => turn.retire(),
+        }
+    }
+
+    /// The current request asks for another protocol: see [`Self::into_line`]. To be called before it is
+    /// sent; no other request can follow it. HTTP/2 has no such thing.
+    pub fn ask_for_upgrade(&mut self) {
+        match self {
+            Self::Http1(connection) => connection.ask_for_upgrade(),
+            Self::Http2(_) => {}
+        }
+    }
+
+    /// The bytes below HTTP, after an answer with status 101. `None`: it was not asked for, or the
+    /// connection has broken.
+    pub fn into_line(self) -> Option<Line> {
+        match self {
+            Self::Http1(connection) => connection.into_line(),
+            Self::Http2(_) => None,
+        }
+    }
+
+    /// From now on a task of its own drives the connection: see [`Http1::drive_apart`]. One of HTTP/2
+    /// always has one.
+    pub fn drive_apart(&mut self) {
+        match self {
+            Self::Http1(connection) => connection.drive_apart(),
+            Self::Http2(_) => {}
+        }
+    }
+
+    /// Whether a task of its own drives it.
+    pub fn is_driven_apart(&self) -> bool {
+        match self {
+            Self::Http1(connection) => connection.task.is_some(),
+            Self::Http2(_) => true,
+        }
+    }
+
+    /// Remembers for how long the endpoint said that it keeps an idle connection. HTTP/2 has no such
+    /// word.
+    pub fn learn_keep_alive(&mut self, timeout: Option<Duration>) {
+        match self {
+            Self::Http1(connection) => connection.keep_alive = timeout,
+            Self::Http2(_) => {}
+        }
+    }
+
+    /// Whether the last exchange is complete in both directions and another may follow. A stream of
+    /// HTTP/2 is given back in any case.
+    pub fn is_reusable(&self) -> bool {
+        match self {
+            Self::Http1(connection) => connection.is_reusable(),
+            Self::Http2(_) => true,
+        }
+    }
+
+    /// Lets the connection read and write. To be called by whoever waits for a body's next part.
+    pub fn drive(&mut self, cx: &mut Context<'_>) {
+        match self {
+            Self::Http1(connection) => connection.drive(cx),
+            Self::Http2(_) => {}
+        }
+    }
+}
+
+impl Http1 {
     /// Opens a connection in the slot.
     ///
     /// # Errors
     /// What the system says of the attempt, or a [`super::tls::TlsFailure`].
     pub async fn open(dialer: &Dialer, endpoint: &Endpoint, slot: Slot) -> io::Result<Box<Self>> {
         let secured = endpoint.secured.as_ref();
-        let wire = dialer.dial(&endpoint.address, secured).await?;
+        let wire = dialer.dial(&endpoint.address, secured, true).await?;
+        Self::over(wire, slot).await
+    }
+
+    /// Speaks HTTP/1.1 over these bytes.
+    pub(super) async fn over(wire: Wire, slot: Slot) -> io::Result<Box<Self>> {
         let traffic = wire.traffic();
         let (sender, driver) = http1::Builder::new()
             .handshake(TokioIo::new(wire))
@@ -98,17 +211,13 @@ impl Connection {
             requests: 0,
             keep_alive: None,
             spent: false,
+            age: Age::begin(clock::now()),
             slot: Arc::new(slot),
         }))
     }
 
-    /// Sends one request and drives the connection until the head of the answer is there. Interim
-    /// answers before it are passed on; `100 Continue` lets go of a body that is held back. The
-    /// connection must be fresh or [`Self::is_reusable`].
-    ///
-    /// # Errors
-    /// How far the request got, and what ended it.
-    pub async fn send(
+    /// Sends one request and drives the connection until the head of the answer is there.
+    async fn send(
         &mut self,
         request: Request<TryBody>,
         interim: &Interim,
@@ -154,6 +263,7 @@ impl Connection {
                 Box::new(SendError {
                     nothing_written: unsent.is_some() || self.traffic.written() == written_before,
                     unsent,
+                    refused: false,
                     refusal: tls::refusal_of(&error),
                     invalid_answer: error.is_parse() || error.is_parse_too_large(),
                     cause: cause_of(&error),
@@ -172,16 +282,12 @@ impl Connection {
         self.requests
     }
 
-    /// The current request asks for another protocol: see [`Self::into_line`]. To be called before it is
-    /// sent; no other request can follow it.
-    pub fn ask_for_upgrade(&mut self) {
+    fn ask_for_upgrade(&mut self) {
         self.upgrade = Upgrade::Asked;
         self.spent = true;
     }
 
-    /// The bytes below HTTP, after an answer with status 101. `None`: it was not asked for, or the
-    /// connection has broken.
-    pub fn into_line(mut self: Box<Self>) -> Option<Line> {
+    fn into_line(mut self: Box<Self>) -> Option<Line> {
         self.drive(&mut asleep());
         let driver = match std::mem::replace(&mut self.upgrade, Upgrade::No) {
             Upgrade::No => return None,
@@ -196,9 +302,9 @@ impl Connection {
         })
     }
 
-    /// No other request may follow the current one.
-    pub fn retire(&mut self) {
-        self.spent = true;
+    /// When it is too old for another request; `None`: never.
+    pub(super) fn ends(&self, settings: &plan::Pool) -> Option<Instant> {
+        self.age.ends(settings)
     }
 
     /// From now on a task of its own drives the connection. For an answer that comes before the
@@ -217,23 +323,12 @@ impl Connection {
         }
     }
 
-    /// Whether a task of its own drives it.
-    pub fn is_driven_apart(&self) -> bool {
-        self.task.is_some()
-    }
-
-    /// Remembers for how long the endpoint said that it keeps an idle connection.
-    pub fn learn_keep_alive(&mut self, timeout: Option<Duration>) {
-        self.keep_alive = timeout;
-    }
-
     /// Whether the last exchange is complete in both directions and another may follow.
     pub fn is_reusable(&self) -> bool {
         !self.spent && self.driver.is_some() && self.sender.is_ready()
     }
 
-    /// Lets the connection read and write. To be called by whoever waits for a body's next part.
-    pub fn drive(&mut self, cx: &mut Context<'_>) {
+    fn drive(&mut self, cx: &mut Context<'_>) {
         if let Some(driver) = &mut self.driver
             && Pin::new(driver).poll(cx).is_ready()
         {
@@ -274,24 +369,35 @@ struct TooMuch;
 impl SendError {
     fn no_end() -> Self {
         Self {
+            invalid_answer: true,
+            ..Self::stream(format!(
+                "over {MAX_BEFORE_ANSWER} bytes came, but no head of an answer"
+            ))
+        }
+    }
+
+    /// The request was on its way, and no answer came.
+    pub(super) fn stream(cause: String) -> Self {
+        Self {
             unsent: None,
             nothing_written: false,
-            invalid_answer: true,
+            refused: false,
+            invalid_answer: false,
             refusal: None,
-            cause: format!("over {MAX_BEFORE_ANSWER} bytes came, but no head of an answer"),
+            cause,
         }
     }
 }
 
-impl std::fmt::Debug for Connection {
+impl std::fmt::Debug for Http1 {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Connection")
+        f.debug_struct("Http1")
             .field("requests", &self.requests)
             .finish_non_exhaustive()
     }
 }
 
-impl Idle for Box<Connection> {
+impl Idle for Box<Http1> {
     fn is_ready(&self) -> bool {
         self.is_reusable()
     }

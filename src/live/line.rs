@@ -31,7 +31,7 @@ impl Line {
     ) -> io::Result<Self> {
         Ok(Self {
             // TLS, if any, is between the client and the endpoint.
-            wire: dialer.dial(address, None).await?,
+            wire: dialer.dial(address, None, true).await?,
             early: Bytes::new(),
             _slot: slot.map(Arc::new),
         })

@@ -1,8 +1,10 @@
 //! What runs: the state behind a configuration, which outlives it, and the choices made from it.
 
+pub mod age;
 pub mod connection;
 pub mod gather;
 pub mod hop_by_hop;
+pub mod http2;
 pub mod interim;
 mod interim_wire;
 pub mod line;

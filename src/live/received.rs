@@ -99,11 +99,9 @@ impl StreamBody {
                     self.left = self.left.map(|left| left.saturating_sub(bytes));
                     return Poll::Ready(Some(Ok(Frame::data(data))));
                 }
-                Some(Err(error)) => {
-                    // The other end wants no more of our part, which does not harm its own.
-                    let fine = error.is_reset() && error.reason() == Some(h2::Reason::NO_ERROR);
-                    return Poll::Ready((!fine).then_some(Err(error)));
-                }
+                // Whatever the reason: a body that ends so has not come to its end. Where it had, the
+                // reset says that the other end wants no more of our part, and is not told here.
+                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
                 None => self.data_done = true,
             }
         }

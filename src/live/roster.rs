@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 
-use super::connection::Connection;
+use super::connection::Http1;
+use super::http2::StreamPool;
 use super::pool::Pool;
 use super::tls::Secured;
-use crate::plan::SocketAddress;
+use crate::plan::{self, SocketAddress};
 use crate::policy::balance::{self, Candidate, Penalty};
 use crate::policy::breaker::{
     self, Breaker, Cause, Counts, Forced, Gate, Observation, Peers, State, Ticket, Transition,
@@ -31,8 +32,10 @@ pub struct Endpoint {
     pub key: u64,
     /// How it is spoken to under TLS; `None`: it is not.
     pub secured: Option<Secured>,
-    /// Its idle connections.
-    pub pool: Pool<Box<Connection>>,
+    /// Its idle connections of HTTP/1.1.
+    pub pool: Pool<Box<Http1>>,
+    /// Its connections of HTTP/2.
+    pub streams: Arc<StreamPool>,
 }
 
 /// A place for an endpoint, as the configuration and the names say now.
@@ -245,9 +248,10 @@ impl Roster {
     }
 
     /// Closes idle connections that have expired or were closed by their peer.
-    pub fn sweep(&self, idle_timeout: Duration, now: Instant) {
+    pub fn sweep(&self, settings: &plan::Pool, now: Instant) {
         for endpoint in self.endpoints() {
-            endpoint.pool.sweep(idle_timeout, now);
+            endpoint.pool.sweep(settings.idle_timeout, now);
+            endpoint.streams.sweep(settings, now);
         }
     }
 
@@ -358,6 +362,7 @@ impl Endpoint {
             label,
             secured: place.secured.clone(),
             pool: Pool::new(workers),
+            streams: Arc::default(),
         })
     }
 
@@ -373,6 +378,7 @@ impl Endpoint {
     /// Its connections take no new requests; those that are idle are closed.
     fn close_idle(&self) {
         self.pool.clear();
+        self.streams.retire_all();
     }
 }
 

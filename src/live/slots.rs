@@ -4,11 +4,16 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
+
 /// The connections of one upstream.
 #[derive(Debug, Default)]
 pub struct Slots {
     open: AtomicUsize,
     idle: AtomicUsize,
+    /// Rings for those who wait for a connection when one of them should look again.
+    freed: Notify,
 }
 
 impl Slots {
@@ -33,6 +38,16 @@ impl Slots {
     /// Connections that wait in the pool.
     pub fn idle(&self) -> usize {
         self.idle.load(Ordering::Acquire)
+    }
+
+    /// Waits until a slot may have become free, counted from this call.
+    pub(super) fn freed(&self) -> Notified<'_> {
+        self.freed.notified()
+    }
+
+    /// Lets those who wait for a connection look again.
+    pub(super) fn nudge(&self) {
+        self.freed.notify_waiters();
     }
 
     /// Counts one more idle connection, unless `limit` are idle.
@@ -66,6 +81,7 @@ impl Slot {
 impl Drop for Slot {
     fn drop(&mut self) {
         self.slots.open.fetch_sub(1, Ordering::AcqRel);
+        self.slots.nudge();
     }
 }
 

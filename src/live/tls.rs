@@ -59,11 +59,13 @@ impl Secured {
         self.client.as_ref().is_some_and(|one| one.has_identity())
     }
 
-    /// Shakes hands with the endpoint at that address.
+    /// Shakes hands with the endpoint at that address; `alone`: whatever the configuration, HTTP/2 is
+    /// not what it is for.
     pub(super) async fn shake_hands(
         &self,
         stream: Stream,
         address: &SocketAddress,
+        alone: bool,
     ) -> io::Result<TlsStream<Stream>> {
         let Some(client) = &self.client else {
             let sentence = format!("nothing was read for TLS with {address}");
@@ -76,14 +78,20 @@ impl Secured {
             return Err(TlsFailure::error(sentence));
         };
         let connector = TlsConnector::from(Arc::clone(client.config()));
-        let shaken = connector.connect(name.clone(), stream).await;
+        let shaken = if alone {
+            let connector = connector.with_alpn(vec![tls::HTTP1.to_vec()]);
+            connector.connect(name.clone(), stream).await
+        } else {
+            connector.connect(name.clone(), stream).await
+        };
         let stream = shaken.map_err(|error| {
             let address = address.to_string();
             TlsFailure::error(tls::failure_with(&error, &address, client.has_identity()))
         })?;
         // An endpoint may ignore what was offered; one that was offered only HTTP/2 must take it.
         let offered = &client.config().alpn_protocols;
-        if matches!(&offered[..], [only] if only == tls::H2) && !is_http2(&stream) {
+        let only_http2 = !alone && matches!(&offered[..], [only] if only == tls::H2);
+        if only_http2 && !is_http2(&stream) {
             let sentence =
                 format!("{address} does not agree to HTTP/2 (ALPN), which `protocol` asks for");
             return Err(TlsFailure::error(sentence));

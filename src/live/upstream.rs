@@ -9,11 +9,13 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
 use super::connection::Connection;
+use super::http2::{self, Asking, Queued};
 use super::roster::{Endpoint, Move, Place, Roster};
 use super::seats::Seats;
 use super::slots::{Slot, Slots};
 use super::tls::Secured;
-use crate::plan::{self, Address, SocketAddress};
+use super::wire::Dialer;
+use crate::plan::{self, Address, Protocol, SocketAddress};
 use crate::policy::budget::{self, Budget};
 use crate::policy::rate_limit::{self, Bucket};
 use crate::tls::Vault;
@@ -54,9 +56,11 @@ pub struct Full {
 #[derive(Debug)]
 pub enum Lease {
     /// Idle until now.
-    Pooled(Box<Connection>),
+    Pooled(Connection),
     /// To be opened in this slot.
     New(Slot),
+    /// To be waited for.
+    Queued(Box<Queued>),
 }
 
 impl Upstream {
@@ -164,25 +168,38 @@ impl Upstream {
 
     /// A connection to the endpoint: the newest idle one of this worker, else a new one within the
     /// limit, else an idle one of any worker, else the place of one that is idle at another endpoint.
+    /// Of HTTP/2: a stream on one of this worker's, or a place in the line; but not for a request that
+    /// needs the connection `alone`, as far as there is a choice.
     ///
     /// # Errors
     /// Every connection that may be open is in use.
     pub fn lease(
         &self,
-        endpoint: &Endpoint,
+        endpoint: &Arc<Endpoint>,
         settings: &plan::Upstream,
+        dialer: &Dialer,
         worker: usize,
+        alone: bool,
         now: Instant,
     ) -> Result<Lease, Full> {
+        let may_be_http2 = match settings.protocol {
+            Protocol::Http2 => true,
+            Protocol::Http1 => false,
+            // Under TLS both ends agree on it; in plaintext it would have to be known.
+            Protocol::Auto => endpoint.secured.is_some() && !alone,
+        };
         let idle_timeout = settings.pool.idle_timeout;
         if let Some(connection) = endpoint.pool.take(worker, idle_timeout, now) {
-            return Ok(Lease::Pooled(connection));
+            return Ok(Lease::Pooled(Connection::Http1(connection)));
+        }
+        if may_be_http2 {
+            return Ok(self.lease_stream(endpoint, settings, dialer, worker));
         }
         if let Some(slot) = self.slots.take(settings.max_connections) {
             return Ok(Lease::New(slot));
         }
         if let Some(connection) = endpoint.pool.take_any(worker, idle_timeout, now) {
-            return Ok(Lease::Pooled(connection));
+            return Ok(Lease::Pooled(Connection::Http1(connection)));
         }
         let limit = settings.max_connections.unwrap_or(usize::MAX);
         loop {
@@ -197,19 +214,46 @@ impl Upstream {
         }
     }
 
+    fn lease_stream(
+        &self,
+        endpoint: &Arc<Endpoint>,
+        settings: &plan::Upstream,
+        dialer: &Dialer,
+        worker: usize,
+    ) -> Lease {
+        let asking = Asking {
+            endpoint,
+            settings,
+            worker,
+            slots: &self.slots,
+            roster: &self.roster,
+            dialer,
+        };
+        match http2::ask(&asking) {
+            Ok(turn) => Lease::Pooled(Connection::Http2(Box::new(turn))),
+            Err(queued) => Lease::Queued(queued),
+        }
+    }
+
     /// Keeps a connection for the next request, unless it has served all it may.
     pub fn keep(
         &self,
         endpoint: &Endpoint,
-        connection: Box<Connection>,
+        connection: Connection,
         settings: &plan::Pool,
         worker: usize,
         now: Instant,
     ) {
+        let connection = match connection {
+            Connection::Http1(connection) => connection,
+            // Its connection knows by itself when it is idle.
+            Connection::Http2(_) => return,
+        };
+        let old = connection.ends(settings).is_some_and(|end| now >= end);
         let spent = settings
             .max_requests_per_connection
             .is_some_and(|limit| connection.requests() >= limit);
-        if !spent && connection.is_reusable() {
+        if !spent && !old && connection.is_reusable() {
             endpoint
                 .pool
                 .put(worker, connection, settings.max_idle, now);
@@ -218,8 +262,7 @@ impl Upstream {
 
     /// Closes idle connections that have had their time.
     pub fn sweep(&self, now: Instant) {
-        self.roster
-            .sweep(self.settings.load().pool.idle_timeout, now);
+        self.roster.sweep(&self.settings.load().pool, now);
     }
 
     /// An answer's body broke off: the endpoint's breaker learns of it.

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use http::uri::Scheme;
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
@@ -39,7 +40,8 @@ pub trait Pipe: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Pipe for T {}
 
 impl Dialer {
-    /// Opens a connection, and shakes hands where it is `secured`.
+    /// Opens a connection, and shakes hands where it is `secured`; HTTP/2 is not offered to those who
+    /// need all of the connection (`alone`).
     ///
     /// # Errors
     /// What the system says of the attempt, or a [`super::tls::TlsFailure`].
@@ -47,13 +49,14 @@ impl Dialer {
         &self,
         address: &SocketAddress,
         secured: Option<&Secured>,
+        alone: bool,
     ) -> io::Result<Wire> {
         let plain = self.connect(address).await?;
         let stream = match secured {
             None => plain,
             // Boxed: large, and rare.
             Some(secured) => {
-                let stream = Box::pin(secured.shake_hands(plain, address)).await?;
+                let stream = Box::pin(secured.shake_hands(plain, address, alone)).await?;
                 Stream::Tls(Box::new(stream))
             }
         };
@@ -177,6 +180,22 @@ impl Wire {
     /// The counts of bytes, which stay readable when the wire is given away.
     pub(super) fn traffic(&self) -> Traffic {
         self.traffic.clone()
+    }
+
+    /// Whether both ends have agreed on HTTP/2 while the connection was made.
+    pub(super) fn is_http2(&self) -> bool {
+        match self.stream {
+            Stream::Tcp(_) | Stream::Unix(_) | Stream::Memory(_) => false,
+            Stream::Tls(ref stream) => super::tls::is_http2(stream),
+        }
+    }
+
+    /// The scheme of what is asked for over it.
+    pub(super) fn scheme(&self) -> Scheme {
+        match self.stream {
+            Stream::Tcp(_) | Stream::Unix(_) | Stream::Memory(_) => Scheme::HTTP,
+            Stream::Tls(_) => Scheme::HTTPS,
+        }
     }
 
     /// Looks for interim answers, which the HTTP library passes over.

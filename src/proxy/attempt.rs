@@ -17,7 +17,8 @@ use super::tries::{Answer, Ended, Passage};
 use super::tunnel::Opened;
 use super::{framing, grpc, headers, message, upgrade};
 use crate::clock;
-use crate::live::connection::{Connection, SendError};
+use crate::live::connection::{Connection, Http1, SendError};
+use crate::live::http2::{NotObtained, Queued};
 use crate::live::received::ReceivedBody;
 use crate::live::request_body::TryBody;
 use crate::live::roster::{Admission, Endpoint, Move};
@@ -93,13 +94,19 @@ impl Attempt {
         let mut now = self.began;
         loop {
             let lease = self.lease(exchange, passage, now)?;
-            let reused = matches!(lease, Lease::Pooled(_));
-            let mut connection = match lease {
-                Lease::Pooled(connection) => connection,
+            let (mut connection, reused) = match lease {
+                Lease::Pooled(connection) => (connection, true),
                 Lease::New(slot) => match self.connect(exchange, passage, slot).await? {
                     Ok(connection) => {
                         now = clock::now();
-                        connection
+                        (connection, false)
+                    }
+                    Err(attempted) => return Ok(attempted),
+                },
+                Lease::Queued(queued) => match self.wait_in_line(passage, queued).await? {
+                    Ok((connection, reused)) => {
+                        now = clock::now();
+                        (connection, reused)
                     }
                     Err(attempted) => return Ok(attempted),
                 },
@@ -159,14 +166,47 @@ impl Attempt {
         let upstream = &passage.route.upstream;
         let settings = &passage.route.plan.upstream;
         let worker = exchange.client.worker;
-        upstream
-            .lease(self.endpoint(), settings, worker, now)
-            .map_err(|full| {
-                let message = message::too_many_connections(upstream.name(), full.limit);
-                let mut failed = Failed::new(Reason::TooManyConnections, message);
-                failed.retry_after = Some(Duration::from_secs(1));
-                failed
-            })
+        let dialer = &exchange.proxy.dialer;
+        // A switched protocol takes over the connection.
+        let alone = passage.upgrade.is_some();
+        let lease = upstream.lease(self.endpoint(), settings, dialer, worker, alone, now);
+        lease.map_err(|full| too_many_connections(upstream.name(), full.limit))
+    }
+
+    /// Waits for a stream of HTTP/2 as long as a connection may take; boxed, since it is rare.
+    async fn wait_in_line(
+        &self,
+        passage: &Passage<'_>,
+        mut queued: Box<Queued>,
+    ) -> Result<Result<(Connection, bool), Attempted>, Failed> {
+        let obtained = passage.to_connect(Box::pin(queued.connection())).await;
+        let upstream = passage.route.upstream.name();
+        match obtained {
+            Ok(Ok(obtained)) => {
+                if obtained.opened {
+                    passage.route.meters.upstream().connections_opened.add_one();
+                }
+                Ok(Ok((obtained.connection, obtained.reused)))
+            }
+            Ok(Err(NotObtained::Failed(error))) => self.not_connected(passage, &error).map(Err),
+            Ok(Err(NotObtained::Full(full))) => Err(too_many_connections(upstream, full.limit)),
+            Err(late) => {
+                let Some(limit) = queued.at_limit() else {
+                    return Ok(Err(Attempted::not_in_time(late)));
+                };
+                match late {
+                    // Our own limit kept it waiting, so nothing is said about the endpoint.
+                    Late::Connect => Err(too_many_connections(upstream, limit)),
+                    Late::Try
+                    | Late::Request { .. }
+                    | Late::UpstreamTakesNothing
+                    | Late::ClientSendsNothing => Ok(Err(Attempted {
+                        blameless: true,
+                        ..Attempted::not_in_time(late)
+                    })),
+                }
+            }
+        }
     }
 
     async fn connect(
@@ -174,33 +214,33 @@ impl Attempt {
         exchange: &Exchange<'_>,
         passage: &Passage<'_>,
         slot: Slot,
-    ) -> Result<Result<Box<Connection>, Attempted>, Failed> {
-        let failed = |reason, detail| Attempted::failed(reason, Sent::NotSent, false, detail);
-        let opening = Connection::open(&exchange.proxy.dialer, self.endpoint(), slot);
-        let upstream = &passage.route.upstream;
+    ) -> Result<Result<Connection, Attempted>, Failed> {
+        let opening = Http1::open(&exchange.proxy.dialer, self.endpoint(), slot);
         match passage.to_connect(opening).await {
             Ok(Ok(connection)) => {
                 passage.route.meters.upstream().connections_opened.add_one();
-                Ok(Ok(connection))
+                Ok(Ok(Connection::Http1(connection)))
             }
-            Ok(Err(error)) if is_ours(&error) => {
-                let message = message::no_socket(upstream.name(), &error);
-                let mut failed = Failed::new(Reason::TooManyConnections, message);
-                failed.retry_after = Some(Duration::from_secs(1));
-                Err(failed)
-            }
-            Ok(Err(error)) => {
-                let reason = match TlsFailure::behind(&error) {
-                    Some(_) => Reason::TlsFailure,
-                    None => Reason::ConnectFailure,
-                };
-                Ok(Err(failed(reason, error.to_string())))
-            }
-            Err(late) => {
-                let detail = "the connection was not made in time".to_owned();
-                Ok(Err(failed(late.reason(), detail)))
-            }
+            Ok(Err(error)) => self.not_connected(passage, &error).map(Err),
+            Err(late) => Ok(Err(Attempted::not_in_time(late))),
         }
+    }
+
+    fn not_connected(&self, passage: &Passage<'_>, error: &io::Error) -> Result<Attempted, Failed> {
+        if is_ours(error) {
+            let message = message::no_socket(passage.route.upstream.name(), error);
+            return Err(full(message));
+        }
+        let reason = match TlsFailure::behind(error) {
+            Some(_) => Reason::TlsFailure,
+            None => Reason::ConnectFailure,
+        };
+        Ok(Attempted::failed(
+            reason,
+            Sent::NotSent,
+            false,
+            error.to_string(),
+        ))
     }
 
     /// The request as this try sends it; `None`: the first bytes of its body are gone.
@@ -251,7 +291,7 @@ impl Attempt {
         exchange: &Exchange<'_>,
         passage: &Passage<'_>,
         answer: Response<ReceivedBody>,
-        mut connection: Box<Connection>,
+        mut connection: Connection,
         reused: bool,
     ) -> Attempted {
         let (head, incoming) = answer.into_parts();
@@ -304,7 +344,7 @@ impl Attempt {
         } else {
             Reason::Reset
         };
-        let sent = if error.nothing_written {
+        let sent = if error.nothing_written || error.refused {
             Sent::NotSent
         } else {
             Sent::Unanswered
@@ -316,7 +356,7 @@ impl Attempt {
     fn switched(
         passage: &Passage<'_>,
         head: response::Parts,
-        connection: Box<Connection>,
+        connection: Connection,
         reused: bool,
     ) -> Attempted {
         let line = upgrade::granted(&head, passage.upgrade.as_deref()).and_then(|()| {
@@ -381,6 +421,12 @@ impl Attempted {
         }
     }
 
+    /// Its connection was not made in time.
+    fn not_in_time(late: Late) -> Self {
+        let detail = "the connection was not made in time".to_owned();
+        Self::failed(late.reason(), Sent::NotSent, false, detail)
+    }
+
     fn late(late: Late, timeouts: &timeout::Settings, reused: bool) -> Self {
         let detail = match late {
             Late::UpstreamTakesNothing => Some(message::upstream_takes_nothing(timeouts.idle)),
@@ -404,6 +450,17 @@ impl Attempted {
         let detail = "an idle connection broke as it was used again".to_owned();
         Self::failed(Reason::Reset, Sent::NotSent, reused, detail)
     }
+}
+
+fn too_many_connections(upstream: &str, limit: usize) -> Failed {
+    full(message::too_many_connections(upstream, limit))
+}
+
+/// There is no room for another connection.
+fn full(message: String) -> Failed {
+    let mut failed = Failed::new(Reason::TooManyConnections, message);
+    failed.retry_after = Some(Duration::from_secs(1));
+    failed
 }
 
 /// Whether a connection could not be made because of this process or its system: that says nothing

@@ -94,7 +94,7 @@ type Part = Result<Frame<Bytes>, (Reason, String)>;
 #[derive(Debug)]
 pub struct Link {
     /// The connection; gone when it was given back or has to be closed.
-    pub connection: Option<Box<Connection>>,
+    pub connection: Option<Connection>,
     /// Whose upstream it is, and what the upstream runs under for this request.
     pub route: Arc<RouteSite>,
     /// Where it goes.

@@ -66,11 +66,7 @@ pub(crate) struct Bench {
 }
 
 impl Bench {
-    #[expect(clippy::disallowed_methods, reason = "the paused clock of the test")]
     pub(crate) fn new(text: &str) -> Self {
-        // Chance is the same in each run.
-        fastrand::seed(1);
-        let began = Instant::now();
         let endpoints: Arc<Mutex<HashMap<SocketAddr, Arc<Endpoint>>>> = Arc::default();
         let known = Arc::clone(&endpoints);
         let dialer = Dialer::Memory(Arc::new(move |address| {
@@ -82,6 +78,25 @@ impl Bench {
                 Ok(Box::new(stream) as Box<dyn Pipe>)
             })
         }));
+        let bench = Self::over(text, dialer, endpoints);
+        (1..=9).for_each(|number| drop(bench.endpoint(number)));
+        bench
+    }
+
+    /// With endpoints that are reached in another way.
+    pub(crate) fn with(text: &str, dialer: Dialer) -> Self {
+        Self::over(text, dialer, Arc::default())
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "the paused clock of the test")]
+    fn over(
+        text: &str,
+        dialer: Dialer,
+        endpoints: Arc<Mutex<HashMap<SocketAddr, Arc<Endpoint>>>>,
+    ) -> Self {
+        // Chance is the same in each run.
+        fastrand::seed(1);
+        let began = Instant::now();
         let plan = plan(text);
         let listener = plan.listeners[0].clone();
         let settings = Settings {
@@ -95,15 +110,13 @@ impl Bench {
         };
         let proxy = Proxy::new(plan, Arc::new(Telemetry::default()), dialer);
         let door = Door::new(listener.name, listener.role, settings, Arc::clone(&proxy));
-        let bench = Self {
+        Self {
             proxy,
             door,
             endpoints,
             began,
             generation: Mutex::new(1),
-        };
-        (1..=9).for_each(|number| drop(bench.endpoint(number)));
-        bench
+        }
     }
 
     /// The endpoint of that number; it answers 200 until told otherwise.

@@ -31,7 +31,7 @@ async fn an_answer_in_one_piece_wakes_its_task_once() {
     let address = std::net::SocketAddr::from(([10, 0, 0, 1], 80));
     let endpoint = Endpoint::new(&(address.into(), 1).into(), 1);
     let dialer = Dialer::Memory(Arc::new(dial));
-    let opening = Connection::open(&dialer, &endpoint, slot);
+    let opening = Http1::open(&dialer, &endpoint, slot);
     let mut connection = opening.await.expect("an open connection");
 
     let woken = Arc::new(Count::default());

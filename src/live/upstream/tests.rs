@@ -6,6 +6,7 @@ use std::task::{Context, Waker};
 use parking_lot::Mutex as Lock;
 use tokio::io::{DuplexStream, duplex};
 
+use super::super::connection::Http1;
 use super::super::wire::{Dialer, Pipe};
 use super::*;
 use crate::policy::balance;
@@ -86,26 +87,28 @@ impl Bench {
 
     fn lease(&self, endpoint: u8, worker: usize, now: Instant) -> Result<Lease, Full> {
         let endpoint = self.endpoint(endpoint);
-        self.upstream.lease(&endpoint, &self.settings, worker, now)
+        let dialer = &self.dialer;
+        self.upstream
+            .lease(&endpoint, &self.settings, dialer, worker, false, now)
     }
 
-    async fn open(&self, endpoint: u8, slot: Slot) -> Box<Connection> {
+    async fn open(&self, endpoint: u8, slot: Slot) -> Connection {
         let endpoint = self.endpoint(endpoint);
-        let opened = Connection::open(&self.dialer, &endpoint, slot);
-        let mut connection = opened.await.expect("a connection");
+        let opened = Http1::open(&self.dialer, &endpoint, slot);
+        let mut connection = Connection::Http1(opened.await.expect("a connection"));
         connection.drive(&mut Context::from_waker(Waker::noop()));
         connection
     }
 
     /// A new connection; there has to be room for it.
-    async fn new_one(&self, endpoint: u8, worker: usize) -> Box<Connection> {
+    async fn new_one(&self, endpoint: u8, worker: usize) -> Connection {
         match self.lease(endpoint, worker, crate::clock::now()) {
             Ok(Lease::New(slot)) => self.open(endpoint, slot).await,
-            other @ (Ok(Lease::Pooled(_)) | Err(_)) => panic!("{other:?}"),
+            other @ (Ok(Lease::Pooled(_) | Lease::Queued(_)) | Err(_)) => panic!("{other:?}"),
         }
     }
 
-    fn keep(&self, endpoint: u8, connection: Box<Connection>, worker: usize, now: Instant) {
+    fn keep(&self, endpoint: u8, connection: Connection, worker: usize, now: Instant) {
         let pool = &self.settings.pool;
         let endpoint = self.endpoint(endpoint);
         self.upstream.keep(&endpoint, connection, pool, worker, now);
@@ -257,7 +260,7 @@ async fn walk_no_slot_is_lost_or_given_twice() {
     let mut rng = fastrand::Rng::with_seed(56);
     for round in 0..40 {
         let mut bench = Bench::new(3, Some(rng.usize(1..6)));
-        let mut held: Vec<(u8, Box<Connection>)> = Vec::new();
+        let mut held: Vec<(u8, Connection)> = Vec::new();
         let mut opening: HashMap<usize, Slot> = HashMap::new();
         let mut now = crate::clock::now();
         for step in 0..200 {
@@ -273,6 +276,7 @@ async fn walk_no_slot_is_lost_or_given_twice() {
                         held.push((endpoint, opened));
                     }
                     Ok(Lease::New(slot)) => drop(opening.insert(step, slot)),
+                    Ok(Lease::Queued(_)) => panic!("only HTTP/2 waits"),
                     Err(full) => {
                         assert_eq!(full.limit, limit);
                         let busy = held.len() + opening.len();
