@@ -17,6 +17,8 @@ mod head;
 mod pool;
 mod pulse;
 mod pump;
+mod shared;
+mod state;
 
 use std::future::{Future, poll_fn};
 use std::io;

@@ -14,8 +14,9 @@ use http::uri::Scheme;
 use tokio::time::sleep_until;
 
 use super::frames::{Seen, Watched};
-use super::pool::{Shared, StreamPool};
+use super::pool::StreamPool;
 use super::pulse::Pulse;
+use super::shared::Shared;
 use crate::clock;
 use crate::live::age::after;
 use crate::live::connection::Http1;

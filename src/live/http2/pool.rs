@@ -7,26 +7,20 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use h2::client::SendRequest;
-use http::uri::Scheme;
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 use tokio::sync::oneshot;
-use tokio::task::AbortHandle;
 
 use super::driver::{self, Opener};
-use super::frames::Seen;
+use super::shared::Shared;
+use super::state::{Entry, Gone, Handed, Opening, State, Waiter};
 use crate::clock;
-use crate::live::age::{Age, after};
+use crate::live::age::after;
 use crate::live::connection::Http1;
-use crate::live::slots::Slots;
 use crate::plan;
 
 /// Streams that a connection is expected to have before the first one has told.
 const EXPECTED_STREAMS: usize = 100;
-/// Requests after which a connection is replaced at the latest: the ids of its streams are finite.
-const MOST_REQUESTS: u64 = 1 << 29;
 /// Connections of one worker without a single stream that are held at most: another is not better.
 const MOST_WITHOUT_STREAMS: usize = 2;
 
@@ -34,60 +28,6 @@ const MOST_WITHOUT_STREAMS: usize = 2;
 #[derive(Debug)]
 pub struct StreamPool {
     state: Mutex<State>,
-}
-
-#[derive(Debug)]
-struct State {
-    open: Vec<Entry>,
-    opening: Vec<Opening>,
-    line: VecDeque<Waiter>,
-    /// The next name of a waiter or an opening.
-    next: u64,
-    /// Streams that the connection opened last has; 1 where it was one of HTTP/1.1.
-    streams: usize,
-    /// The endpoint spoke HTTP/1.1 when it was last asked.
-    is_http1: bool,
-    /// Another endpoint was asked to give its place.
-    asked_for_room: bool,
-    settings: plan::Pool,
-}
-
-/// A connection that takes requests.
-#[derive(Debug)]
-struct Entry {
-    shared: Arc<Shared>,
-    /// Streams that requests hold.
-    active: usize,
-    /// Streams that the other end allows.
-    limit: usize,
-    requests: u64,
-    /// Since when it is idle, and counted so.
-    idle_since: Option<Instant>,
-}
-
-#[derive(Debug)]
-struct Opening {
-    name: u64,
-    worker: usize,
-    task: AbortHandle,
-}
-
-#[derive(Debug)]
-struct Waiter {
-    name: u64,
-    worker: usize,
-    bell: oneshot::Sender<Given>,
-}
-
-/// What those who use a connection share. When the last of them and the pool have let go of it, the
-/// connection says goodbye and closes.
-pub(super) struct Shared {
-    pub(super) sender: SendRequest<Bytes>,
-    pub(super) seen: Arc<Seen>,
-    pub(super) scheme: Scheme,
-    worker: usize,
-    age: Age,
-    slots: Arc<Slots>,
 }
 
 /// What came of waiting in line.
@@ -104,7 +44,7 @@ pub(super) enum Given {
 /// The right to one stream; dropping it gives it back.
 #[derive(Debug)]
 pub(super) struct Place {
-    pool: Arc<StreamPool>,
+    pub(super) pool: Arc<StreamPool>,
     pub(super) shared: Arc<Shared>,
     /// Whether it is the first on its connection.
     pub(super) first: bool,
@@ -149,8 +89,6 @@ pub(super) struct Outlook {
     /// How often it is to be asked whether it lives.
     pub(super) ping_interval: Option<Duration>,
 }
-
-type Handed = SmallVec<[(oneshot::Sender<Given>, Given); 1]>;
 
 impl Default for StreamPool {
     fn default() -> Self {
@@ -443,153 +381,6 @@ impl StreamPool {
         for opening in aborted {
             opening.task.abort();
         }
-    }
-}
-
-/// Connections that were let go of under the lock, to be dropped behind it.
-type Gone = SmallVec<[Arc<Shared>; 1]>;
-
-impl State {
-    fn name(&mut self) -> u64 {
-        self.next += 1;
-        self.next
-    }
-
-    fn find(&self, shared: &Arc<Shared>) -> Option<usize> {
-        self.open
-            .iter()
-            .position(|entry| Arc::ptr_eq(&entry.shared, shared))
-    }
-
-    fn forget_opening(&mut self, name: u64) -> bool {
-        let index = self.opening.iter().position(|one| one.name == name);
-        index.map(|index| self.opening.swap_remove(index)).is_some()
-    }
-
-    /// A stream of the first connection that has one: the others can become idle and close.
-    fn take(
-        &mut self,
-        pool: &Arc<StreamPool>,
-        worker: Option<usize>,
-        now: Instant,
-        gone: &mut Gone,
-    ) -> Option<Place> {
-        let mut index = 0;
-        while index < self.open.len() {
-            let entry = &self.open[index];
-            if worker.is_some_and(|worker| worker != entry.shared.worker)
-                || entry.active >= entry.limit
-            {
-                index += 1;
-            } else if self.is_over(index, now) || entry.shared.seen.is_going_away() {
-                self.retire(index, gone);
-            } else {
-                return Some(self.hold(index, pool, gone));
-            }
-        }
-        None
-    }
-
-    fn hold(&mut self, index: usize, pool: &Arc<StreamPool>, gone: &mut Gone) -> Place {
-        let entry = &mut self.open[index];
-        entry.active += 1;
-        entry.requests += 1;
-        if entry.idle_since.take().is_some() {
-            entry.shared.slots.wake();
-        }
-        let place = Place {
-            pool: Arc::clone(pool),
-            shared: Arc::clone(&entry.shared),
-            first: entry.requests == 1,
-            reused: true,
-        };
-        let most = self.settings.max_requests_per_connection;
-        if entry.requests >= most.unwrap_or(MOST_REQUESTS).min(MOST_REQUESTS) {
-            self.retire(index, gone);
-        }
-        place
-    }
-
-    /// Gives the free streams of a connection to those who wait: to the first in line, but not to one
-    /// of another worker for whom a connection is being opened.
-    fn serve(&mut self, pool: &Arc<StreamPool>, shared: &Arc<Shared>, gone: &mut Gone) -> Handed {
-        let mut handed = Handed::new();
-        while let Some(index) = self.find(shared) {
-            let entry = &self.open[index];
-            if self.line.is_empty() || entry.active >= entry.limit {
-                break;
-            }
-            let first = self.line.iter().position(|one| {
-                let is_served = |opening: &Opening| opening.worker == one.worker;
-                one.worker == shared.worker || !self.opening.iter().any(is_served)
-            });
-            let Some(waiter) = first.and_then(|first| self.line.remove(first)) else {
-                break;
-            };
-            let place = self.hold(index, pool, gone);
-            handed.push((waiter.bell, Given::Stream(place)));
-        }
-        handed
-    }
-
-    /// A connection without a stream is idle from now on, or closes where enough are.
-    fn rest(&mut self, shared: &Arc<Shared>, now: Instant, gone: &mut Gone) {
-        let Some(index) = self.find(shared) else {
-            return;
-        };
-        let entry = &mut self.open[index];
-        if entry.active > 0 || entry.idle_since.is_some() {
-            return;
-        }
-        if entry.shared.slots.rest(self.settings.max_idle) {
-            entry.idle_since = Some(now);
-        } else {
-            self.retire(index, gone);
-        }
-    }
-
-    /// Whether a connection has been idle or open for as long as it may.
-    fn is_over(&self, index: usize, now: Instant) -> bool {
-        let entry = &self.open[index];
-        let idle = entry.idle_since;
-        let is_idle = |since| now.saturating_duration_since(since) >= self.settings.idle_timeout;
-        let ends = entry.shared.age.ends(&self.settings);
-        idle.is_some_and(is_idle) || ends.is_some_and(|end| now >= end)
-    }
-
-    fn retire(&mut self, index: usize, gone: &mut Gone) {
-        let entry = self.open.remove(index);
-        if entry.idle_since.is_some() {
-            entry.shared.slots.wake();
-        }
-        gone.push(entry.shared);
-    }
-}
-
-impl Shared {
-    pub(super) fn new(
-        sender: SendRequest<Bytes>,
-        seen: Arc<Seen>,
-        scheme: Scheme,
-        worker: usize,
-        slots: &Arc<Slots>,
-    ) -> Arc<Self> {
-        Arc::new(Self {
-            sender,
-            seen,
-            scheme,
-            worker,
-            age: Age::begin(clock::now()),
-            slots: Arc::clone(slots),
-        })
-    }
-}
-
-impl std::fmt::Debug for Shared {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Shared")
-            .field("seen", &self.seen)
-            .finish_non_exhaustive()
     }
 }
 
