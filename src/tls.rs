@@ -48,7 +48,7 @@ fn ticketer() -> Result<Arc<dyn rustls::server::ProducesTickets>, rustls::Error>
 /// Whether listeners offer HTTP/2 where their `protocol` is `auto`.
 const SERVES_HTTP2: bool = true;
 /// Whether endpoints are offered HTTP/2 where their upstream's `protocol` is `auto`.
-const SPEAKS_HTTP2: bool = false;
+const SPEAKS_HTTP2: bool = true;
 
 /// What ALPN calls HTTP/2.
 pub const H2: &[u8] = b"h2";

@@ -17,6 +17,7 @@ use super::state::{Entry, Gone, Handed, Opening, State, Waiter};
 use crate::clock;
 use crate::live::age::after;
 use crate::live::connection::Http1;
+use crate::live::tls::TlsFailure;
 use crate::plan;
 
 /// Streams that a connection is expected to have before the first one has told.
@@ -431,6 +432,9 @@ fn hand_out(handed: impl IntoIterator<Item = (oneshot::Sender<Given>, Given)>) {
 
 /// The same error once more, for another who waited for the same.
 fn again(error: &io::Error) -> io::Error {
+    if let Some(TlsFailure(sentence)) = TlsFailure::behind(error) {
+        return io::Error::other(TlsFailure(sentence.clone()));
+    }
     match error.raw_os_error() {
         Some(number) => io::Error::from_raw_os_error(number),
         None => io::Error::new(error.kind(), error.to_string()),
