@@ -237,10 +237,12 @@ fn root_node(
     report: &mut Report,
 ) -> Option<Node> {
     let Source { name, text } = source;
+    let before = report.count();
     let node = node::parse(&name, &text, environment, report);
-    let empty = text.lines().all(|line| {
-        line.trim().is_empty() || line.trim_start().starts_with('#') || line.trim() == "---"
-    });
+    let blank = |line: &str| line.is_empty() || line.starts_with('#') || line == "---";
+    // Markers alone are no document either.
+    let empty =
+        text.lines().map(str::trim).all(blank) || node.is_none() && report.count() == before;
     report.add_text(Arc::clone(&name), text);
     if empty {
         let place = Place {

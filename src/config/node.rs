@@ -8,7 +8,7 @@ use granit_parser::{ErrorKind, Event, Parser, ScalarStyle, ScanError, Span, Tag,
 
 use super::environment::{self, Environment};
 use super::origin::Place;
-use super::report::Report;
+use super::report::{Report, lines};
 
 /// Blocks and lists inside each other.
 const MAX_DEPTH: usize = 32;
@@ -96,6 +96,7 @@ pub(super) fn parse(
     };
     let mut builder = Builder {
         file: Arc::clone(file),
+        end: end_of(text),
         environment,
         report,
         stack: Vec::new(),
@@ -131,8 +132,19 @@ enum Open {
     },
 }
 
+/// Line and column, both from 0, behind the last character that is no white space.
+fn end_of(text: &str) -> (usize, usize) {
+    let written = lines(text)
+        .enumerate()
+        .filter(|(_, line)| !line.trim().is_empty())
+        .last();
+    let end = |(number, line): (usize, &str)| (number, line.trim_end().chars().count());
+    written.map_or((0, 0), end)
+}
+
 struct Builder<'a> {
     file: Arc<str>,
+    end: (usize, usize),
     environment: &'a Environment<'a>,
     report: &'a mut Report,
     stack: Vec<Open>,
@@ -160,6 +172,10 @@ impl Builder<'_> {
                 Some(())
             }
             Event::Scalar(text, style, anchor, tag) => {
+                let place = match text.is_empty() {
+                    true => self.place_of_nothing(&span),
+                    false => place,
+                };
                 self.refuse_tag(tag.as_deref(), &place)?;
                 let is_key = matches!(self.stack.last(), Some(Open::Map { key: None, .. }));
                 let scalar = self.scalar(text.into_owned(), style, is_key, &place);
@@ -208,6 +224,13 @@ impl Builder<'_> {
             line,
             column: column + 1,
         }
+    }
+
+    /// Where a value is missing. At the end of a file the parser finds that out only behind it.
+    fn place_of_nothing(&self, span: &Span) -> Place {
+        let found = (span.start.line() - 1, span.start.col());
+        let (line, column) = found.min(self.end);
+        self.place(line + 1, column)
     }
 
     fn stop(&mut self, place: &Place, message: &str, help: Option<&str>) -> Option<()> {

@@ -59,6 +59,11 @@ impl Report {
         self.problems.is_empty()
     }
 
+    /// Problems found so far.
+    pub(super) fn count(&self) -> usize {
+        self.problems.len()
+    }
+
     /// The problems in the order of the files and their lines. An inherited value is a problem wherever
     /// it holds; it is told once.
     pub(super) fn finish(mut self) -> Vec<Problem> {
@@ -107,8 +112,25 @@ impl Report {
 /// The text of a place's line.
 fn line_of(texts: &[(Arc<str>, String)], place: &Place) -> Option<String> {
     let (_, text) = texts.iter().find(|(file, _)| *file == place.file)?;
-    let line = text.split('\n').nth(place.line.checked_sub(1)?)?;
-    Some(line.trim_end_matches('\r').to_owned())
+    lines(text)
+        .nth(place.line.checked_sub(1)?)
+        .map(str::to_owned)
+}
+
+/// The lines of a text as YAML counts them: a carriage return alone ends one too.
+pub(super) fn lines(text: &str) -> impl Iterator<Item = &str> {
+    let mut rest = Some(text);
+    std::iter::from_fn(move || {
+        let text = rest?;
+        let Some(end) = text.find(['\r', '\n']) else {
+            rest = None;
+            return Some(text);
+        };
+        let (line, after) = text.split_at(end);
+        let end = if after.starts_with("\r\n") { 2 } else { 1 };
+        rest = after.get(end..);
+        Some(line)
+    })
 }
 
 #[cfg(test)]
@@ -145,6 +167,13 @@ mod tests {
                 ("late", Some("three"))
             ]
         );
+    }
+
+    #[test]
+    fn lines_end_as_in_yaml() {
+        let all = |text| lines(text).collect::<Vec<_>>();
+        assert_eq!(all("a\nb\r\nc\rd\n\r"), ["a", "b", "c", "d", "", ""]);
+        assert_eq!(all(""), [""]);
     }
 
     #[test]
