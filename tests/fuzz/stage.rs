@@ -94,6 +94,9 @@ impl Stage {
             idle_timeout: listener.idle_timeout,
             header_size: listener.header_size,
             max_headers: listener.max_headers,
+            protocol: listener.protocol,
+            max_streams: listener.max_streams,
+            max_connections: listener.max_connections,
         };
         let entered = runtime.enter();
         let proxy = Proxy::new(plan, Arc::new(Telemetry::default()), dialer);
