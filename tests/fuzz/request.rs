@@ -46,7 +46,8 @@ const HOP_BY_HOP: [&str; 7] = [
     "upgrade",
 ];
 /// Headers that are set or changed on the way.
-const SET: [&str; 13] = [
+const SET: [&str; 14] = [
+    "connection",
     "host",
     "via",
     "x-forwarded-for",
@@ -138,9 +139,11 @@ fn assert_clean(sent: &Message) {
     for name in HOP_BY_HOP {
         assert!(!sent.has(name), "{name}: {sent:#?}");
     }
-    for te in sent.all("te") {
-        assert_eq!(te, b"trailers");
-    }
+    let te: Vec<&[u8]> = sent.all("te").collect();
+    assert!(matches!(te[..], [] | [b"trailers"]), "{sent:#?}");
+    let connection: Vec<&[u8]> = sent.all("connection").collect();
+    let expected: &[&[u8]] = if te.is_empty() { &[] } else { &[b"te"] };
+    assert_eq!(connection, expected, "{sent:#?}");
     assert!(!sent.has("x-mamparo-attempt"), "this is the first try");
     for (name, _) in &sent.trailers {
         let of_the_head = ["content-length", "transfer-encoding", "host"];
