@@ -29,12 +29,11 @@ const PIECES: &[&[u8]] = &[
     b"0\r\nx-t: 1\n\n", b"0\r\n", b"abc", b"hello", b"5\r\nhell", b"HTTP/1.1 200 OK\r\ncontent-length: 8\r\n\r\nsmuggled",
 ];
 
-const HOP_BY_HOP: [&str; 7] = [
+const HOP_BY_HOP: [&str; 6] = [
     "keep-alive",
     "proxy-connection",
     "proxy-authenticate",
     "te",
-    "trailer",
     "upgrade",
     "http2-settings",
 ];

@@ -36,12 +36,11 @@ const PIECES: &[&[u8]] = &[
 ];
 
 /// Headers that only the connection they came over is concerned with.
-const HOP_BY_HOP: [&str; 7] = [
+const HOP_BY_HOP: [&str; 6] = [
     "keep-alive",
     "proxy-connection",
     "proxy-authenticate",
     "proxy-authorization",
-    "trailer",
     "http2-settings",
     "upgrade",
 ];
