@@ -15,6 +15,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use http::header::CONNECTION;
 use http::{HeaderValue, Request, Version};
+use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -142,8 +143,13 @@ where
             }
             // A drain may not have come to this connection's own attention yet. And what is missing of
             // a request that is answered already is not waited for (rule 20): unless it is said, the
-            // client would lose its next request to the end of the connection.
-            if served.door.closing() || !served.exchange.is_whole() {
+            // client would lose its next request to the end of the connection. And a client without chunks
+            // learns only by that end where an answer of unknown length ends.
+            let endless = || answer.body().size_hint().exact().is_none();
+            if served.door.closing()
+                || !served.exchange.is_whole()
+                || served.exchange.is_old() && endless()
+            {
                 let headers = answer.headers_mut();
                 headers.insert(CONNECTION, HeaderValue::from_static("close"));
             }

@@ -348,11 +348,17 @@ fn http_1_0_clients() {
         _ => Reply::new(200).body("plain"),
     });
     let proxy = Proxy::before(&upstream, "");
-    for (target, text) in [("/", "plain"), ("/chunked", "one two")] {
+    for (target, text, wish) in [
+        ("/", "plain", ""),
+        ("/chunked", "one two", ""),
+        // Without a length it cannot be kept, whatever the client wishes.
+        ("/chunked", "one two", "connection: keep-alive\r\n"),
+    ] {
         let mut client = proxy.client();
-        client.send(format!("GET {target} HTTP/1.0\r\n\r\n"));
+        client.send(format!("GET {target} HTTP/1.0\r\n{wish}\r\n"));
         let answer = client.answer();
         assert_eq!((answer.status, answer.text().as_str()), (200, text));
+        assert_ne!(answer.header("connection").as_deref(), Some("keep-alive"));
         assert!(!answer.head.is_chunked(), "it would not understand");
         assert!(client.is_closed());
         let received = upstream.last();

@@ -67,7 +67,7 @@ impl Stage {
     pub(crate) fn new(role: &str, upstream: &str) -> Self {
         let text = format!(
             "service: fuzz\nruntime: {{ workers: 1 }}\naccess_log: {{ destination: off }}\n\
-             listeners:\n  in: {{ address: 127.0.0.1:8080, role: {role}, upstream: u }}\n\
+             listeners:\n  in: {{ address: 127.0.0.1:8080, role: {role}, protocol: http1, upstream: u }}\n\
              upstreams:\n  u:\n    endpoints: [\"10.0.0.1:80\"]\n    {upstream}\n"
         );
         let plan = match config::parse("fuzz.yaml", &text, &|_| None) {

@@ -1,8 +1,11 @@
 //! A second reader of HTTP/1.1, written from RFC 9112 alone: what a message is, or that it is none. Where
-//! the rules leave a reader freedom it takes none, so that what it accepts has one meaning.
+//! the rules leave a reader freedom it takes none, so that what it accepts has one meaning; but a line feed
+//! alone ends a line in an answer's head, as endpoints are known to send.
+
+use std::fmt;
 
 /// A message that came to its end.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Message {
     /// Method, target and version; or version, status and phrase.
     pub(crate) line: [Vec<u8>; 3],
@@ -14,6 +17,18 @@ pub(crate) struct Message {
 
 /// Names, lower-case, with their values.
 pub(crate) type Fields = Vec<(String, Vec<u8>)>;
+
+impl fmt::Debug for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let line = self.line.each_ref().map(|word| text(word));
+        writeln!(f, "{:?}", line.join(" "))?;
+        for (name, value) in self.headers.iter().chain(&self.trailers) {
+            writeln!(f, "{name:?}: {:?}", text(value))?;
+        }
+        write!(f, "{:?}", text(&self.body))
+    }
+}
 
 impl Message {
     /// All values of that name.
@@ -60,7 +75,7 @@ fn wrong<T>(why: &'static str) -> Step<T> {
 
 /// The request that these bytes begin with. Empty lines before it are passed over.
 pub(crate) fn request(bytes: &[u8]) -> Begin {
-    begin(bytes, |reader| {
+    begin(bytes, false, |reader| {
         let mut line = reader.line()?;
         while line.is_empty() {
             line = reader.line()?;
@@ -90,7 +105,7 @@ pub(crate) fn request(bytes: &[u8]) -> Begin {
 
 /// The answer to a request of that method that these bytes begin with. `ended`: nothing follows them.
 pub(crate) fn answer(bytes: &[u8], method: &[u8], ended: bool) -> Begin {
-    begin(bytes, |reader| {
+    begin(bytes, true, |reader| {
         let line = reader.line()?;
         let mut words = line.splitn(3, |byte| *byte == b' ');
         let (Some(version), Some(status)) = (words.next(), words.next()) else {
@@ -126,12 +141,21 @@ enum Length {
     Unknown,
 }
 
-fn begin(bytes: &[u8], first: impl Fn(&mut Reader<'_>) -> Step<([Vec<u8>; 3], Length)>) -> Begin {
-    let mut reader = Reader { bytes, at: 0 };
+fn begin(
+    bytes: &[u8],
+    lenient: bool,
+    first: impl Fn(&mut Reader<'_>) -> Step<([Vec<u8>; 3], Length)>,
+) -> Begin {
+    let mut reader = Reader {
+        bytes,
+        at: 0,
+        lenient,
+    };
     let mut message = None;
     let read = (|| {
         let (line, length) = first(&mut reader)?;
         let headers = reader.fields()?;
+        reader.lenient = false;
         let message = message.insert(Box::new(Message {
             line,
             headers,
@@ -150,6 +174,8 @@ fn begin(bytes: &[u8], first: impl Fn(&mut Reader<'_>) -> Step<([Vec<u8>; 3], Le
 struct Reader<'a> {
     bytes: &'a [u8],
     at: usize,
+    /// A line feed alone ends a line.
+    lenient: bool,
 }
 
 impl<'a> Reader<'a> {
@@ -161,6 +187,10 @@ impl<'a> Reader<'a> {
             None | Some((_, [b'\r'])) => Err(Stop::More),
             Some((end, [b'\r', b'\n', ..])) => {
                 self.at += end + 2;
+                Ok(&rest[..end])
+            }
+            Some((end, [b'\n', ..])) if self.lenient => {
+                self.at += end + 1;
                 Ok(&rest[..end])
             }
             Some(_) => wrong("a line ends with a carriage return and a line feed"),
