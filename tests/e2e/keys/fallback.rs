@@ -11,6 +11,7 @@ pub(super) const KEYS: Keys = &[
     ("respond.headers", respond),
     ("respond.body", respond),
     ("respond.body_file", body_file),
+    ("respond.grpc_status", grpc_status),
 ];
 
 fn fallback(on: &str) -> String {
@@ -44,6 +45,28 @@ fn on() {
         assert_eq!(kind.as_deref(), instead.then_some("respond"), "{seen}");
         assert_eq!(answer.text() == "instead", instead, "{seen}");
     }
+}
+
+/// Rule 73: a call gets an answer in its own words; another request does not.
+#[test]
+fn grpc_status() {
+    let upstream = Upstream::always(Reply::close());
+    let policies = "fallback: [{ on: any, respond: { grpc_status: not_found, body: gone } }]";
+    let proxy = Proxy::before(&upstream, policies);
+    let call = ["content-type: application/grpc", "te: trailers"];
+    let answer = proxy.request("POST", "/shop.Shop/Get", &call, b"");
+    assert_eq!(answer.status, 200);
+    assert_eq!(answer.header("grpc-status").as_deref(), Some("5"));
+    assert_eq!(answer.header("grpc-message").as_deref(), Some("gone"));
+    assert_eq!(
+        answer.header("x-mamparo-fallback").as_deref(),
+        Some("respond")
+    );
+    let answer = proxy.get("/");
+    assert_eq!(
+        (answer.status, answer.reason().as_deref()),
+        (502, Some("reset"))
+    );
 }
 
 #[test]

@@ -13,6 +13,7 @@ mod process;
 mod retry;
 mod routes;
 mod timeouts;
+mod tls;
 mod upstream;
 
 use std::collections::BTreeSet;
@@ -20,7 +21,7 @@ use std::collections::BTreeSet;
 /// Keys with the test of each.
 type Keys = &'static [(&'static str, fn())];
 
-const ALL: [Keys; 10] = [
+const ALL: [Keys; 11] = [
     bulkhead::KEYS,
     circuit_breaker::KEYS,
     fallback::KEYS,
@@ -30,6 +31,7 @@ const ALL: [Keys; 10] = [
     retry::KEYS,
     routes::KEYS,
     timeouts::KEYS,
+    tls::KEYS,
     upstream::KEYS,
 ];
 

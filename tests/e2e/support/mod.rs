@@ -16,6 +16,7 @@
 )]
 
 mod answer;
+mod authority;
 mod client;
 mod http2;
 mod message;
@@ -28,6 +29,7 @@ mod upstream;
 mod wait;
 
 pub(crate) use answer::Answer;
+pub(crate) use authority::{Authority, Identity};
 pub(crate) use client::{Broken, Client};
 pub(crate) use http2::{Answer2, Http2};
 pub(crate) use message::{Head, Received};
