@@ -81,9 +81,9 @@ fn fuzz_answers() {
         match got {
             // Without a length and chunks its end is the connection's; whether that is a break is not in its bytes.
             Got::Whole(got) if kind & 3 == 3 && !got.has("content-length") => {
-                let close: Vec<&[u8]> = got.all("connection").collect();
-                let bare = matches!(got.status(), 204 | 304);
-                assert!(bare || matches!(close[..], [] | [b"close"]), "{got:?}");
+                let mut connection = got.all("connection");
+                let close = connection.all(|value| value.starts_with(b"close"));
+                assert!(close || matches!(got.status(), 204 | 304), "{got:?}");
             }
             Got::Whole(got) if got.has("x-mamparo-reason") && !is_theirs(&got, &meant) => {}
             Got::Whole(got) => assert_same(&got, &meant),
