@@ -86,12 +86,23 @@ def versions(names):
 
 def ports():
     """Free ports for everything that listens."""
-    return {name: free_port() for name in ("LISTEN", "ADMIN", "ORIGIN_A", "ORIGIN_B")}
+    names = ("LISTEN", "LISTEN_H2", "LISTEN_TLS", "LISTEN_GRPC", "ADMIN")
+    origins = ("ORIGIN_A", "ORIGIN_B", "ORIGIN_GRPC_A", "ORIGIN_GRPC_B")
+    return {name: free_port() for name in names + origins}
 
 
 def write_files(folder):
-    """The file that the origin serves beside its 64 bytes."""
+    """What the origin serves beside its 64 bytes, what a call of gRPC sends, and a certificate."""
     (folder / "1m").write_bytes(bytes(1 << 20))
+    message = bytes(range(64))
+    (folder / "call").write_bytes(b"\0" + len(message).to_bytes(4, "big") + message)
+    cert, key = folder / "tls.crt", folder / "tls.key"
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    command += ["-days", "2", "-subj", "/CN=bench", "-addext", "subjectAltName=IP:127.0.0.1"]
+    subprocess.run([*command, "-keyout", key, "-out", cert], check=True, capture_output=True)
+    (folder / "tls.pem").write_bytes(cert.read_bytes() + key.read_bytes())
+    for file in folder.glob("tls.*"):
+        file.chmod(0o644)
 
 
 def origin_command(ports, folder):

@@ -1,4 +1,4 @@
-"""The works that can be measured, and the load generator that drives them."""
+"""The works that can be measured, and the load generators that drive them."""
 
 import dataclasses
 import re
@@ -7,6 +7,8 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 CONNECTIONS = 64
+H2_CONNECTIONS = 16
+H2_STREAMS = 16
 EVERY_POLICY = ("mamparo", "nginx", "haproxy", "envoy")
 
 
@@ -19,6 +21,22 @@ class Work:
     path: str
     contestants: tuple[str, ...] = EVERY_POLICY
     script: str | None = None
+    # Which of a contestant's listeners it goes to, and how.
+    port: str = "LISTEN"
+    scheme: str = "http"
+    # The load is h2load's, with these options.
+    h2load: tuple[str, ...] | None = None
+
+    def url(self, ports):
+        """Where the load goes."""
+        return f"{self.scheme}://127.0.0.1:{ports[self.port]}{self.path}"
+
+    @property
+    def load(self):
+        """The load in words."""
+        if self.h2load is None:
+            return f"wrk with {CONNECTIONS} connections"
+        return f"h2load with {H2_CONNECTIONS} connections of {H2_STREAMS} streams each"
 
 
 WORKS = {
@@ -27,6 +45,27 @@ WORKS = {
         Work("get64", "GET, an answer of 64 bytes, every policy on", "/64"),
         Work("post4k", "POST of 4 KiB, an answer of 64 bytes, every policy on", "/64", script="post4k.lua"),
         Work("get1m", "GET, an answer of 1 MiB, every policy on", "/1m"),
+        Work(
+            "h2",
+            "GET over HTTP/2 in plaintext, HTTP/1.1 to the origin, an answer of 64 bytes, every policy on",
+            "/64",
+            port="LISTEN_H2",
+            h2load=(),
+        ),
+        Work(
+            "tls",
+            "GET over TLS 1.3, connections kept, plaintext to the origin, an answer of 64 bytes, every policy on",
+            "/64",
+            port="LISTEN_TLS",
+            scheme="https",
+        ),
+        Work(
+            "grpc",
+            "unary calls of gRPC, HTTP/2 in plaintext on both sides, messages of 64 bytes, every policy on",
+            "/bench.Bench/Call",
+            port="LISTEN_GRPC",
+            h2load=("-d", "@FOLDER@/call", "-H", "content-type: application/grpc", "-H", "te: trailers"),
+        ),
         Work(
             "passthrough",
             "what the policies cost: mamparo with all and with none",
@@ -54,9 +93,11 @@ class Result:
         return f"{self.cpu_us:.1f} µs/request, {self.per_second:.0f} requests/s, p99 {self.p99_ms:.2f} ms"
 
 
-def run(url, work, cores, seconds):
-    """Loads `url` with wrk for so many seconds. Answers that are not 2xx or 3xx, and errors on sockets, are failures of
-    the measurement: a proxy that refuses is fast."""
+def run(url, work, cores, seconds, folder):
+    """Loads `url` for so many seconds. Answers that are not 2xx or 3xx, and errors on sockets, are failures of the
+    measurement: a proxy that refuses is fast."""
+    if work.h2load is not None:
+        return _h2load(url, work, cores, seconds, folder)
     command = ["taskset", "-c", ",".join(map(str, cores)), "wrk", "--latency"]
     command += ["-t", str(len(cores)), "-c", str(CONNECTIONS), "-d", f"{seconds}s"]
     if work.script:
@@ -72,6 +113,25 @@ def run(url, work, cores, seconds):
         per_second=float(re.search(r"Requests/sec:\s+([\d.]+)", text).group(1)),
         p99_ms=_milliseconds(re.search(r"99%\s+(\S+)", text).group(1)),
     )
+
+
+def _h2load(url, work, cores, seconds, folder):
+    """The same over HTTP/2. It has no percentiles, and no eye for trailers: one call is looked at before."""
+    options = [option.replace("@FOLDER@", str(folder)) for option in work.h2load]
+    if work.name == "grpc":
+        command = ["nghttp", "-v", "-H", ":method: POST", *options, url]
+        text = subprocess.run(command, capture_output=True, check=True, timeout=30).stdout
+        if b"grpc-status: 0" not in text:
+            raise RuntimeError(f"the call did not go well:\n{text.decode(errors='replace')}")
+    command = ["taskset", "-c", ",".join(map(str, cores)), "h2load", "-D", str(seconds)]
+    command += ["-t", str(len(cores)), "-c", str(H2_CONNECTIONS), "-m", str(H2_STREAMS)]
+    text = subprocess.run([*command, *options, url], capture_output=True, text=True, check=True, timeout=seconds + 30).stdout
+    counted = re.search(r"(\d+) done, (\d+) succeeded, (\d+) failed, (\d+) errored", text)
+    done, succeeded, failed, errored = map(int, counted.groups())
+    if failed or errored or not succeeded or "0 3xx, 0 4xx, 0 5xx" not in text:
+        raise RuntimeError(f"the load met errors:\n{text}")
+    rate = float(re.search(r"finished in [^,]+, ([\d.]+) req/s", text).group(1))
+    return Result(requests=done, per_second=rate, p99_ms=float("nan"))
 
 
 def _milliseconds(text):

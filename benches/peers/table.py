@@ -1,9 +1,8 @@
 """Results as markdown, told as they come."""
 
 import datetime
+import math
 import statistics
-
-from load import CONNECTIONS
 
 
 class Report:
@@ -32,7 +31,7 @@ class Report:
 
     def work(self, work, place, results):
         """One work: the medians, and the ratio to the first contestant in each round."""
-        self._say(f"## {work.name}: {work.what}", "", f"{place.remark}. wrk with {CONNECTIONS} connections.", "")
+        self._say(f"## {work.name}: {work.what}", "", f"{place.remark}. {work.load}.", "")
         median = {
             name: {
                 field: statistics.median(getattr(one, field) for one in rounds)
@@ -43,7 +42,7 @@ class Report:
         self._table(
             ["", "CPU µs/request", "requests/s", "p99 ms"],
             [
-                [name, f"{m['cpu_us']:.1f}", f"{m['per_second']:.0f}", f"{m['p99_ms']:.2f}"]
+                [name, f"{m['cpu_us']:.1f}", f"{m['per_second']:.0f}", _known(m["p99_ms"])]
                 for name, m in median.items()
             ],
         )
@@ -70,6 +69,11 @@ class Report:
         """Time to the first answer."""
         self._say("## Start", "", "From exec to the first answer through the proxy, median of 10.", "")
         self._table(["", "ms"], [[name, f"{seconds * 1e3:.1f}"] for name, seconds in found.items()])
+
+
+def _known(milliseconds):
+    """A figure, or a dash where the load generator has none."""
+    return "–" if math.isnan(milliseconds) else f"{milliseconds:.2f}"
 
 
 def _ratios(mine, theirs, name):
