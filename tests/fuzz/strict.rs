@@ -1,6 +1,6 @@
 //! A second reader of HTTP/1.1, written from RFC 9112 alone: what a message is, or that it is none. Where
 //! the rules leave a reader freedom it takes none, so that what it accepts has one meaning; but a line feed
-//! alone ends a line in an answer's head, as endpoints are known to send.
+//! alone ends a line in an answer's head, and empty lines may come before it, as endpoints are known to send.
 
 use std::fmt;
 
@@ -106,7 +106,10 @@ pub(crate) fn request(bytes: &[u8]) -> Begin {
 /// The answer to a request of that method that these bytes begin with. `ended`: nothing follows them.
 pub(crate) fn answer(bytes: &[u8], method: &[u8], ended: bool) -> Begin {
     begin(bytes, true, |reader| {
-        let line = reader.line()?;
+        let mut line = reader.line()?;
+        while line.is_empty() {
+            line = reader.line()?;
+        }
         let mut words = line.splitn(3, |byte| *byte == b' ');
         let (Some(version), Some(status)) = (words.next(), words.next()) else {
             return wrong("a status line has a status");
