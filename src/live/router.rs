@@ -55,6 +55,8 @@ pub enum Mismatch<'a> {
         /// The request's method.
         found: &'a str,
     },
+    /// It is a CONNECT, and the route names neither its host nor that method.
+    Connect,
     /// A header is absent, or none of its lines has the value.
     Header {
         /// The header's name.
@@ -99,6 +101,10 @@ pub fn why_not<'a>(matcher: &'a Match, wanted: &Wanted<'a>) -> Option<Mismatch<'
     if !methods.is_empty() && !methods.iter().any(|method| **method == *wanted.method) {
         let found = wanted.method;
         return Some(Mismatch::Method { methods, found });
+    }
+    // What goes through its tunnel is not seen: a route for everything does not mean that.
+    if methods.is_empty() && matcher.host.is_none() && wanted.method == "CONNECT" {
+        return Some(Mismatch::Connect);
     }
     for (name, pattern) in &matcher.headers {
         let mut values = wanted.headers.get_all(&**name).iter();
@@ -286,6 +292,9 @@ impl fmt::Display for Mismatch<'_> {
             Self::Method { methods, found } => {
                 write!(f, "method is {found}, not {}", methods.join(" or "))
             }
+            Self::Connect => f.write_str(
+                "a CONNECT takes only a route that names its host, or CONNECT among its methods",
+            ),
             Self::Header {
                 name,
                 pattern,

@@ -235,6 +235,30 @@ impl Upstream {
         }
     }
 
+    /// The right to open one more connection, for what no idle one can be. Where the limit is reached, an
+    /// idle one is closed for it.
+    ///
+    /// # Errors
+    /// Every connection that may be open is in use.
+    pub fn lease_slot(
+        &self,
+        endpoint: &Endpoint,
+        settings: &plan::Upstream,
+        worker: usize,
+        now: Instant,
+    ) -> Result<Slot, Full> {
+        let limit = settings.max_connections.unwrap_or(usize::MAX);
+        loop {
+            if let Some(slot) = self.slots.take(Some(limit)) {
+                return Ok(slot);
+            }
+            let own = endpoint.pool.take_any(worker, Duration::MAX, now);
+            if own.is_none() && !self.roster.close_one_idle(endpoint, worker, now) {
+                return self.slots.take(Some(limit)).ok_or(Full { limit });
+            }
+        }
+    }
+
     /// Keeps a connection for the next request, unless it has served all it may.
     pub fn keep(
         &self,

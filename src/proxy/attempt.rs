@@ -13,12 +13,14 @@ use super::body::{Link, Stream};
 use super::handle::{Exchange, Failed};
 use super::headers::Onward;
 use super::limits::Late;
+use super::site::RouteSite;
 use super::tries::{Answer, Ended, Passage};
 use super::tunnel::Opened;
 use super::{framing, grpc, headers, message, upgrade};
 use crate::clock;
 use crate::live::connection::{Connection, Http1, SendError};
 use crate::live::http2::{NotObtained, Queued};
+use crate::live::line::Line;
 use crate::live::received::ReceivedBody;
 use crate::live::request_body::TryBody;
 use crate::live::roster::{Admission, Endpoint, Move};
@@ -92,6 +94,10 @@ impl Attempt {
         let timeouts = &route.plan.policies.timeouts;
         let mut unsent: Option<Box<SendError>> = None;
         let mut now = self.began;
+        if passage.connect {
+            // Boxed, since few requests come to this.
+            return Box::pin(self.open_line(exchange, passage)).await;
+        }
         loop {
             let lease = self.lease(exchange, passage, now)?;
             let (mut connection, reused) = match lease {
@@ -155,6 +161,29 @@ impl Attempt {
                 Err(error) => return Ok(self.broken(*error, reused)),
             }
         }
+    }
+
+    /// A line to the endpoint, for CONNECT. Nothing of the pool can be one.
+    async fn open_line(
+        &self,
+        exchange: &Exchange<'_>,
+        passage: &Passage<'_>,
+    ) -> Result<Attempted, Failed> {
+        let RouteSite { upstream, plan, .. } = &**passage.route;
+        let worker = exchange.client.worker;
+        let slot = upstream.lease_slot(self.endpoint(), &plan.upstream, worker, self.began);
+        let slot = slot.map_err(|full| too_many_connections(upstream.name(), full.limit))?;
+        let dialer = &exchange.proxy.dialer;
+        let opening = Line::open(dialer, &self.endpoint().address, Some(slot));
+        let line = match passage.to_connect(pin!(opening)).await {
+            Ok(Ok(line)) => line,
+            Ok(Err(error)) => return self.not_connected(passage, &error),
+            Err(late) => return Ok(Attempted::not_in_time(late)),
+        };
+        passage.route.meters.upstream().connections_opened.add_one();
+        let (head, ()) = Response::new(()).into_parts();
+        let idle = plan.policies.timeouts.idle;
+        Ok(Attempted::opened(Opened { head, line, idle }, false))
     }
 
     fn lease(
@@ -263,6 +292,7 @@ impl Attempt {
             scheme: exchange.client.scheme(),
             found: passage.found,
             upgrade: passage.upgrade.as_deref(),
+            via: passage.via,
             host: passage.route.host.as_ref(),
             endpoint: &self.endpoint().host,
             request_id: exchange.told.request_id(),

@@ -24,9 +24,12 @@ pub struct Refusal {
 
 /// Whether the request may be forwarded, and what its headers say. One pass over them; no allocation.
 ///
+/// To a forward proxy a client says in the target where the request goes: the target's host is the one
+/// that counts, and CONNECT asks for a tunnel. Elsewhere both are suspicious.
+///
 /// # Errors
 /// What the client is told, with the reason `bad_request`; the connection must be closed after it.
-pub fn check(parts: &Parts) -> Result<Fields<'_>, Refusal> {
+pub fn check(parts: &Parts, is_forward_proxy: bool) -> Result<Fields<'_>, Refusal> {
     let fields = Fields::read(parts)?;
     if fields.chunked {
         if fields.length.is_some() {
@@ -35,9 +38,6 @@ pub fn check(parts: &Parts) -> Result<Fields<'_>, Refusal> {
         if parts.version < Version::HTTP_11 {
             return refuse("HTTP/1.0 has no transfer-encoding.");
         }
-    }
-    if parts.method == Method::CONNECT {
-        return refuse("CONNECT is not offered here.");
     }
     match fields.host {
         Some(host) if host.is_empty() => return refuse("The host header is empty."),
@@ -50,7 +50,13 @@ pub fn check(parts: &Parts) -> Result<Fields<'_>, Refusal> {
         None if parts.version >= Version::HTTP_11 => return refuse("The host header is missing."),
         None => {}
     }
-    check_target(&parts.method, &parts.uri, fields.host)?;
+    if parts.method == Method::CONNECT {
+        check_connect(parts, &fields, is_forward_proxy)?;
+    } else {
+        // In HTTP/2 the host has but one place.
+        let wins = is_forward_proxy && parts.version <= Version::HTTP_11;
+        check_target(&parts.method, &parts.uri, fields.host, wins)?;
+    }
     Ok(fields)
 }
 
@@ -152,7 +158,36 @@ pub(super) fn expect(version: Version, value: &HeaderValue) -> Result<(), Refusa
     Ok(())
 }
 
-fn check_target(method: &Method, uri: &Uri, host: Option<&HeaderValue>) -> Result<(), Refusal> {
+fn check_connect(
+    parts: &Parts,
+    fields: &Fields<'_>,
+    is_forward_proxy: bool,
+) -> Result<(), Refusal> {
+    if !is_forward_proxy || parts.version > Version::HTTP_11 {
+        return Err(Refusal {
+            status: Some(StatusCode::METHOD_NOT_ALLOWED),
+            sentence: "CONNECT is not offered here.",
+        });
+    }
+    let target = parts.uri.authority().map(|authority| authority.as_str());
+    let named = parts.uri.scheme().is_none()
+        && parts.uri.port_u16().is_some_and(|port| port > 0)
+        && target.is_some_and(|target| is_authority(target.as_bytes()));
+    if !named {
+        return refuse("The target of CONNECT is not a host with a port.");
+    }
+    if fields.chunked || fields.length.is_some_and(|length| length > 0) {
+        return refuse("CONNECT has no body.");
+    }
+    Ok(())
+}
+
+fn check_target(
+    method: &Method,
+    uri: &Uri,
+    host: Option<&HeaderValue>,
+    target_wins: bool,
+) -> Result<(), Refusal> {
     match uri.path().as_bytes() {
         [b'/', ..] => {}
         b"*" if method == Method::OPTIONS => {}
@@ -172,7 +207,9 @@ fn check_target(method: &Method, uri: &Uri, host: Option<&HeaderValue>) -> Resul
     if !is_authority(authority.as_bytes()) {
         return refuse("The target's authority is not a host with an optional port.");
     }
-    let Some(host) = host else { return Ok(()) };
+    let Some(host) = host.filter(|_| !target_wins) else {
+        return Ok(());
+    };
     let bare = |name: &'_ [u8]| {
         let port = default_port.as_bytes();
         name.strip_suffix(port).unwrap_or(name).to_ascii_lowercase()
@@ -244,7 +281,7 @@ mod tests {
 
     fn verdict(build: http::request::Builder) -> Option<&'static str> {
         let (parts, ()) = build.body(()).expect("a request").into_parts();
-        check(&parts).err().map(|refusal| refusal.sentence)
+        check(&parts, false).err().map(|refusal| refusal.sentence)
     }
 
     fn get(uri: &str, headers: &[(&str, &str)]) -> Option<&'static str> {
@@ -322,6 +359,39 @@ mod tests {
         );
         let old = Request::builder().version(Version::HTTP_10);
         assert!(verdict(old.header("transfer-encoding", "chunked")).is_some());
+    }
+
+    #[test]
+    fn fault_015_what_the_target_says_wins_in_a_forward_proxy_alone() {
+        let request = Request::builder().uri("http://b/").header("host", "a");
+        let (parts, ()) = request.body(()).expect("a request").into_parts();
+        assert!(check(&parts, true).is_ok());
+        assert!(check(&parts, false).is_err());
+    }
+
+    #[test]
+    fn fault_016_connect_names_a_host_and_a_port_where_it_is_offered() {
+        let connect = |target: &str, headers: &[(&str, &str)]| {
+            let request = Request::builder()
+                .method("CONNECT")
+                .uri(target)
+                .header("host", "a");
+            let request = headers.iter().fold(request, |request, (name, value)| {
+                request.header(*name, *value)
+            });
+            request.body(()).expect("a request").into_parts().0
+        };
+        for fine in ["a:443", "[::1]:80", "10.0.0.1:1"] {
+            assert!(check(&connect(fine, &[]), true).is_ok(), "{fine}");
+            let refused = check(&connect(fine, &[]), false).expect_err("not here");
+            assert_eq!(refused.status, Some(StatusCode::METHOD_NOT_ALLOWED));
+        }
+        for bad in ["a", "http://a:80/", "u@a:80", "/", "a:0"] {
+            let refused = check(&connect(bad, &[]), true).expect_err(bad);
+            assert_eq!(refused.status, None);
+        }
+        let body = [("content-length", "3")];
+        assert!(check(&connect("a:80", &body), true).is_err());
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::header::{ACCEPT, CONNECTION, HeaderValue, UPGRADE};
 use http::request::Parts;
+use http::uri::Scheme;
 use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
 
 use super::answer::Failure;
@@ -192,11 +193,19 @@ impl<'a> Exchange<'a> {
                 Some(Duration::from_secs(1)),
             ));
         };
-        let fields = framing::check(head);
+        let is_forward_proxy = listener.plan.role == Role::Outbound;
+        let fields = framing::check(head, is_forward_proxy);
         let fields = fields.map_err(|refusal| Failed {
             status: refusal.status,
             ..Failed::new(Reason::BadRequest, refusal.sentence.to_owned())
         })?;
+        if fields.found.via && listener.via.is_in(&head.headers) {
+            let message = message::request_loop(&listener.plan.name);
+            return Err(Failed {
+                status: Some(StatusCode::LOOP_DETECTED),
+                ..Failed::new(Reason::BadRequest, message)
+            });
+        }
         let limit = listener.plan.header_size;
         let headers = listener.plan.max_headers;
         // The lines of HTTP/1.1 were counted before the parser; those of HTTP/2 have not been.
@@ -228,10 +237,17 @@ impl<'a> Exchange<'a> {
         };
         let found = router::find(&listener.plan.routes, &wanted);
         let Some(route) = found.and_then(|index| listener.routes.get(index)) else {
-            let message =
-                message::no_route(&listener.plan.name, wanted.method, wanted.host, wanted.path);
-            return Err(Failed::new(Reason::NoRoute, message));
+            return Err(no_route(&listener.plan.name, &wanted));
         };
+        if listener.plan.role == Role::Outbound
+            && head.uri.scheme() == Some(&Scheme::HTTPS)
+            && head.version <= Version::HTTP_11
+            && !route.plan.upstream.endpoints.iter().all(|one| one.tls)
+        {
+            // What the client wants to be encrypted must not go on in the clear.
+            let message = message::https_in_the_clear(route.upstream.name());
+            return Err(Failed::new(Reason::BadRequest, message));
+        }
         self.told.report().route = Some(Arc::clone(&route.meters));
         self.route = Some(route);
         Ok(route)
@@ -442,13 +458,20 @@ impl<'a> Exchange<'a> {
         report.status = ended.answer.status();
         report.head_at = Some(clock::now().saturating_duration_since(report.started));
         let mut head = take_head(ended.answer.head());
+        let version = head.version;
         // Ours, not the upstream's: an answer of an HTTP/1.0 server would have no chunks either.
         head.version = Version::HTTP_11;
         let switched = match head.status {
             StatusCode::SWITCHING_PROTOCOLS => head.headers.get(UPGRADE).cloned(),
             _ => None,
         };
-        headers::back(&mut head.headers, &report.request_id, report.tries.len());
+        let via = self.listener.map(|listener| listener.via.entry(version));
+        headers::back(
+            &mut head.headers,
+            via,
+            &report.request_id,
+            report.tries.len(),
+        );
         if let Some(protocol) = switched {
             headers::ask_for(&mut head.headers, &protocol);
         }
@@ -477,6 +500,18 @@ fn take_token(route: &RouteSite) -> Result<(), Failed> {
         );
         Failed::later(Reason::RateLimited, message, Some(wait))
     })
+}
+
+fn no_route(listener: &str, wanted: &Wanted<'_>) -> Failed {
+    if wanted.method == "CONNECT" {
+        let message = message::no_connect(listener, wanted.host);
+        return Failed {
+            status: Some(StatusCode::METHOD_NOT_ALLOWED),
+            ..Failed::new(Reason::BadRequest, message)
+        };
+    }
+    let message = message::no_route(listener, wanted.method, wanted.host, wanted.path);
+    Failed::new(Reason::NoRoute, message)
 }
 
 /// The host that a request is for: the target's where it has one, else the header's.

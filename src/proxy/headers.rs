@@ -31,6 +31,8 @@ pub struct Found {
     pub expect: bool,
     /// `upgrade`
     pub upgrade: bool,
+    /// `via`
+    pub via: bool,
     hop_by_hop: bool,
     tracestate: bool,
     forwarded_host: bool,
@@ -43,6 +45,7 @@ impl Found {
         match name.as_str() {
             "idempotency-key" => self.idempotency_key = true,
             "expect" => self.expect = true,
+            "via" => self.via = true,
             "upgrade" => {
                 self.upgrade = true;
                 self.hop_by_hop = true;
@@ -72,6 +75,8 @@ pub struct Onward<'a> {
     pub host: Option<&'a HeaderValue>,
     /// What the endpoint is called, where no host is asked for.
     pub endpoint: &'a str,
+    /// Ourselves, for `via`.
+    pub via: &'a HeaderValue,
     /// The request's id.
     pub request_id: &'a HeaderValue,
     /// The request's trace.
@@ -127,7 +132,7 @@ pub fn onward(headers: &mut HeaderMap, onward: &Onward<'_>) {
     if let Some(asked) = asked.filter(|_| !found.forwarded_host) {
         headers.insert(FORWARDED_HOST, asked);
     }
-    append_to_list(headers, VIA, &HeaderValue::from_static("1.1 mamparo"));
+    append_to_list(headers, VIA, onward.via);
     headers.insert(REQUEST_ID, onward.request_id.clone());
 }
 
@@ -144,9 +149,16 @@ pub fn for_try(headers: &mut HeaderMap, number: u32, trace: &TraceContext, left:
 }
 
 /// Makes the head of an upstream's answer into one that goes to the client.
-pub fn back(headers: &mut HeaderMap, request_id: &HeaderValue, attempts: usize) {
+pub fn back(
+    headers: &mut HeaderMap,
+    via: Option<&HeaderValue>,
+    request_id: &HeaderValue,
+    attempts: usize,
+) {
     hop_by_hop::strip(headers);
-    append_to_list(headers, VIA, &HeaderValue::from_static("1.1 mamparo"));
+    if let Some(via) = via {
+        append_to_list(headers, VIA, via);
+    }
     headers.insert(REQUEST_ID, request_id.clone());
     if attempts > 1 {
         headers.insert(ATTEMPTS, HeaderValue::from(attempts));
@@ -253,6 +265,7 @@ mod tests {
             let to = Onward {
                 trusted,
                 upgrade: None,
+                via: &HeaderValue::from_static("1.1 mamparo"),
                 forwarded_for: Some(&HeaderValue::from_static("10.0.0.1")),
                 scheme: "http",
                 found: found(&head),
@@ -288,6 +301,7 @@ mod tests {
         let to = Onward {
             trusted: true,
             upgrade: None,
+            via: &HeaderValue::from_static("1.1 mamparo"),
             forwarded_for: Some(&HeaderValue::from_static("10.0.0.2")),
             scheme: "http",
             found: found(&head),

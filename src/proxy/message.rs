@@ -47,6 +47,30 @@ pub fn no_route(listener: &str, method: &str, host: Option<&str>, path: &str) ->
     format!("No route of listener '{listener}' matches {method} {host}{path}.")
 }
 
+/// `bad_request`, with status 405.
+pub fn no_connect(listener: &str, host: Option<&str>) -> String {
+    let host = host.unwrap_or("");
+    format!(
+        "No route of listener '{listener}' offers CONNECT to {host}: one that does names that host, or \
+         CONNECT among its methods."
+    )
+}
+
+/// `bad_request`: a URL with `https`.
+pub fn https_in_the_clear(upstream: &str) -> String {
+    format!(
+        "The target begins with https, but the endpoints of upstream '{upstream}' are not all reached \
+         over TLS: ask with CONNECT, or give them https:// in the configuration."
+    )
+}
+
+/// `bad_request`, with status 508.
+pub fn request_loop(listener: &str) -> String {
+    format!(
+        "The request has come by listener '{listener}' before: what it is sent to sends it back here."
+    )
+}
+
 /// `bad_request`: `problem` is a part of a sentence, such as "it has two host headers".
 pub fn bad_request(problem: &dyn Display) -> String {
     format!("The request was not forwarded: {problem}.")

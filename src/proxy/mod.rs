@@ -20,6 +20,7 @@ pub mod told;
 pub mod tries;
 pub mod tunnel;
 pub mod upgrade;
+pub mod via;
 
 /// The words that the server shares with the requests that it hands over.
 pub use crate::plan::{Protocol, Role, SocketAddress};

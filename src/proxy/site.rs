@@ -7,6 +7,7 @@ use std::time::Instant;
 use http::HeaderValue;
 
 use super::answer::Voice;
+use super::via::Via;
 use crate::live::snapshot::{SharedBucket, Snapshot};
 use crate::live::upstream::Upstream;
 use crate::plan::{self, Plan};
@@ -22,6 +23,8 @@ pub struct Site {
     pub snapshot: Snapshot,
     /// How our own answers look.
     pub voice: Voice,
+    /// A number that other processes do not have.
+    process: u64,
     listeners: Vec<ListenerSite>,
 }
 
@@ -32,6 +35,8 @@ pub struct ListenerSite {
     pub plan: plan::Listener,
     /// Its handle for counting.
     pub meters: Arc<ListenerMeters>,
+    /// What it calls itself in `via`.
+    pub via: Via,
     /// What belongs to each of the plan's routes, in their order.
     pub routes: Vec<Arc<RouteSite>>,
 }
@@ -54,12 +59,14 @@ pub struct RouteSite {
 impl Site {
     /// The first generation.
     pub fn first(plan: Plan, telemetry: &Telemetry, vault: Arc<Vault>, now: Instant) -> Self {
-        Self::build(Snapshot::first(Arc::new(plan), vault, now), telemetry)
+        let snapshot = Snapshot::first(Arc::new(plan), vault, now);
+        Self::build(snapshot, telemetry, fastrand::u64(..))
     }
 
     /// The generation after this one; memory stays.
     pub fn next(&self, plan: Plan, telemetry: &Telemetry, now: Instant) -> Self {
-        Self::build(self.snapshot.next(Arc::new(plan), now), telemetry)
+        let snapshot = self.snapshot.next(Arc::new(plan), now);
+        Self::build(snapshot, telemetry, self.process)
     }
 
     /// The listener of that name.
@@ -81,10 +88,11 @@ impl Site {
         own.policies.circuit_breaker.clone().or(routed)
     }
 
-    fn build(snapshot: Snapshot, telemetry: &Telemetry) -> Self {
+    fn build(snapshot: Snapshot, telemetry: &Telemetry, process: u64) -> Self {
         let plan = &snapshot.plan;
         let listeners = plan.listeners.iter().map(|listener| ListenerSite {
             meters: telemetry.metrics().listener(&listener.name),
+            via: Via::new(process, &listener.name),
             routes: listener
                 .routes
                 .iter()
@@ -97,6 +105,7 @@ impl Site {
         let voice = Voice::new(Arc::clone(&plan.service), plan.errors.clone());
         Self {
             voice,
+            process,
             listeners,
             snapshot,
         }

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use http::header::{HOST, HeaderValue};
 use http::request::Parts;
 use http::uri::{PathAndQuery, Uri};
-use http::{HeaderMap, Response, Version, response};
+use http::{HeaderMap, Method, Response, Version, response};
 use http_body::Body;
 use smallvec::SmallVec;
 
@@ -144,6 +144,10 @@ pub(super) struct Passage<'a> {
     pub(super) found: Found,
     /// The protocols that it asks to switch to.
     pub(super) upgrade: Option<Box<HeaderValue>>,
+    /// It asks for a tunnel to the endpoint itself.
+    pub(super) connect: bool,
+    /// Ourselves, for `via`.
+    pub(super) via: &'a HeaderValue,
     /// Whether the client's control headers are trusted.
     pub(super) trusted: bool,
     pub(super) body: Option<RequestBody>,
@@ -210,9 +214,11 @@ impl Exchange<'_> {
         };
         let mut passage = Passage {
             route,
-            head: onward(head, &route.plan),
             found,
             upgrade,
+            connect: head.method == Method::CONNECT,
+            via: listener.via.entry(head.version),
+            head: onward(head, &route.plan),
             trusted: listener.plan.role == Role::Outbound,
             body,
             deadline,

@@ -165,11 +165,10 @@ fn forwarding_headers() {
         received.header("x-forwarded-host").as_deref(),
         Some("service")
     );
-    assert_eq!(received.header("via").as_deref(), Some("1.1 mamparo"));
-    assert_eq!(
-        answer.header("via").as_deref(),
-        Some("1.0 origin, 1.1 mamparo")
-    );
+    let via = received.header("via").unwrap();
+    assert!(via.starts_with("1.1 mamparo-"), "{via}");
+    let expected = format!("1.0 origin, {via}");
+    assert_eq!(answer.header("via").as_deref(), Some(&*expected));
     let before = [
         "x-forwarded-for: 10.0.0.1, 10.0.0.2",
         "x-forwarded-proto: https",
@@ -186,10 +185,8 @@ fn forwarding_headers() {
     );
     let host = received.header("x-forwarded-host");
     assert_eq!(host.as_deref(), Some("shop.example.com"));
-    assert_eq!(
-        received.header("via").as_deref(),
-        Some("1.1 edge, 1.1 mamparo")
-    );
+    let expected = format!("1.1 edge, {via}");
+    assert_eq!(received.header("via").as_deref(), Some(&*expected));
 }
 
 #[test]

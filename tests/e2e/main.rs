@@ -18,6 +18,7 @@ mod faults_ourselves;
 mod faults_reuse;
 mod faults_told;
 mod faults_upstreams;
+mod forward_proxy;
 mod headers;
 mod http2;
 mod interim;

@@ -1,104 +1,10 @@
 //! Upgrades and tunnels: bytes both ways behind a request, under its seat and its report to the end.
 
-use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::io::{Read, Write};
 use std::time::{Duration, Instant};
 
 use crate::support::proxy::single;
-use crate::support::{PATIENCE, Program, Proxy, Reply, Upstream, eventually, until};
-
-/// An endpoint whose connections are taken by the test itself.
-struct Far {
-    listener: TcpListener,
-}
-
-/// A connection of it.
-struct Socket {
-    reader: BufReader<TcpStream>,
-}
-
-impl Far {
-    fn new() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        Self { listener }
-    }
-
-    fn address(&self) -> SocketAddr {
-        self.listener.local_addr().unwrap()
-    }
-
-    fn accept(&self) -> Socket {
-        Socket::over(self.listener.accept().unwrap().0)
-    }
-}
-
-impl Socket {
-    fn over(stream: TcpStream) -> Self {
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream.set_write_timeout(Some(PATIENCE)).unwrap();
-        stream.set_nodelay(true).unwrap();
-        Self {
-            reader: BufReader::new(stream),
-        }
-    }
-
-    fn connect(to: SocketAddr) -> Self {
-        Self::over(TcpStream::connect(to).unwrap())
-    }
-
-    fn stream(&self) -> &TcpStream {
-        self.reader.get_ref()
-    }
-
-    #[track_caller]
-    fn send(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
-        self.stream().write_all(bytes.as_ref()).unwrap();
-        self
-    }
-
-    /// A head up to the empty line.
-    #[track_caller]
-    fn head(&mut self) -> String {
-        let mut head = String::new();
-        while !head.ends_with("\r\n\r\n") {
-            let read = self.reader.read_line(&mut head).unwrap();
-            assert!(read > 0, "an end within a head: {head:?}");
-        }
-        head
-    }
-
-    #[track_caller]
-    fn expect(&mut self, wanted: impl AsRef<[u8]>) {
-        let mut found = vec![0; wanted.as_ref().len()];
-        self.reader.read_exact(&mut found).unwrap();
-        assert_eq!(
-            String::from_utf8_lossy(&found),
-            String::from_utf8_lossy(wanted.as_ref())
-        );
-    }
-
-    fn half_close(&self) {
-        self.stream().shutdown(Shutdown::Write).unwrap();
-    }
-
-    /// Whether the other end closes without another byte, and as a clean end.
-    #[track_caller]
-    fn expect_end(&mut self) {
-        assert_eq!(self.reader.read(&mut [0]).unwrap(), 0);
-    }
-
-    /// The other end breaks the connection.
-    #[track_caller]
-    fn expect_break(&mut self) {
-        let error = self.reader.read(&mut [0]).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::ConnectionReset);
-    }
-
-    fn reset(self) {
-        let linger = socket2::SockRef::from(self.stream()).set_linger(Some(Duration::ZERO));
-        linger.unwrap();
-    }
-}
+use crate::support::{Far, PATIENCE, Program, Proxy, Reply, Socket, Upstream, eventually, until};
 
 const ASK: &str = "GET /chat HTTP/1.1\r\nhost: service\r\nconnection: keep-alive, Upgrade\r\n\
                    upgrade: WebSocket\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";

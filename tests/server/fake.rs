@@ -153,7 +153,7 @@ impl Handler for Fake {
     ) -> Response<Body> {
         let counted = Counted::new(&self.serving);
         let (parts, body) = request.into_parts();
-        if let Err(refusal) = framing::check(&parts) {
+        if let Err(refusal) = framing::check(&parts, false) {
             return refuse(Reason::BadRequest, refusal.sentence);
         }
         let path = parts.uri.path().to_owned();

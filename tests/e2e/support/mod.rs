@@ -25,6 +25,7 @@ mod places;
 pub(crate) mod program;
 pub(crate) mod proxy;
 mod reply;
+mod socket;
 mod upstream;
 mod wait;
 
@@ -38,5 +39,6 @@ pub(crate) use places::{BlackHole, Refused};
 pub(crate) use program::Program;
 pub(crate) use proxy::Proxy;
 pub(crate) use reply::{Gate, Reply};
+pub(crate) use socket::{Far, Socket};
 pub(crate) use upstream::Upstream;
 pub(crate) use wait::{PATIENCE, eventually, until};
