@@ -86,6 +86,8 @@ pub struct SendError {
     pub nothing_written: bool,
     /// Whether the endpoint refused it, without acting on it.
     pub refused: bool,
+    /// Whether that was because it had just allowed fewer requests at a time: it only has to wait.
+    pub overtaken: bool,
     /// Whether the upstream sent what is no valid answer, rather than nothing.
     pub invalid_answer: bool,
     /// The endpoint refused the TLS handshake after all; then it has not looked at the request.
@@ -264,6 +266,7 @@ impl Http1 {
                     nothing_written: unsent.is_some() || self.traffic.written() == written_before,
                     unsent,
                     refused: false,
+                    overtaken: false,
                     refusal: tls::refusal_of(&error),
                     invalid_answer: error.is_parse() || error.is_parse_too_large(),
                     cause: cause_of(&error),
@@ -382,6 +385,7 @@ impl SendError {
             unsent: None,
             nothing_written: false,
             refused: false,
+            overtaken: false,
             invalid_answer: false,
             refusal: None,
             cause,

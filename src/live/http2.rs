@@ -315,15 +315,15 @@ impl Turn {
     fn error(&self, error: &h2::Error, id: u32) -> SendError {
         let seen = &self.place.shared.seen;
         let refused = error.is_reset() && error.reason() == Some(Reason::REFUSED_STREAM);
-        // The limit was lowered while the request was on its way: it waits for its turn once more.
-        let overtaken = refused && self.place.is_over_limit();
         let cause = match seen.ended_by_us() {
             Some(why) => why.to_owned(),
             None => cause_of(error),
         };
         SendError {
-            nothing_written: seen.is_untouched(id) || overtaken,
+            nothing_written: seen.is_untouched(id),
             refused,
+            // The limit was lowered while the request was on its way.
+            overtaken: refused && self.place.is_over_limit(),
             invalid_answer: error.is_library(),
             ..SendError::stream(cause)
         }

@@ -153,8 +153,9 @@ impl Attempt {
                 }
                 // The endpoint closed an idle connection just now, and not a byte left us: another
                 // connection is taken, which costs nothing and is no try (rule 16). This ends, since
-                // each round uses up a pooled connection, and a new one is not `reused`.
-                Err(error) if reused && error.nothing_written => {
+                // each round uses up a pooled connection, and a new one is not `reused`. One that was
+                // overtaken waits in line, within the request's time.
+                Err(error) if reused && error.nothing_written || error.overtaken => {
                     unsent = Some(error);
                     now = clock::now();
                 }

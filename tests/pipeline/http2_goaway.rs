@@ -14,7 +14,7 @@ fn well(net: &Net) -> tokio::task::JoinHandle<u32> {
     tokio::spawn(async move { net.accept(None).await.serve(0).await })
 }
 
-fn fine(answer: &Answer) {
+pub(crate) fn fine(answer: &Answer) {
     assert_eq!(
         (answer.status, answer.body.as_str()),
         (200, "fine"),

@@ -4,12 +4,16 @@
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use mamparo::live::wire::{Dialer, Pipe};
 use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use super::bench::{Bench, ms};
 
@@ -40,6 +44,7 @@ struct Lines {
     dialled: Mutex<Vec<SocketAddr>>,
     /// Connections to these ports are refused.
     refused: Mutex<bool>,
+    cut: Arc<Notify>,
 }
 
 impl Net {
@@ -71,6 +76,24 @@ impl Net {
         *self.0.refused.lock() = refuse;
     }
 
+    /// Ends every connection that is served at once.
+    pub(crate) fn cut_all(&self) {
+        self.0.cut.notify_waiters();
+    }
+
+    /// Serves every connection that comes from now on: so many streams at a time, each request after so
+    /// many milliseconds.
+    pub(crate) fn serve_all(&self, streams: u32, after: u64) -> JoinHandle<()> {
+        let net = self.clone();
+        tokio::spawn(async move {
+            loop {
+                let mut peer = net.silent().await;
+                peer.settings(Some(streams)).await;
+                tokio::spawn(peer.serve_at_once(after, Arc::clone(&net.0.cut)));
+            }
+        })
+    }
+
     /// The next connection, before a byte of it.
     pub(crate) async fn raw(&self) -> DuplexStream {
         loop {
@@ -95,8 +118,21 @@ impl Net {
         let mut preface = [0; 24];
         io.read_exact(&mut preface).await.expect("a preface");
         assert_eq!(&preface, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
-        Peer { io, pongs: true }
+        Peer {
+            io,
+            pongs: true,
+            ahead: Vec::new(),
+        }
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the paused clock of the test")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+fn later() -> Instant {
+    now() + Duration::from_secs(3_600)
 }
 
 /// A frame.
@@ -113,6 +149,8 @@ pub(crate) struct Peer {
     io: DuplexStream,
     /// Pings are answered.
     pub(crate) pongs: bool,
+    /// What has been read of the next frames.
+    ahead: Vec<u8>,
 }
 
 impl Peer {
@@ -165,19 +203,31 @@ impl Peer {
         }
     }
 
+    /// May be given up at any time: nothing is lost.
     async fn any(&mut self) -> Option<Frame> {
-        let mut head = [0; 9];
-        self.io.read_exact(&mut head).await.ok()?;
-        let [a, b, c, kind, flags, d, e, f, g] = head;
-        let mut payload = vec![0; u32::from_be_bytes([0, a, b, c]) as usize];
-        self.io.read_exact(&mut payload).await.ok()?;
-        let stream = u32::from_be_bytes([d, e, f, g]);
-        Some(Frame {
-            kind,
-            flags,
-            stream,
-            payload,
-        })
+        loop {
+            if let [a, b, c, kind, flags, d, e, f, g, rest @ ..] = &self.ahead[..] {
+                let length = u32::from_be_bytes([0, *a, *b, *c]) as usize;
+                if let Some(payload) = rest.get(..length) {
+                    let frame = Frame {
+                        kind: *kind,
+                        flags: *flags,
+                        stream: u32::from_be_bytes([*d, *e, *f, *g]),
+                        payload: payload.to_vec(),
+                    };
+                    self.ahead.drain(..9 + length);
+                    return Some(frame);
+                }
+            }
+            let mut some = [0; 16 * 1024];
+            let read = self
+                .io
+                .read(&mut some)
+                .await
+                .ok()
+                .filter(|read| *read > 0)?;
+            self.ahead.extend_from_slice(&some[..read]);
+        }
     }
 
     /// The stream of the next request.
@@ -213,6 +263,30 @@ impl Peer {
             }
         }
         count
+    }
+
+    /// The same, but all requests at once; the connection ends when the net is cut.
+    pub(crate) async fn serve_at_once(mut self, after: u64, cut: Arc<Notify>) {
+        let mut due = VecDeque::new();
+        let mut cut = pin!(cut.notified());
+        loop {
+            let next = due.front().map_or_else(later, |(at, _)| *at);
+            tokio::select! {
+                frame = self.frame() => match frame {
+                    Some(frame) if frame.kind == HEADERS => {
+                        due.push_back((now() + Duration::from_millis(after), frame.stream));
+                    }
+                    Some(_) => {}
+                    None => return,
+                },
+                () = tokio::time::sleep_until(next) => {
+                    if let Some((_, stream)) = due.pop_front() {
+                        self.answer(stream).await;
+                    }
+                }
+                () = cut.as_mut() => return,
+            }
+        }
     }
 
     /// Reads to the end of the connection; panics where a request comes.
