@@ -6,6 +6,7 @@ mod answer;
 mod guard;
 mod handle;
 mod page;
+mod reserve;
 #[cfg(test)]
 mod tests;
 
@@ -21,6 +22,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinSet};
 
+use self::reserve::{RESERVED, Reserve, is_want_of_descriptors};
 use super::socket::{Accepted, Accepting};
 use super::status::{LastReload, Status};
 
@@ -128,13 +130,31 @@ pub enum ForceError {
 /// Serves the admin interface for as long as it is polled. Dropped, it ends every connection.
 pub async fn serve(listener: Accepting, control: Arc<Control>) {
     let mut connections = Connections::default();
+    let mut reserve = Reserve::default();
+    reserve.fill();
     let mut complained = false;
     loop {
         connections.forget_ended();
-        match listener.accept().await {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            // Its descriptor goes back to the reserve, before the traffic takes it.
+            () = connections.one_ends() => {
+                reserve.fill();
+                continue;
+            }
+        };
+        match accepted {
             Ok(accepted) => {
                 complained = false;
                 connections.take(accepted, &control);
+                reserve.fill();
+            }
+            // The system wants a descriptor even to say that nobody waits. So one is given up in time
+            // for the next probe, and then one of those that hold on to theirs.
+            Err(error) if reserve.give_up_one(&error) => {}
+            Err(error) if is_want_of_descriptors(&error) && connections.are_many() => {
+                connections.end_oldest();
+                connections.one_ends().await;
             }
             Err(error) => {
                 if !std::mem::replace(&mut complained, true) {
@@ -159,14 +179,29 @@ impl Connections {
         self.by_age.retain(|connection| !connection.is_finished());
     }
 
+    /// Until one of them ends.
+    async fn one_ends(&mut self) {
+        if self.tasks.join_next().await.is_none() {
+            std::future::pending().await
+        }
+    }
+
+    fn are_many(&self) -> bool {
+        self.by_age.len() > RESERVED / 2
+    }
+
+    fn end_oldest(&mut self) {
+        if let Some(oldest) = self.by_age.pop_front() {
+            oldest.abort();
+        }
+    }
+
     /// Serves one more. Fifty scrapers at once fit in; clients that only hold on to their connections
     /// lose the oldest of them instead of locking the probes out.
     fn take(&mut self, accepted: Accepted, control: &Arc<Control>) {
         self.forget_ended();
-        if self.by_age.len() >= MAX_CONNECTIONS
-            && let Some(oldest) = self.by_age.pop_front()
-        {
-            oldest.abort();
+        if self.by_age.len() >= MAX_CONNECTIONS {
+            self.end_oldest();
             tracing::debug!(
                 limit = MAX_CONNECTIONS,
                 "the admin interface has ended its oldest connection for a new one"

@@ -254,6 +254,15 @@ fn fault_070_out_of_descriptors_accepting_pauses_and_what_is_there_is_served() {
         assert_eq!(first.get("/").status, 200, "what is there is served");
         std::thread::sleep(Duration::from_millis(5));
     }
+    // Probes and metrics get through even so, with connections that are kept and with new ones.
+    let mut probes = Vec::new();
+    for _ in 0..20 {
+        let mut probe = Client::connect(program.admin());
+        assert_eq!(probe.get_from_admin("/readyz").status, 200);
+        probes.push(probe);
+    }
+    assert_eq!(probes.pop().unwrap().get_from_admin("/metrics").status, 200);
+    drop(probes);
     // Nor is it the endpoint's fault that no connection to it can be opened.
     assert!(limit(8));
     upstream.close_connections();
