@@ -14,6 +14,7 @@ use super::body::{AnswerBody, WholeCall};
 use super::client::Client;
 use super::fields::Fields;
 use super::grpc::{self, Call};
+use super::max_forwards::{self, Verdict};
 use super::site::{ListenerSite, RouteSite, Site};
 use super::told::Told;
 use super::tries::{Ended, take_head};
@@ -179,6 +180,11 @@ impl<'a> Exchange<'a> {
         self.seat = self.take_seat(route, deadline).await?;
         // 6: one try, or as many as the policies allow.
         let found = fields.found;
+        if found.max_forwards
+            && let Verdict::EndsHere(answer) = max_forwards::count(head)
+        {
+            return Ok(Ended::here(*answer));
+        }
         self.try_all(listener, route, head, found, body, deadline)
             .await
     }
@@ -454,7 +460,11 @@ impl<'a> Exchange<'a> {
         if let Ending::Grpc { code, .. } = ending {
             report.grpc_status = Some(code);
         }
-        report.outcome = Outcome::Upstream;
+        report.outcome = if report.tries.is_empty() {
+            Outcome::Refused
+        } else {
+            Outcome::Upstream
+        };
         report.status = ended.answer.status();
         report.head_at = Some(clock::now().saturating_duration_since(report.started));
         let mut head = take_head(ended.answer.head());

@@ -27,6 +27,8 @@ const OUR_PREFIX: &str = "x-mamparo-";
 pub struct Found {
     /// `idempotency-key`, which makes a POST or PATCH retryable.
     pub idempotency_key: bool,
+    /// `max-forwards`, which counts hops.
+    pub max_forwards: bool,
     /// `expect`, which ends here unless it is passed on.
     pub expect: bool,
     /// `upgrade`
@@ -50,6 +52,7 @@ impl Found {
                 self.upgrade = true;
                 self.hop_by_hop = true;
             }
+            "max-forwards" => self.max_forwards = true,
             "tracestate" => self.tracestate = true,
             "x-forwarded-host" => self.forwarded_host = true,
             other if other.starts_with(OUR_PREFIX) => self.ours = true,

@@ -11,6 +11,7 @@ pub mod handle;
 mod head;
 pub mod headers;
 pub mod limits;
+mod max_forwards;
 pub mod message;
 pub mod refuse;
 pub mod retry_after;

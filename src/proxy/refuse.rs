@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderValue, Method, Response, Uri};
 
 use super::answer::{Failure, Voice};
 use super::client::Client;
-use super::told::Told;
+use super::told::{self, Told};
 use super::{Proxy, Reason, message};
 use crate::clock;
 use crate::telemetry::report::{Outcome, Report};
@@ -92,10 +92,13 @@ fn refused<A>(
         upstream: None,
         route: None,
     };
-    let request_id = new_request_id();
+    let panicked = (reason == Reason::Internal).then(told::take_dropped_by_panic);
+    let (request_id, trace_id) = panicked
+        .flatten()
+        .unwrap_or_else(|| (new_request_id(), report.trace.trace_id));
     let words = Words {
         failure: &failure,
-        trace_id: report.trace.trace_id,
+        trace_id,
         request_id: &request_id,
     };
     let answer = answer(&site.voice, words);

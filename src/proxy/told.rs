@@ -1,6 +1,7 @@
 //! The guard that tells of a request: once, when it is complete, or when it is dropped because the
 //! client left.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -13,6 +14,17 @@ use crate::policy;
 use crate::policy::outcome::{Ending, Reason, Sent};
 use crate::telemetry::report::{Outcome, Report, Try};
 use crate::telemetry::trace::TraceContext;
+
+thread_local! {
+    /// Who the request was that a panic on this thread has dropped last.
+    static DROPPED_BY_PANIC: Cell<Option<(HeaderValue, u128)>> = const { Cell::new(None) };
+}
+
+/// The request's id and its trace's, when called right after a panic has been caught: its guard is gone
+/// then, but its answer has to name it.
+pub fn take_dropped_by_panic() -> Option<(HeaderValue, u128)> {
+    DROPPED_BY_PANIC.take()
+}
 
 /// A report that will be told, whatever happens.
 #[derive(Debug)]
@@ -124,6 +136,8 @@ impl Drop for Told {
         if self.ended.is_none() {
             // Dropped by a panic of ours, the request is answered with 500 by the server.
             let (outcome, reason) = if std::thread::panicking() {
+                let request_id = self.report.request_id.clone();
+                DROPPED_BY_PANIC.set(Some((request_id, self.report.trace.trace_id)));
                 (Outcome::Failed, Reason::Internal)
             } else {
                 (Outcome::ClientGone, Reason::ClientGone)

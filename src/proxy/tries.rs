@@ -77,6 +77,21 @@ pub(super) struct Kept {
     trailers: Option<HeaderMap>,
 }
 
+impl Ended {
+    /// An answer of our own, without a try.
+    pub(super) fn here((head, body): (response::Parts, Bytes)) -> Self {
+        let ending = Ending::Answered(head.status.as_u16());
+        let kept = Kept {
+            head,
+            ending,
+            body,
+            trailers: None,
+        };
+        let answer = Answer::Kept(Box::new(kept));
+        Self { ending, answer }
+    }
+}
+
 impl Answer {
     pub(super) fn head(&mut self) -> &mut response::Parts {
         match self {

@@ -410,17 +410,26 @@ fn fault_076_a_panic_in_a_request_is_that_requests_alone() {
     );
     assert_eq!(proxy.get("/").reason().as_deref(), Some("connect_failure"));
     let mut client = proxy.client();
-    let answer = client.get("/");
+    let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+    let parent = format!("traceparent: 00-{trace}-00f067aa0ba902b7-01");
+    let headers = ["x-request-id: r-7", parent.as_str()];
+    let answer = client.request("GET", "/", &headers, b"").answer();
     assert_eq!(
         (answer.status, answer.reason().as_deref()),
         (500, Some("internal")),
         "{answer:?}"
     );
+    assert_eq!(answer.header("x-request-id").as_deref(), Some("r-7"));
+    assert_eq!(answer.json()["trace_id"], trace);
     assert!(client.is_closed());
     // The only seat and the only connection are there for the next one.
     assert_eq!(proxy.get("/").reason().as_deref(), Some("connect_failure"));
     proxy.expect_metric("mamparo_failures_total", &[("reason", "internal")], 1.0);
-    assert_eq!(proxy.line_for("internal", 3)["status"], 500);
+    let line = proxy.line_for("internal", 3);
+    assert_eq!(
+        (&line["status"], &line["request_id"]),
+        (&500.into(), &"r-7".into())
+    );
     crate::faults_told::expect_learnt(&proxy, 2, 2);
 }
 

@@ -189,6 +189,43 @@ fn forwarding_headers() {
     assert_eq!(received.header("via").as_deref(), Some(&*expected));
 }
 
+/// Each hop says in which version it got the message.
+#[test]
+fn via_names_the_version_that_came_in() {
+    let reply = "HTTP/1.0 200 OK\r\ncontent-length: 2\r\n\r\nok";
+    let upstream = Upstream::always(Reply::raw(reply));
+    let proxy = Proxy::before(&upstream, "");
+    let answer = proxy.send("GET / HTTP/1.0\r\nvia: 1.1 edge\r\n\r\n");
+    let via = answer.header("via").unwrap();
+    assert!(via.starts_with("1.0 mamparo-"), "{via}");
+    let via = upstream.last().header("via").unwrap();
+    assert!(via.starts_with("1.1 edge, 1.0 mamparo-"), "{via}");
+}
+
+#[test]
+fn max_forwards_is_counted_and_at_0_the_answer_is_ours() {
+    let upstream = Upstream::echo();
+    let proxy = Proxy::before(&upstream, "");
+    for (method, left, then) in [("OPTIONS", 5, 4), ("TRACE", 1, 0), ("GET", 3, 3)] {
+        let header = format!("max-forwards: {left}");
+        assert_eq!(proxy.request(method, "/", &[&header], b"").status, 200);
+        let left = upstream.last().header("max-forwards");
+        assert_eq!(left, Some(then.to_string()), "{method}");
+    }
+    let count = upstream.count();
+    let answer = proxy.request("OPTIONS", "/", &["max-forwards: 0"], b"");
+    assert_eq!((answer.status, answer.body.len()), (200, 0));
+    let answer = proxy.request("TRACE", "/a", &["max-forwards: 0", "cookie: c"], b"");
+    assert_eq!(
+        answer.header("content-type").as_deref(),
+        Some("message/http")
+    );
+    let text = "TRACE /a HTTP/1.1\r\nhost: service\r\nmax-forwards: 0\r\n\r\n";
+    assert_eq!(answer.text(), text);
+    assert_eq!(upstream.count(), count, "neither went on");
+    proxy.expect_metric("mamparo_requests_total", &[("outcome", "refused")], 2.0);
+}
+
 #[test]
 fn attempts_are_told_where_there_was_more_than_one() {
     for (script, attempts) in [(vec![200], None), (vec![503, 200], Some("2"))] {
