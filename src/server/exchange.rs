@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
@@ -51,6 +51,7 @@ pub(super) struct Exchange {
     panicked: AtomicBool,
     old: AtomicBool,
     whole: AtomicBool,
+    flush: AtomicBool,
 }
 
 impl Exchange {
@@ -61,7 +62,18 @@ impl Exchange {
             panicked: AtomicBool::new(false),
             old: AtomicBool::new(false),
             whole: AtomicBool::new(false),
+            flush: AtomicBool::new(false),
         }
+    }
+
+    /// The answer's body waits until all before it has been written out.
+    pub(super) fn await_flush(&self) {
+        self.flush.store(true, Relaxed);
+    }
+
+    /// All has been written out; gives whether the answer's body waits for that.
+    pub(super) fn flushed(&self) -> bool {
+        self.flush.load(Relaxed) && self.flush.swap(false, Relaxed)
     }
 
     pub(super) fn stage(&self) -> Stage {
@@ -160,15 +172,19 @@ pin_project! {
     /// An answer's body; the HTTP library drops it when it has taken the last byte.
     pub(super) struct Answer<B, S>
     where
+        B: Body,
         S: Exchanging,
     {
         #[pin]
         body: B,
         served: Arc<S>,
+        // The body has broken off, and what came before it is being written out.
+        broken: Option<B::Error>,
     }
 
     impl<B, S> PinnedDrop for Answer<B, S>
     where
+        B: Body,
         S: Exchanging,
     {
         fn drop(this: Pin<&mut Self>) {
@@ -180,9 +196,13 @@ pin_project! {
     }
 }
 
-impl<B, S: Exchanging> Answer<B, S> {
+impl<B: Body, S: Exchanging> Answer<B, S> {
     pub(super) const fn new(body: B, served: Arc<S>) -> Self {
-        Self { body, served }
+        Self {
+            body,
+            served,
+            broken: None,
+        }
     }
 }
 
@@ -194,7 +214,21 @@ impl<B: Body, S: Exchanging> Body for Answer<B, S> {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
-        self.project().body.poll_frame(cx)
+        let this = self.project();
+        if let Some(error) = this.broken.take() {
+            return Poll::Ready(Some(Err(error)));
+        }
+        let part = ready!(this.body.poll_frame(cx));
+        Poll::Ready(match part {
+            Some(Err(error)) => {
+                // At an error the library drops what it has not written yet: a head, or the part before
+                // the break. The wire wakes us when it has.
+                *this.broken = Some(error);
+                this.served.exchange().await_flush();
+                return Poll::Pending;
+            }
+            part => part,
+        })
     }
 
     fn is_end_stream(&self) -> bool {

@@ -20,7 +20,7 @@ pub type BoxError = Box<dyn Error + Send + Sync>;
 /// What answers requests.
 pub trait Handler: Send + Sync + 'static {
     /// The body of an answer.
-    type Body: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static;
+    type Body: Body<Data = Bytes, Error: Into<BoxError> + Send> + Send + 'static;
 
     /// Answers one request. When the client leaves, the future and the body are dropped where they
     /// stand; guards inside must put things right. A request's body that is malformed gives an error

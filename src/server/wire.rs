@@ -360,6 +360,9 @@ impl<IO: AsyncWrite + Unpin, S: Shared> Core<IO, S> {
         if self.blocked {
             self.unblock();
         }
+        if self.served.exchange().flushed() {
+            cx.waker().wake_by_ref();
+        }
         if self.stage() == Stage::Answered && self.scan.is_complete() {
             self.end_exchange();
             let asked = std::mem::take(&mut self.asked);

@@ -94,7 +94,8 @@ fn refuse(reason: Reason, sentence: &str) -> Response<Body> {
 enum After {
     End,
     Error,
-    ErrorNow,
+    /// A moment later, so that what came before is on its way.
+    ErrorLater,
     Nothing,
 }
 
@@ -131,13 +132,12 @@ impl http_body::Body for Frames {
         }
         match self.after {
             After::End => Poll::Ready(None),
-            // A moment later, so that what came before is on its way.
-            After::Error => {
-                self.after = After::ErrorNow;
+            After::ErrorLater => {
+                self.after = After::Error;
                 cx.waker().wake_by_ref();
                 Poll::Pending
             }
-            After::ErrorNow => Poll::Ready(Some(Err(io::Error::other("upstream broke off")))),
+            After::Error => Poll::Ready(Some(Err(io::Error::other("upstream broke off")))),
             After::Nothing => Poll::Pending,
         }
     }
@@ -214,6 +214,7 @@ impl Handler for Fake {
                 return Response::new(frames(16, 64 * 1024, After::Nothing, counted));
             }
             "/broken" => return Response::new(frames(1, 10, After::Error, counted)),
+            "/broken-later" => return Response::new(frames(1, 10, After::ErrorLater, counted)),
             "/silent" => return Response::new(frames(1, 10, After::Nothing, counted)),
             _ => {
                 if let Some(millis) = path.strip_prefix("/after/") {

@@ -176,7 +176,7 @@ async fn an_answer_before_the_end_of_its_request_stops_the_upload() {
 #[tokio::test(start_paused = true)]
 async fn an_answer_that_breaks_off_is_reset_not_ended() {
     let mut client = Client::new().await;
-    let response = client.send(get("/broken")).await.unwrap();
+    let response = client.send(get("/broken-later")).await.unwrap();
     let error = body_of(response.into_body()).await.expect_err("no end");
     assert_eq!(error.reason(), Some(h2::Reason::INTERNAL_ERROR));
     assert_eq!(client.serving(), 0);
