@@ -5,7 +5,7 @@ use std::io::{BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
-use crate::support::{Client, Head, PATIENCE, Proxy};
+use crate::support::{Client, Head, Http2, PATIENCE, Proxy};
 
 /// An upstream that does nothing by itself.
 struct Upstream(TcpListener);
@@ -250,4 +250,73 @@ fn fault_022_http_1_0_and_requests_without_a_body_ask_nothing() {
         let answer = client.answer();
         assert_eq!((answer.status, answer.interim), (200, vec![]));
     }
+}
+
+#[test]
+fn fault_022_and_049_clients_of_http_2_are_asked_and_told_alike() {
+    let upstream = Upstream::new();
+    let proxy = Proxy::to(&[upstream.address()], "");
+    let mut client = Http2::connect(proxy.listener("outbound"));
+    let mut asked = client.begin("POST", "/", &["expect: 100-continue"]);
+    let mut peer = upstream.accept();
+    let head = peer.head();
+    assert_eq!(head.header("expect").as_deref(), Some("100-continue"));
+    peer.send(HINTS);
+    let hints = client.interim(&mut asked);
+    assert_eq!((hints.status().as_u16(), hints.headers().len()), (103, 1));
+    peer.send(GO_ON);
+    assert_eq!(client.interim(&mut asked).status(), 100);
+    asked.body.send_data("hello".into(), true).unwrap();
+    assert_eq!(
+        peer.body("5\r\nhello\r\n0\r\n\r\n".len()),
+        "5\r\nhello\r\n0\r\n\r\n"
+    );
+    peer.send(FINE);
+    assert_eq!(client.answer(asked).body, b"fine");
+    // A refusal comes without the body.
+    let asked = client.begin("POST", "/", &["expect: 100-continue"]);
+    peer.head();
+    peer.send("HTTP/1.1 403 No\r\ncontent-length: 2\r\n\r\nno");
+    let answer = client.answer(asked);
+    assert_eq!((answer.status, &*answer.body), (403, &b"no"[..]));
+    assert_eq!(
+        client
+            .request("POST", "/", &["expect: miracles"], b"")
+            .status,
+        417
+    );
+}
+
+/// HTTP/1.1 to one proxy, HTTP/2 to the next, and HTTP/1.1 again.
+#[test]
+fn fault_022_and_049_the_answers_pass_through_http_2() {
+    let upstream = Upstream::new();
+    let second = Proxy::to(&[upstream.address()], "");
+    let first = Proxy::to(&[second.listener("outbound")], "protocol: http2");
+    let mut client = first.client();
+    client.send(EXPECTING);
+    let mut peer = upstream.accept();
+    for round in 0..2 {
+        assert_eq!(
+            peer.head().header("expect").as_deref(),
+            Some("100-continue")
+        );
+        peer.send(HINTS);
+        let head = client.head();
+        assert_eq!(head.line, "HTTP/1.1 103 Early Hints");
+        assert_eq!(head.header("link").as_deref(), Some("</a>; rel=preload"));
+        assert!(client.hears_nothing_for(SOON), "the body is not wanted yet");
+        peer.send(GO_ON);
+        assert_eq!(client.head().line, "HTTP/1.1 100 Continue");
+        client.send("hello");
+        assert_eq!(peer.body(5), "hello");
+        peer.send(FINE);
+        let answer = client.answer();
+        assert_eq!((answer.text().as_str(), answer.interim.len()), ("fine", 0));
+        if round == 0 {
+            client.send(EXPECTING);
+        }
+    }    // Its connection to the second lives on, with a task of its own.
+    first.abandon();
+    second.abandon();
 }

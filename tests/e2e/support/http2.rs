@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 use h2::client::{ResponseFuture, SendRequest};
 use h2::{Reason, SendStream};
-use http::{HeaderMap, Request};
+use http::{HeaderMap, Request, Response};
 use tokio::runtime::Runtime;
 use tokio::time::timeout;
 
@@ -84,6 +84,15 @@ impl Http2 {
         let sent = self.requests.send_request(request, method != "POST");
         let (response, body) = sent.unwrap();
         Asked { response, body }
+    }
+
+    /// The next interim answer.
+    #[track_caller]
+    pub(crate) fn interim(&self, asked: &mut Asked) -> Response<()> {
+        let next = std::future::poll_fn(|cx| asked.response.poll_informational(cx));
+        let next = async { timeout(PATIENCE, next).await.expect("in time") };
+        let next = self.runtime.block_on(next);
+        next.expect("an interim answer").expect("no error")
     }
 
     #[track_caller]
