@@ -316,7 +316,7 @@ fn fault_022_and_049_the_answers_pass_through_http_2() {
         if round == 0 {
             client.send(EXPECTING);
         }
-    }    // Its connection to the second lives on, with a task of its own.
+    } // Its connection to the second lives on, with a task of its own.
     first.abandon();
     second.abandon();
 }
