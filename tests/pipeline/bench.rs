@@ -349,6 +349,12 @@ impl Client {
         head.expect("an answer within a day")
     }
 
+    /// The next chunk of a body; `None` where the connection ends before it.
+    pub(crate) async fn chunk(&mut self) -> Option<String> {
+        let chunk = self.reader.chunk().await?;
+        Some(String::from_utf8(chunk).expect("text"))
+    }
+
     /// Reads to the end of the connection; gives when that was.
     pub(crate) async fn end(&mut self) -> u64 {
         self.reader.end().await;

@@ -17,6 +17,7 @@ mod calls;
 mod endpoint;
 mod fallbacks;
 mod http2_goaway;
+mod http2_messages;
 mod http2_peer;
 mod http2_streams;
 mod message;

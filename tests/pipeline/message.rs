@@ -94,6 +94,18 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         while self.more().await.is_some() {}
     }
 
+    /// One chunk; the last is empty.
+    pub(crate) async fn chunk(&mut self) -> Option<Vec<u8>> {
+        let line = self.line().await?;
+        let size = usize::from_str_radix(line.split(';').next()?, 16).expect("a size");
+        while self.ahead.len() < size + 2 {
+            self.more().await?;
+        }
+        let chunk = self.ahead.drain(..size).collect();
+        self.ahead.drain(..2);
+        Some(chunk)
+    }
+
     async fn chunks(&mut self, body: &mut Vec<u8>) -> Option<()> {
         loop {
             let line = self.line().await?;
