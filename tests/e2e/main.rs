@@ -21,6 +21,7 @@ mod faults_upstreams;
 mod forward_proxy;
 mod headers;
 mod http2;
+mod http2_upstreams;
 mod interim;
 mod keys;
 mod kit;
