@@ -24,6 +24,8 @@ pub trait Idle {
 struct Resting<C> {
     connection: C,
     since: Instant,
+    /// When it is too old for another request.
+    ends: Option<Instant>,
 }
 
 /// The idle connections of one endpoint.
@@ -76,13 +78,22 @@ impl<C: Idle> Pool<C> {
         }
     }
 
-    /// Keeps a connection for the next request, unless `max_idle` of the upstream's are idle already.
-    pub fn put(&self, worker: usize, connection: C, max_idle: usize, now: Instant) {
+    /// Keeps a connection for the next request, unless `max_idle` of the upstream's are idle already;
+    /// until it is too old for one, if it ever is (`ends`).
+    pub fn put(
+        &self,
+        worker: usize,
+        connection: C,
+        max_idle: usize,
+        ends: Option<Instant>,
+        now: Instant,
+    ) {
         if connection.slots().rest(max_idle) {
             let shard = &self.shards[worker % self.shards.len()];
             shard.lock().push(Resting {
                 connection,
                 since: now,
+                ends,
             });
         }
     }
@@ -121,7 +132,8 @@ impl<C: Idle> Resting<C> {
                 .max(Duration::from_millis(500))
         });
         let limit = theirs.map_or(idle_timeout, |theirs| theirs.min(idle_timeout));
-        now.saturating_duration_since(self.since) >= limit
+        let old = self.ends.is_some_and(|end| now >= end);
+        old || now.saturating_duration_since(self.since) >= limit
     }
 }
 
@@ -179,7 +191,7 @@ mod tests {
         let (slots, now) = (Arc::new(Slots::default()), clock::now());
         let pool = Pool::new(2);
         for name in 0..3 {
-            pool.put(0, fake(&slots, name), 10, now);
+            pool.put(0, fake(&slots, name), 10, None, now);
         }
         assert_eq!(pool.take(0, LIMIT, now).expect("idle").name, 2);
         assert!(pool.take(1, LIMIT, now).is_none());
@@ -191,7 +203,7 @@ mod tests {
     fn what_is_dead_or_expired_is_closed_and_never_given_out() {
         let (slots, now) = (Arc::new(Slots::default()), clock::now());
         let pool = Pool::new(1);
-        pool.put(0, fake(&slots, 0), 10, now);
+        pool.put(0, fake(&slots, 0), 10, None, now);
         pool.put(
             0,
             Fake {
@@ -199,6 +211,7 @@ mod tests {
                 ..fake(&slots, 1)
             },
             10,
+            None,
             now,
         );
         let early = Some(Duration::from_secs(3));
@@ -209,6 +222,7 @@ mod tests {
                 ..fake(&slots, 2)
             },
             10,
+            None,
             now,
         );
         let later = now + Duration::from_secs(2);
@@ -224,7 +238,7 @@ mod tests {
         let (slots, now) = (Arc::new(Slots::default()), clock::now());
         let pool = Pool::new(1);
         for name in 0..5 {
-            pool.put(0, fake(&slots, name), 3, now);
+            pool.put(0, fake(&slots, name), 3, None, now);
         }
         assert_eq!((slots.idle(), slots.open()), (3, 3));
         pool.sweep(LIMIT, now + LIMIT - Duration::from_millis(1));
@@ -234,10 +248,23 @@ mod tests {
     }
 
     #[test]
+    fn rule_67_what_is_too_old_is_closed_however_short_it_was_idle() {
+        let (slots, now) = (Arc::new(Slots::default()), clock::now());
+        let pool = Pool::new(1);
+        let ends = now + Duration::from_secs(2);
+        pool.put(0, fake(&slots, 0), 10, Some(ends), now);
+        let before = ends - Duration::from_millis(1);
+        let one = pool.take(0, LIMIT, before).expect("young enough");
+        pool.put(0, one, 10, Some(ends), before);
+        assert!(pool.take(0, LIMIT, ends).is_none());
+        assert_eq!((slots.idle(), slots.open()), (0, 0));
+    }
+
+    #[test]
     fn a_dropped_pool_leaves_no_count_behind() {
         let (slots, now) = (Arc::new(Slots::default()), clock::now());
         let pool = Pool::new(1);
-        pool.put(0, fake(&slots, 0), 3, now);
+        pool.put(0, fake(&slots, 0), 3, None, now);
         drop(pool);
         assert_eq!((slots.idle(), slots.open()), (0, 0));
     }

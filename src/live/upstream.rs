@@ -273,14 +273,15 @@ impl Upstream {
             // Its connection knows by itself when it is idle.
             Connection::Http2(_) => return,
         };
-        let old = connection.ends(settings).is_some_and(|end| now >= end);
+        let ends = connection.ends(settings);
+        let old = ends.is_some_and(|end| now >= end);
         let spent = settings
             .max_requests_per_connection
             .is_some_and(|limit| connection.requests() >= limit);
         if !spent && !old && connection.is_reusable() {
             endpoint
                 .pool
-                .put(worker, connection, settings.max_idle, now);
+                .put(worker, connection, settings.max_idle, ends, now);
         }
     }
 

@@ -1,10 +1,13 @@
 //! `upstreams`: where requests go, over which connections.
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
-use crate::support::{Client, Gate, Proxy, Refused, Reply, Upstream, eventually};
+use crate::support::{
+    Client, Gate, Http2Upstream, Manners, Proxy, Refused, Reply, Upstream, eventually,
+};
 
 use super::Keys;
 
@@ -25,6 +28,8 @@ pub(super) const KEYS: Keys = &[
         "pool.max_requests_per_connection",
         max_requests_per_connection,
     ),
+    ("pool.max_connection_age", max_connection_age),
+    ("pool.ping_interval", ping_interval),
 ];
 
 /// One listener before one upstream that is written like this.
@@ -347,4 +352,56 @@ fn fault_052_a_restart() {
         assert_eq!(client.get("/").status, 200);
     }
     assert_eq!(upstream.count(), 8);
+}
+
+/// Rule 67, in both versions.
+#[test]
+fn max_connection_age() {
+    let second = Http2Upstream::plain(Manners {
+        streams: 100,
+        takes: Duration::ZERO,
+    });
+    let first = Upstream::always(200);
+    let pool = "pool: { max_connection_age: 2s, idle_timeout: 60s }";
+    for (address, protocol) in [(first.address(), "http1"), (second.address, "http2")] {
+        let proxy = Proxy::to(&[address], &format!("{pool}\nprotocol: {protocol}"));
+        let mut client = proxy.client();
+        for _ in 0..5 {
+            assert_eq!(client.get("/").status, 200);
+        }
+        let upstream = [("upstream", "u")];
+        proxy.expect_metric("mamparo_connections_opened_total", &upstream, 1.0);
+        std::thread::sleep(Duration::from_millis(2_050));
+        assert_eq!(client.get("/").status, 200);
+        proxy.expect_metric("mamparo_connections_opened_total", &upstream, 2.0);
+    }
+}
+
+/// An endpoint that speaks HTTP/2 and then falls silent.
+#[test]
+fn ping_interval() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let silent = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        // Settings without a setting.
+        stream.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0]).unwrap();
+        let mut bytes = Vec::new();
+        // However it ends.
+        let _ = stream.read_to_end(&mut bytes);
+        bytes
+    });
+    let policies = "protocol: http2\npool: { ping_interval: 100ms }";
+    let proxy = Proxy::to(&[address], policies);
+    let answer = proxy.get("/");
+    let reason = answer.reason();
+    assert_eq!((answer.status, reason.as_deref()), (502, Some("reset")));
+    let message = answer.json()["message"].to_string();
+    assert!(
+        message.contains("no answer to a ping within 100ms"),
+        "{message}"
+    );
+    let ping = [0, 0, 8, 6, 0, 0, 0, 0, 0];
+    let bytes = silent.join().unwrap();
+    assert!(bytes.windows(9).any(|head| head == ping), "it was asked");
 }

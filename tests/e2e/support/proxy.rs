@@ -63,7 +63,9 @@ impl Proxy {
             running: Some(running),
             folder,
             tasks,
-            idle_have_tasks: yaml.contains("protocol: http2") || yaml.contains("https://"),
+            idle_have_tasks: ["protocol: http2", "https://", "tls:"]
+                .iter()
+                .any(|sign| yaml.contains(sign)),
             logged: !yaml.lines().any(|line| line.starts_with("access_log:")),
             checked: false,
         }
