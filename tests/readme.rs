@@ -17,7 +17,9 @@ use clap::CommandFactory;
 use mamparo::app::{self, Options};
 use mamparo::cli::Arguments;
 use mamparo::config::{self, lint::lint};
-use mamparo::policy::outcome::{Class, Reason, Sent};
+use mamparo::policy::breaker::is_failure;
+use mamparo::policy::grpc::Code;
+use mamparo::policy::outcome::{Class, Ending, Outcome, Reason, Sent};
 use mamparo::policy::retry::Why;
 use mamparo::telemetry::table;
 use serde_json::Value;
@@ -125,6 +127,46 @@ fn its_reasons_are_all_of_them() {
     let section = section("### Failure reasons");
     for class in Class::ALL {
         assert!(section.contains(class.name()), "{}", class.name());
+    }
+}
+
+#[test]
+fn its_codes_of_grpc_are_all_of_them() {
+    let codes = Code::ALL.map(|code| {
+        let ending = Ending::Grpc { status: 200, code };
+        let breaker = match is_failure(None, ending) {
+            Outcome::Success => "success",
+            Outcome::Failure => "failure",
+            Outcome::Ignored => "nothing",
+        };
+        [
+            format!("`{}`", code.name()),
+            code.http_status().to_string(),
+            breaker.to_owned(),
+            ending.class().map_or("", Class::name).to_owned(),
+        ]
+    });
+    let rows = rows("### gRPC");
+    let told: Vec<&[String]> = rows.iter().map(|row| &row[..4]).collect();
+    assert_eq!(told, codes);
+    let section = section("### gRPC");
+    let said = section.split_once("Our own answers").expect("them").1;
+    let said = said
+        .split("\n- ")
+        .next()
+        .expect("a point")
+        .replace("\n  ", " ");
+    for reason in Reason::ALL {
+        // Each is in the list of its code, or is one of the rest.
+        let code = Code::of_reason(reason);
+        let named = said.contains(&format!("`{}`", reason.name()));
+        let rest = matches!(code, Code::Unavailable | Code::Cancelled);
+        let told_otherwise = ["header_too_large", "body_too_large", "header_timeout"];
+        assert!(
+            named != rest || told_otherwise.contains(&reason.name()),
+            "{}",
+            reason.name()
+        );
     }
 }
 

@@ -8,6 +8,7 @@
 mod breaker;
 mod certificates;
 mod fallback;
+mod grpc;
 mod routes;
 mod times;
 
@@ -134,6 +135,7 @@ fn policy_lints(subject: &Subject<'_>) -> Vec<Found> {
     found.extend(times::retry_after_ignored(subject.policies));
     found.extend(breaker::lints(subject));
     found.extend(fallback::lints(&subject.policies.fallback));
+    found.extend(grpc::lints(subject));
     found
 }
 

@@ -54,7 +54,7 @@ pub(super) fn read(word: &str) -> Option<Word> {
 }
 
 /// The codes that stand for a status of 5xx.
-pub(super) fn server_errors() -> CodeSet {
+pub fn server_errors() -> CodeSet {
     let mut codes = CodeSet::EMPTY;
     let errors = Code::ALL
         .into_iter()

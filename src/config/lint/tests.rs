@@ -405,6 +405,60 @@ fn rule_72_a_fallback_body_where_none_may_be() {
 }
 
 #[test]
+fn rule_73_a_plain_fallback_where_grpc_calls_come() {
+    let plain = "{ on: any, respond: { status: 503 } }";
+    let named = "{ on: [unavailable], respond: { status: 503 } }";
+    let call = "{ on: any, respond: { grpc_status: unavailable } }";
+    let retry = "retry: { on: [unavailable], methods: all }";
+    let with_all =
+        |policies: &str, all: &[&str]| with(&format!("{policies}\nfallback: [{}]", all.join(", ")));
+    assert_eq!(ids(&with_all("", &[plain])), NONE, "nothing speaks of gRPC");
+    let lints = with_all(retry, &[plain]);
+    let lint = only(&lints, "fallback-not-for-grpc");
+    assert_eq!(lint.path, "upstreams.pay.fallback[0].respond");
+    only(
+        &with_all("circuit_breaker: { ignore: [unknown] }", &[plain]),
+        "fallback-not-for-grpc",
+    );
+    only(&with_all("", &[named]), "fallback-not-for-grpc");
+    assert_eq!(ids(&with_all(retry, &[plain, call])), NONE, "one for each");
+    let lints = with_all(retry, &[named, call]);
+    assert_eq!(
+        only(&lints, "fallback-not-for-grpc").path,
+        "upstreams.pay.fallback[0].respond"
+    );
+    for (kind, expected) in [
+        ("application/grpc", &["fallback-not-for-grpc"][..]),
+        (
+            "{ regex: 'application/grpc.*' }",
+            &["fallback-not-for-grpc"],
+        ),
+        ("application/json", &[]),
+    ] {
+        let lints = with_routes(&format!(
+            "{{ upstream: pay, match: {{ headers: {{ content-type: {kind} }} }}, fallback: [{plain}] }}"
+        ));
+        assert_eq!(ids(&lints), expected, "{kind}");
+    }
+}
+
+#[test]
+fn grpc_codes_that_are_never_retried() {
+    let lints = with("retry: { on: [unavailable, aborted] }");
+    let lint = only(&lints, "grpc-never-retried");
+    assert!(lint.message.contains("aborted, unavailable"), "{lint}");
+    assert_eq!(lint.path, "upstreams.pay.retry.methods");
+    for methods in ["all", "[POST]"] {
+        assert_eq!(
+            ids(&with(&format!(
+                "retry: {{ on: [unavailable], methods: {methods} }}"
+            ))),
+            NONE
+        );
+    }
+}
+
+#[test]
 fn a_route_that_an_earlier_one_leaves_nothing_to() {
     let shadowed = |first: &str, second: &str| {
         let lints = with_routes(&format!(
