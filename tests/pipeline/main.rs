@@ -14,6 +14,7 @@
 mod bench;
 mod breaker_reloads;
 mod calls;
+mod calls_http2;
 mod endpoint;
 mod fallbacks;
 mod http2_goaway;

@@ -113,6 +113,23 @@ class App(Program):
         return self.start().until_up()
 
 
+class Calls(Program):
+    """The gRPC service."""
+
+    def __init__(self, folder):
+        self.port = free_port()
+        super().__init__([sys.executable, HERE / "grpc_service.py", self.port], Path(folder) / f"calls-{self.port}.log")
+
+    def __enter__(self):
+        return self.start().ready(lambda: listens(self.port))
+
+    def restart(self, number):
+        """Ends it with a signal, and starts it again on the same port."""
+        self.signal(number)
+        self.wait(15)
+        return self.start().ready(lambda: listens(self.port))
+
+
 class Relay(Program):
     """The relay that injects resets before an application."""
 
@@ -164,8 +181,10 @@ class Nginx(Program):
 
 def listens(port):
     """Whether the kernel shows a listener on the port; asking by connecting would be a request that nobody counts."""
-    wanted = f"0100007F:{port:04X} 00000000:0000 0A"
-    return wanted in Path("/proc/net/tcp").read_text()
+    ours = f"0100007F:{port:04X} 00000000:0000 0A"
+    # gRPC takes a socket of version 6 for addresses of version 4, too
+    mapped = f"0000000000000000FFFF00000100007F:{port:04X} {'0' * 32}:0000 0A"
+    return ours in Path("/proc/net/tcp").read_text() or mapped in Path("/proc/net/tcp6").read_text()
 
 
 def executions(folder):
