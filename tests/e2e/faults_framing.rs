@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use crate::faults_told::expect_all_told;
-use crate::support::{Client, Proxy, Reply, Upstream};
+use crate::support::{Client, Http2, Proxy, Reply, Upstream};
 
 const NEXT: &str = "GET /smuggled HTTP/1.1\r\nhost: a\r\n\r\n";
 
@@ -606,6 +606,13 @@ fn fault_023_trailers_pass_in_both_directions_where_they_are_wanted() {
             trailers.then_some("te")
         );
     }
+    // HTTP/2 announces nothing, so that here the fields themselves are looked at.
+    let answer = Http2::connect(proxy.listener("outbound")).get("/");
+    let fields: Vec<_> = answer.trailers.keys().map(|name| name.as_str()).collect();
+    assert_eq!(
+        (&*answer.body, &fields[..]),
+        (&b"hello"[..], &["x-sum", "x-unsaid"][..])
+    );
     // HTTP/1.0 has no chunks, and so no trailers.
     let answer = proxy.send("GET / HTTP/1.0\r\nte: trailers\r\n\r\n");
     assert_eq!(
@@ -613,6 +620,57 @@ fn fault_023_trailers_pass_in_both_directions_where_they_are_wanted() {
         ("hello", 0)
     );
     assert_eq!(answer.header("trailer"), None);
+}
+
+/// HTTP/1.1 would take a GET without a length for one without a body.
+#[test]
+fn fault_018_a_body_of_unknown_length_that_comes_over_http_2_is_framed_for_http_1() {
+    let upstream = Upstream::always(200);
+    let proxy = Proxy::before(&upstream, "");
+    let mut client = Http2::connect(proxy.listener("outbound"));
+    for method in ["GET", "DELETE", "POST"] {
+        let mut asked = client.begin_head(method, "/", &[], true);
+        asked.body.send_data("hello".into(), true).unwrap();
+        assert_eq!(client.answer(asked).status, 200);
+        assert_eq!(upstream.last().text(), "hello", "{method}");
+        assert!(upstream.last().head.is_chunked());
+    }
+    assert_eq!(client.get("/").status, 200);
+    assert!(!upstream.last().head.is_chunked());
+    assert_eq!(upstream.connections(), 1);
+}
+
+/// What a length means where there is no body, and that it stays.
+#[test]
+fn fault_025_lengths_without_a_body_frame_nothing() {
+    let upstream = Upstream::with(|_, received| {
+        let head = match received.target.as_str() {
+            "/304" => "304 Not Modified\r\ncontent-length: 10\r\netag: \"1\"",
+            "/204" => "204 No Content",
+            _ => "200 OK\r\ncontent-length: 10",
+        };
+        Reply::raw(format!("HTTP/1.1 {head}\r\n\r\n")).then_keep()
+    });
+    let proxy = Proxy::before(&upstream, "");
+    let mut client = proxy.client();
+    for (method, target, status) in [
+        ("GET", "/304", 304),
+        ("GET", "/204", 204),
+        ("HEAD", "/", 200),
+        ("HEAD", "/304", 304),
+    ] {
+        let answer = client.request(method, target, &[], b"").answer_to(method);
+        assert_eq!((answer.status, answer.body.len()), (status, 0), "{target}");
+        if status == 200 {
+            assert_eq!(answer.header("content-length").as_deref(), Some("10"));
+        }
+        assert_eq!(answer.header("transfer-encoding"), None);
+    }
+    assert_eq!(
+        upstream.connections(),
+        1,
+        "all of them were good for another"
+    );
 }
 
 /// Answers that are no valid HTTP.

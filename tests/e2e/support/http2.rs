@@ -67,6 +67,18 @@ impl Http2 {
     /// Sends a request; `headers` are lines `name: value`. A POST has a body, which is still to come.
     #[track_caller]
     pub(crate) fn begin(&mut self, method: &str, target: &str, headers: &[&str]) -> Asked {
+        self.begin_head(method, target, headers, method == "POST")
+    }
+
+    /// Sends the head of a request; its body is still to come if it has one.
+    #[track_caller]
+    pub(crate) fn begin_head(
+        &mut self,
+        method: &str,
+        target: &str,
+        headers: &[&str],
+        has_body: bool,
+    ) -> Asked {
         let mut request = Request::builder().method(method);
         request = request.uri(format!("http://service{target}"));
         for line in headers {
@@ -81,7 +93,7 @@ impl Http2 {
             .block_on(ready)
             .expect("in time")
             .expect("open");
-        let sent = self.requests.send_request(request, method != "POST");
+        let sent = self.requests.send_request(request, !has_body);
         let (response, body) = sent.unwrap();
         Asked { response, body }
     }
