@@ -475,10 +475,12 @@ impl Attempted {
         }
     }
 
-    /// A pooled connection broke while the request was handed to it. No byte left us, but the body's
-    /// first bytes were on their way and are not kept.
+    /// A connection broke while the request was handed to it, or said that it takes no more. Nobody has
+    /// acted on it, but its body's first bytes were on their way and are not kept.
     fn body_is_gone(reused: bool) -> Self {
-        let detail = "an idle connection broke as it was used again".to_owned();
+        let detail = "the connection ended before the request was acted on, and the first bytes of \
+                      its body are not kept";
+        let detail = detail.to_owned();
         Self::failed(Reason::Reset, Sent::NotSent, reused, detail)
     }
 }

@@ -179,6 +179,20 @@ class Nginx(Program):
         return self.start().ready(lambda: listens(self.port))
 
 
+class Nghttpd(Program):
+    """nghttpd with the files of a folder, in plaintext, so many streams at a time."""
+
+    def __init__(self, folder, files, streams):
+        self.port = free_port()
+        arguments = ["--no-tls", "--address=127.0.0.1", f"--max-concurrent-streams={streams}", f"--htdocs={files}"]
+        super().__init__(
+            [program_path("nghttpd"), *arguments, str(self.port)], Path(folder) / f"nghttpd-{self.port}.log"
+        )
+
+    def __enter__(self):
+        return self.start().ready(lambda: listens(self.port))
+
+
 def listens(port):
     """Whether the kernel shows a listener on the port; asking by connecting would be a request that nobody counts."""
     ours = f"0100007F:{port:04X} 00000000:0000 0A"
