@@ -386,7 +386,8 @@ static BULKHEAD: Block = block(
             "max_connections",
             Kind::Or(OR_NONE, &AT_LEAST_ONE),
             "none",
-            "Open connections to the upstream; not in a route. At the limit an idle one is taken, else the request is refused.",
+            "Open connections to the upstream; not in a route. At the limit an idle one is taken, else the request is refused;\n\
+             over HTTP/2 it waits for a stream as long as for a connection.",
         ),
         key(
             "max_queue",
