@@ -329,5 +329,6 @@ fn settings(plan: &plan::Listener) -> Settings {
         protocol: plan.protocol,
         max_streams: plan.max_streams,
         max_connections: plan.max_connections,
+        redirected: plan.original_dst.then_some(plan.unmatched),
     }
 }

@@ -38,6 +38,13 @@ impl Line {
     }
 }
 
+impl Line {
+    /// Our own port; `None` where the line has none.
+    pub fn local_port(&self) -> Option<u16> {
+        self.wire.local_port()
+    }
+}
+
 impl std::fmt::Debug for Line {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Line").finish_non_exhaustive()

@@ -282,6 +282,14 @@ impl Wire {
     pub(super) fn break_off(&self) {
         self.stream.break_off();
     }
+
+    /// Our own port, over TCP.
+    pub(super) fn local_port(&self) -> Option<u16> {
+        match &self.stream {
+            Stream::Tcp(stream) => Some(stream.local_addr().ok()?.port()),
+            Stream::Tls(_) | Stream::Unix(_) | Stream::Memory(_) => None,
+        }
+    }
 }
 
 impl AsyncRead for Wire {

@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use http::HeaderValue;
@@ -31,6 +31,16 @@ pub struct Client {
     /// For the limits of its requests, which come one after another.
     pub(super) timer: Timer,
     interim: Interim,
+    /// Set where it was redirected to us.
+    original: Option<Box<Original>>,
+}
+
+/// A redirected client's way.
+#[derive(Debug)]
+struct Original {
+    destination: SocketAddr,
+    /// The route of the current request is known.
+    routed: AtomicBool,
 }
 
 impl Client {
@@ -53,6 +63,7 @@ impl Client {
             stall: AtomicU64::new(nanos(stall)),
             forwarded_for: peer.and_then(|peer| HeaderValue::try_from(peer.ip().to_string()).ok()),
             encrypted: false,
+            original: None,
             timer: Timer::default(),
             interim: Interim::default(),
         }
@@ -78,6 +89,7 @@ impl Client {
             timer: Timer::default(),
             interim: Interim::default(),
             encrypted: self.encrypted,
+            original: None,
         }
     }
 
@@ -91,6 +103,33 @@ impl Client {
     pub const fn encrypted(mut self, encrypted: bool) -> Self {
         self.encrypted = encrypted;
         self
+    }
+
+    /// The same client, redirected to us on its way to that address.
+    #[must_use]
+    pub fn redirected(mut self, destination: SocketAddr) -> Self {
+        self.original = Some(Box::new(Original {
+            destination,
+            routed: AtomicBool::new(false),
+        }));
+        self
+    }
+
+    /// Where it was going, where it was redirected to us.
+    pub fn destination(&self) -> Option<SocketAddr> {
+        Some(self.original.as_deref()?.destination)
+    }
+
+    /// Whether it was redirected to us, and nothing is known of its current request's route yet.
+    pub fn is_unrouted(&self) -> bool {
+        let original = self.original.as_deref();
+        original.is_some_and(|original| !original.routed.load(Relaxed))
+    }
+
+    pub(crate) fn set_routed(&self, routed: bool) {
+        if let Some(original) = &self.original {
+            original.routed.store(routed, Relaxed);
+        }
     }
 
     /// What its requests' URLs begin with: `http`, or `https` where it came under TLS.

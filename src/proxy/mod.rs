@@ -13,6 +13,7 @@ pub mod headers;
 pub mod limits;
 mod max_forwards;
 pub mod message;
+pub mod pass;
 pub mod refuse;
 pub mod retry_after;
 pub mod site;
@@ -24,7 +25,7 @@ pub mod upgrade;
 pub mod via;
 
 /// The words that the server shares with the requests that it hands over.
-pub use crate::plan::{Protocol, Role, SocketAddress};
+pub use crate::plan::{Protocol, Role, SocketAddress, Unmatched};
 pub use crate::policy::outcome::Reason;
 
 use std::sync::Arc;
@@ -56,6 +57,7 @@ pub struct Proxy {
     vault: Arc<Vault>,
     memory: Arc<ReplayMemory>,
     refusing: AtomicBool,
+    passing: pass::Passing,
 }
 
 impl Proxy {
@@ -79,6 +81,7 @@ impl Proxy {
             vault,
             memory: Arc::new(ReplayMemory::new(REPLAY_MEMORY)),
             refusing: AtomicBool::new(false),
+            passing: pass::Passing::default(),
         })
     }
 

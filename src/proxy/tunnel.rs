@@ -52,7 +52,7 @@ pub enum Close {
 }
 
 /// What a tunnel ended in.
-enum End {
+pub(super) enum End {
     /// Both ends have ended.
     Closed,
     Broken(Broken),
@@ -126,7 +126,8 @@ impl Handover {
     }
 }
 
-async fn carry<N>(
+/// Carries bytes until one of these ends it.
+pub(super) async fn carry<N>(
     relay: &mut Relay<N>,
     idle: Option<Duration>,
     cut: impl Future<Output = ()>,

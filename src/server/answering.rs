@@ -8,15 +8,31 @@ use bytes::Bytes;
 use http::{Request, Response};
 
 use super::handler::Handler;
+use super::transport::Transport;
 use crate::clock;
 use crate::live::received::ReceivedBody;
 use crate::proxy::body::AnswerBody;
 use crate::proxy::client::Client;
-use crate::proxy::{Proxy, Reason, handle, refuse};
+use crate::proxy::tunnel::Close;
+use crate::proxy::{Proxy, Reason, handle, pass, refuse};
 use crate::telemetry::limits::Limit;
 
 impl Handler for Proxy {
     type Body = AnswerBody;
+
+    fn passes<B>(&self, client: &Client, request: &Request<B>) -> bool {
+        pass::passes(self, client, request)
+    }
+
+    fn pass<IO: Transport>(
+        self: &Arc<Self>,
+        client: &Client,
+        io: &mut IO,
+        early: &[u8],
+        cut: impl Future<Output = ()> + Send,
+    ) -> impl Future<Output = Close> + Send {
+        pass::pass(self, client, io, early, cut)
+    }
 
     fn handle(
         self: &Arc<Self>,

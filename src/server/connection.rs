@@ -9,6 +9,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -29,13 +30,14 @@ use super::door::{Door, Entered, Phase, Settings};
 use super::exchange::{Answer, Exchange, Exchanging, NEVER, Stage};
 use super::handler::Handler;
 use super::http2;
+use super::redirected::{Kept, SERVER_FIRST};
 use super::transport::Transport;
 use super::wire::{Parts, Shared, Times, Wire, nanos, since};
 use crate::clock;
 use crate::live::received::ReceivedBody;
 use crate::proxy::client::Client;
 use crate::proxy::tunnel::{Close, Handover, Tunnel};
-use crate::proxy::{Protocol, Reason};
+use crate::proxy::{Protocol, Reason, Unmatched};
 
 /// After an answer that ends the connection, so long and so many bytes the client may go on sending.
 /// Closed at once, the connection would be reset and the answer lost on its way.
@@ -89,6 +91,28 @@ pub(super) async fn serve_entered<IO, H>(
     }
 }
 
+/// As [`serve_entered`], for a client that was redirected on its way to that address.
+pub(super) async fn serve_redirected<IO, H>(
+    io: IO,
+    door: Entered<H>,
+    peer: SocketAddr,
+    to: SocketAddr,
+    worker: usize,
+) where
+    IO: Transport,
+    H: Handler,
+{
+    let settings = door.settings();
+    let listener = Arc::clone(door.name());
+    let (now, stall) = (clock::now(), settings.idle_timeout);
+    let client = Client::new(Some(peer), listener, worker, now, stall).redirected(to);
+    if settings.protocol == Protocol::Http2 && settings.redirected != Some(Unmatched::Pass) {
+        serve_http2(io, BytesMut::new(), &door, &client, &settings).await;
+    } else {
+        serve_http1(io, &door, client, &settings).await;
+    }
+}
+
 /// Boxed, since its state is larger than that of the other version.
 async fn serve_http2<IO, H>(
     io: IO,
@@ -115,13 +139,23 @@ where
         header: nanos(settings.header_timeout.min(patience)),
         idle: nanos(settings.idle_timeout),
     };
+    let may_pass = client.destination().is_some() && settings.redirected == Some(Unmatched::Pass);
+    let silence = if may_pass {
+        SERVER_FIRST
+    } else {
+        Duration::MAX
+    };
     let served = Arc::new(Served {
         door: Arc::clone(door),
         client: Arc::new(client),
-        exchange: Exchange::new(times.header),
+        exchange: Exchange::new(times.header.min(nanos(silence))),
         tunnel: Mutex::default(),
+        passes: AtomicBool::new(false),
     });
-    let wire = Wire::new(io, settings, times, Arc::clone(&served));
+    let mut wire = Wire::new(io, settings, times, Arc::clone(&served));
+    if may_pass {
+        wire = wire.keeping(settings.protocol != Protocol::Http1);
+    }
     let service = service_fn(|request: Request<Incoming>| {
         let served = Arc::clone(&served);
         served
@@ -129,6 +163,13 @@ where
             .set_old(request.version() < Version::HTTP_11);
         served.exchange.enter(Stage::Serving, NEVER);
         async move {
+            if served.client.is_unrouted() {
+                if may_pass && served.door.handler().passes(&served.client, &request) {
+                    served.passes.store(true, Relaxed);
+                    return Err(Aborted::Passed);
+                }
+                served.client.set_routed(true);
+            }
             let request = request.map(ReceivedBody::Http1);
             let mut answer = {
                 // Pinned here, since it is large and would be moved into the guard.
@@ -153,16 +194,21 @@ where
                 let headers = answer.headers_mut();
                 headers.insert(CONNECTION, HeaderValue::from_static("close"));
             }
-            Ok::<_, super::exchange::Panicked>(answer.map(|body| Answer::new(body, served)))
+            Ok::<_, Aborted>(answer.map(|body| Answer::new(body, served)))
         }
     });
     let ours = wire.handle();
     let mut library = builder(settings).serve_connection(TokioIo::new(wire), service);
     let end = run(&mut library, &ours, &served, times, late).await;
     drop(library);
-    let Some(parts) = ours.into_parts() else {
+    let Some(mut parts) = ours.into_parts() else {
         return;
     };
+    if let Some(kept) = parts.kept.take()
+        && served.is_to_be_passed(&end, &kept)
+    {
+        return pass_on(&served, parts, kept.into_bytes()).await;
+    }
     if let Some(ahead) = parts.http2 {
         return serve_http2(parts.io, ahead, door, &served.client, settings).await;
     }
@@ -179,6 +225,22 @@ where
             .refuse(client, reason, &detail, client.began())
     });
     close(parts.io, &end, &served.exchange, bytes, parts.eof).await;
+}
+
+/// Passes a redirected connection on to where it was going, with all that came of it.
+async fn pass_on<IO: Transport, H: Handler>(
+    served: &Served<H>,
+    parts: Parts<IO>,
+    mut early: BytesMut,
+) {
+    let Parts { mut io, carry, .. } = parts;
+    early.extend_from_slice(&carry);
+    let (handler, cut) = (served.door.handler(), served.door.reached(Phase::Cut));
+    // Boxed, since few connections come to this.
+    let passing = Box::pin(handler.pass(&served.client, &mut io, &early, cut));
+    if passing.await == Close::Break {
+        io.break_off();
+    }
 }
 
 /// Serves a connection that speaks HTTP no more. It has until the end of a drain.
@@ -215,6 +277,32 @@ struct Served<H> {
     exchange: Exchange,
     /// The answer opened it: it begins when the HTTP library is done.
     tunnel: Mutex<Option<Box<Tunnel>>>,
+    /// No route matches the request of this redirected client.
+    passes: AtomicBool,
+}
+
+impl<H> Served<H> {
+    /// Whether a redirected connection that has ended so goes on to where it was going.
+    fn is_to_be_passed(&self, end: &End, kept: &Kept) -> bool {
+        self.passes.load(Relaxed)
+            || kept.is_no_http()
+                && match end {
+                    End::Library(ended) => ended.is_err() || kept.is_other(),
+                    // It waits for the server to speak, or for its own next word.
+                    End::Idle => !self.door.closing(),
+                    End::HeaderTimeout => true,
+                    End::Gone | End::Stalled | End::Cut => false,
+                }
+    }
+}
+
+/// Why a request is not answered.
+#[derive(Debug, thiserror::Error)]
+enum Aborted {
+    #[error(transparent)]
+    Panicked(#[from] super::exchange::Panicked),
+    #[error("the connection is passed on")]
+    Passed,
 }
 
 impl<H> Exchanging for Served<H> {

@@ -8,7 +8,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::{Notify, watch};
 
 use super::tls::Handshakes;
-use crate::proxy::{Protocol, Role};
+use crate::proxy::{Protocol, Role, Unmatched};
 use crate::tls::Server;
 
 /// What a listener allows its clients. A reload replaces it for new connections.
@@ -30,6 +30,9 @@ pub struct Settings {
     pub max_streams: u32,
     /// Its open connections; `None`: only the process's limit.
     pub max_connections: Option<usize>,
+    /// What becomes of what no route matches, where its connections were redirected to it; `None`: they
+    /// were not.
+    pub redirected: Option<Unmatched>,
 }
 
 /// How far a door is on its way to be closed.
@@ -217,6 +220,7 @@ mod tests {
             protocol: Protocol::Auto,
             max_streams: 100,
             max_connections: None,
+            redirected: None,
         };
         Door::new("in".into(), Role::Inbound, settings, Arc::new(()))
     }

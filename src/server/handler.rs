@@ -9,9 +9,11 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;
 
+use super::transport::Transport;
 use crate::live::received::ReceivedBody;
 use crate::proxy::Reason;
 use crate::proxy::client::Client;
+use crate::proxy::tunnel::Close;
 use crate::telemetry::limits::Limit;
 
 /// What a body's error becomes on the way to the connection.
@@ -55,6 +57,25 @@ pub trait Handler: Send + Sync + 'static {
         detail: &str,
         started: Instant,
     ) -> Response<Bytes>;
+
+    /// Whether a redirected client's request goes on to where it was going, since no route matches it.
+    fn passes<B>(&self, client: &Client, request: &Request<B>) -> bool {
+        let _ = (client, request);
+        false
+    }
+
+    /// Passes a redirected client's connection on to where it was going, with the bytes that came
+    /// already, until it has ended or `cut` is ready. Gives how the client's end is to be closed.
+    fn pass<IO: Transport>(
+        self: &Arc<Self>,
+        client: &Client,
+        io: &mut IO,
+        early: &[u8],
+        cut: impl Future<Output = ()> + Send,
+    ) -> impl Future<Output = Close> + Send {
+        let _ = (client, io, early, cut);
+        std::future::ready(Close::Break)
+    }
 
     /// A client has gone over a limit of that listener. It is counted, and told in the log.
     fn limited(self: &Arc<Self>, listener: &Arc<str>, peer: Option<SocketAddr>, limit: Limit);

@@ -12,6 +12,7 @@ mod http2;
 mod interim;
 pub mod limit;
 pub mod listener;
+mod redirected;
 mod scan;
 pub mod socket;
 pub mod status;

@@ -30,11 +30,12 @@ use super::door::Settings;
 use super::exchange::{Exchanging, NEVER, Stage};
 use super::http2::PREFACE;
 use super::interim;
+use super::redirected::Kept;
 use super::scan::{Fault, Scan};
 use crate::clock;
 use crate::live::gather::{SPACE, gather};
-use crate::proxy::Protocol;
 use crate::proxy::client::Client;
+use crate::proxy::{Protocol, Reason};
 
 /// A FIN that comes so soon after a request's last byte belongs to the request.
 pub(super) const HALF_CLOSE: Duration = Duration::from_millis(20);
@@ -42,6 +43,12 @@ pub(super) const HALF_CLOSE: Duration = Duration::from_millis(20);
 /// Bytes of later requests that are taken in while one is served. Then reading pauses, and the
 /// client's leaving is not seen until the answer is written.
 const MAX_CARRY: usize = 16 * 1024;
+
+/// A redirected client speaks another protocol.
+const NO_HTTP: Fault = (
+    Reason::BadRequest,
+    "The connection does not begin with a request.",
+);
 
 /// One client's connection. The HTTP library reads and writes through one handle, the task around it
 /// watches the client through another; both are used by that task alone, so the lock never waits.
@@ -58,6 +65,8 @@ struct Core<IO, S> {
     /// Read, but not yet the library's turn to see.
     carry: BytesMut,
     fault: Option<Fault>,
+    /// What has come of the current request, where its connection may be passed on.
+    kept: Option<Box<Kept>>,
     /// What has come from a client that speaks HTTP/2.
     http2: Option<BytesMut>,
     /// The client's FIN has come.
@@ -99,6 +108,7 @@ impl<IO, S: Shared> Wire<IO, S> {
             times,
             carry: BytesMut::new(),
             fault: None,
+            kept: None,
             http2: None,
             eof: false,
             blocked: false,
@@ -107,6 +117,12 @@ impl<IO, S: Shared> Wire<IO, S> {
             ahead: BytesMut::new(),
             last_byte: 0,
         })))
+    }
+
+    /// The same, for a client whose connection may be passed on.
+    pub(super) fn keeping(self, may_be_http2: bool) -> Self {
+        self.0.lock().kept = Some(Box::new(Kept::new(may_be_http2)));
+        self
     }
 
     /// Another handle.
@@ -123,6 +139,7 @@ impl<IO, S: Shared> Wire<IO, S> {
                 .or_else(|| core.scan.preface().map(BytesMut::from)),
             io: core.io,
             fault: core.fault,
+            kept: core.kept,
             eof: core.eof,
             carry: core.carry,
         })
@@ -134,6 +151,8 @@ pub(super) struct Parts<IO> {
     pub(super) io: IO,
     /// What is wrong with the bytes.
     pub(super) fault: Option<Fault>,
+    /// What has come of the current request, where its connection may be passed on.
+    pub(super) kept: Option<Box<Kept>>,
     /// The client speaks HTTP/2; all that has come from it.
     pub(super) http2: Option<BytesMut>,
     /// The client's FIN has come.
@@ -164,6 +183,16 @@ impl<IO, S: Shared> Core<IO, S> {
     /// keeps the rest.
     fn admit(&mut self, buf: &mut ReadBuf<'_>, before: usize, carried: bool) -> io::Result<()> {
         let fresh = &buf.filled()[before..];
+        if let Some(kept) = &mut self.kept
+            && !kept.look(fresh)
+        {
+            if !carried {
+                kept.keep(fresh);
+            }
+            buf.set_filled(before);
+            self.fault = Some(NO_HTTP);
+            return Err(broken(NO_HTTP));
+        }
         let began = self.scan.at_start();
         let handed = self.scan.head();
         let taken = self.scan.take(fresh);
@@ -188,6 +217,13 @@ impl<IO, S: Shared> Core<IO, S> {
                 return Err(broken(fault));
             }
         };
+        if let Some(kept) = &mut self.kept {
+            if self.served.client().is_unrouted() {
+                kept.keep(&fresh[..taken]);
+            } else {
+                kept.forget();
+            }
+        }
         if carried {
             self.carry.advance(taken);
         } else if taken < fresh.len() {
@@ -199,6 +235,10 @@ impl<IO, S: Shared> Core<IO, S> {
 
     fn end_exchange(&mut self) {
         self.scan.next();
+        if let Some(kept) = &mut self.kept {
+            kept.forget();
+            self.served.client().set_routed(false);
+        }
         let deadline = self.now().saturating_add(self.times.idle);
         self.served.exchange().enter(Stage::Idle, deadline);
     }

@@ -13,10 +13,11 @@ use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
-use super::connection::serve_entered;
+use super::connection::{serve_entered, serve_redirected};
 use super::door::{Door, Entered};
 use super::handler::Handler;
 use super::limit::Place;
+use super::redirected::original_destination;
 use super::socket::Accepted;
 use super::tls;
 use super::transport::Transport;
@@ -135,7 +136,12 @@ async fn serve<H: Handler>(socket: Accepted, door: Entered<H>, worker: usize) ->
             let socket = tokio::net::TcpStream::from_std(socket)?;
             // Without it a small answer waits for the client's acknowledgement.
             let _ = socket.set_nodelay(true);
-            begin(socket, door, Some(peer), worker).await;
+            // What comes under TLS is for us, whoever it was sent to.
+            let redirected = door.settings().redirected.is_some() && door.tls().is_none();
+            match redirected.then(|| original_destination(&socket)).flatten() {
+                Some(to) => serve_redirected(socket, door, peer, to, worker).await,
+                None => begin(socket, door, Some(peer), worker).await,
+            }
         }
         Accepted::Unix(socket) => {
             let socket = tokio::net::UnixStream::from_std(socket)?;

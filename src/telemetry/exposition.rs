@@ -75,6 +75,17 @@ fn add_requests(families: &mut Families, handles: &Scraped) {
             exceeded.count(&[one.name(), limit.name()], count);
         }
     }
+    let passed = |one: &super::meters::ListenerMeters| one.passed.get();
+    let mut all = families.of(&table::PASSED);
+    for one in handles.listeners.iter().filter(|one| passed(one) > 0) {
+        all.count(&[one.name()], passed(one));
+    }
+    let mut open = families.of(&table::PASSING);
+    for one in handles.listeners.iter().filter(|one| passed(one) > 0) {
+        // Read first, so that none has ended that is not counted yet.
+        let ended = one.passed_ended.get();
+        open.count(&[one.name()], passed(one).saturating_sub(ended));
+    }
     let mut durations = families.of(&table::REQUEST_DURATION);
     for one in &handles.passages {
         durations.spread(&[one.route(), one.upstream()], &one.duration.read());

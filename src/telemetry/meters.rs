@@ -95,6 +95,10 @@ pub struct ListenerMeters {
     pub unrouted: Requests,
     /// Limits that its clients went over.
     pub exceeded: Exceeded,
+    /// Redirected connections that were passed on to where they were going.
+    pub passed: Counter,
+    /// Those of them that have ended.
+    pub passed_ended: Counter,
     nowhere: Arc<Passage>,
 }
 
@@ -104,6 +108,8 @@ impl ListenerMeters {
             name,
             unrouted: Requests::default(),
             exceeded: Exceeded::default(),
+            passed: Counter::default(),
+            passed_ended: Counter::default(),
             nowhere,
         }
     }

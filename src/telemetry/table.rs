@@ -44,6 +44,10 @@ table! {
         "Requests by their primary failure, before any fallback.";
     LIMIT_EXCEEDED: COUNTER "mamparo_limit_exceeded_total" ["listener", "limit"]
         "Connections and streams of clients that were refused or closed, by the limit that they went over.";
+    PASSED: COUNTER "mamparo_passed_connections_total" ["listener"]
+        "Redirected connections that no route was for, passed on untouched to where they were going.";
+    PASSING: GAUGE "mamparo_passed_connections" ["listener"]
+        "Those of them that are open now.";
     ATTEMPTS: COUNTER "mamparo_attempts_total" ["upstream", "outcome"]
         "Tries, by what the endpoint's breaker learnt from them.";
     ATTEMPT_DURATION: HISTOGRAM "mamparo_attempt_duration_seconds" ["upstream"]

@@ -97,6 +97,7 @@ impl Stage {
             protocol: listener.protocol,
             max_streams: listener.max_streams,
             max_connections: listener.max_connections,
+            redirected: None,
         };
         let entered = runtime.enter();
         let proxy = Proxy::new(plan, Arc::new(Telemetry::default()), dialer);

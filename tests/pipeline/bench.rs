@@ -107,6 +107,7 @@ impl Bench {
             protocol: listener.protocol,
             max_streams: listener.max_streams,
             max_connections: listener.max_connections,
+            redirected: None,
         };
         let proxy = Proxy::new(plan, Arc::new(Telemetry::default()), dialer);
         let door = Door::new(listener.name, listener.role, settings, Arc::clone(&proxy));

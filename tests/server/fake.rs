@@ -270,6 +270,7 @@ pub(crate) fn settings() -> Settings {
         protocol: Protocol::Auto,
         max_streams: 100,
         max_connections: None,
+        redirected: None,
     }
 }
 

@@ -1,0 +1,242 @@
+"""Transparent mode: iptables redirects what a client sends anywhere, and mamparo asks the kernel where it was going."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import uuid
+
+import pytest
+from programs import Program, mamparo_binary, program_path, wait_until
+
+# Who the redirection leaves out: mamparo itself, by its group.
+GROUP = 4321
+PORT, ADMIN = 15001, 15002
+NETWORK = "10.99.0.0/24"
+# What clients go to: an HTTP service, another one that no route knows, and one that speaks first.
+SHOP, OTHER, MAIL = "10.99.0.1", "10.99.0.2", "10.99.0.3"
+
+GET = "GET /a HTTP/1.1\r\nhost: {}\r\n\r\n"
+
+SERVER = """
+import socketserver, sys, time
+class Http(socketserver.StreamRequestHandler):
+    def handle(self):
+        while line := self.rfile.readline():
+            head = [line]
+            while (line := self.rfile.readline()) not in (b"\\r\\n", b""):
+                head.append(line)
+            body = sys.argv[3].encode() + b" " + b"".join(head)
+            self.wfile.write(b"HTTP/1.1 200 OK\\r\\ncontent-length: %d\\r\\n\\r\\n" % len(body) + body)
+            if b"connection: close\\r\\n" in head:
+                return
+class Echo(socketserver.StreamRequestHandler):
+    def handle(self):
+        if sys.argv[3] == "greets":
+            self.wfile.write(b"220 welcome\\r\\n")
+        while data := self.request.recv(4096):
+            self.wfile.write(data)
+class Server(socketserver.ThreadingTCPServer):
+    allow_reuse_address = True
+    daemon_threads = True
+Server((sys.argv[1], int(sys.argv[2])), Http if sys.argv[3] in ("shop", "other") else Echo).serve_forever()
+"""
+
+CLIENT = """
+import socket, sys
+host, port, text, wanted = sys.argv[1], int(sys.argv[2]), sys.argv[3].encode().decode("unicode_escape"), int(sys.argv[4])
+with socket.create_connection((host, port), 10) as it:
+    it.settimeout(10)
+    if text:
+        it.sendall(text.encode("latin1"))
+    seen = b""
+    while len(seen) < wanted or wanted == 0:
+        data = it.recv(65536)
+        if not data:
+            break
+        seen += data
+    sys.stdout.buffer.write(seen)
+"""
+
+
+class Namespace:
+    """A network of its own, in which everything to `NETWORK` is redirected to mamparo."""
+
+    def __init__(self):
+        self.name = f"mamparo-{uuid.uuid4().hex[:8]}"
+
+    def __enter__(self):
+        self.ip("netns", "add", self.name)
+        try:
+            self.run("ip", "link", "set", "lo", "up")
+            for address in (SHOP, OTHER, MAIL):
+                self.run("ip", "address", "add", f"{address}/32", "dev", "lo")
+            self.redirect("-A")
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_):
+        self.ip("netns", "delete", self.name)
+
+    def ip(self, *command):
+        """Runs `ip` outside."""
+        subprocess.run([program_path("ip"), *command], check=True, capture_output=True, timeout=20)
+
+    def inside(self, *command):
+        """The command that runs this one inside."""
+        return [program_path("ip"), "netns", "exec", self.name, *command]
+
+    def run(self, *command):
+        """Runs a command inside and returns what it printed."""
+        done = subprocess.run(self.inside(*command), check=True, capture_output=True, timeout=30)
+        return done.stdout
+
+    def redirect(self, action, spare=True):
+        """Adds or removes the redirection; without `spare` it catches mamparo too."""
+        owner = ["-m", "owner", "!", "--gid-owner", str(GROUP)] if spare else []
+        rule = ["-d", NETWORK, *owner, "-j", "REDIRECT", "--to-ports", str(PORT)]
+        self.run("iptables", "-w", "-t", "nat", action, "OUTPUT", "-p", "tcp", *rule)
+
+
+def why_not():
+    """Why no such namespace can be made here; nothing if it can."""
+    if os.geteuid() != 0:
+        return "making a network namespace with iptables takes root"
+    try:
+        with Namespace():
+            return None
+    except (subprocess.SubprocessError, FileNotFoundError) as error:
+        said = getattr(error, "stderr", None) or b""
+        return f"no network namespace with iptables here: {error} {said.decode(errors='replace')}".strip()
+
+
+REASON = why_not()
+pytestmark = pytest.mark.skipif(REASON is not None, reason=str(REASON))
+
+
+class Redirected:
+    """mamparo in a namespace, with the services behind it."""
+
+    def __init__(self, stack, folder, unmatched="pass", **listener):
+        self.net = stack.enter_context(Namespace())
+        config = {
+            "admin": {"address": f"127.0.0.1:{ADMIN}"},
+            "runtime": {"drain": "2s", "workers": 2},
+            "access_log": {"destination": "off"},
+            "listeners": {
+                "outbound": {
+                    "address": f"0.0.0.0:{PORT}",
+                    "original_dst": True,
+                    "unmatched": unmatched,
+                    "routes": [{"match": {"host": "shop.internal"}, "upstream": "shop"}],
+                }
+                | listener
+            },
+            "upstreams": {"shop": {"endpoints": [f"{SHOP}:80"], "retry": {}, "bulkhead": {}}},
+        }
+        path = folder / "mamparo.yaml"
+        path.write_text(json.dumps(config))
+        binary = mamparo_binary("debug", "release")
+        as_group = ["setpriv", f"--regid={GROUP}", "--clear-groups"]
+        command = self.net.inside(*as_group, binary, "run", "--config", path, "--log", "debug")
+        for address, port, kind in ((SHOP, 80, "shop"), (OTHER, 80, "other"), (MAIL, 25, "greets"), (OTHER, 99, "echo")):
+            server = self.net.inside(sys.executable, "-c", SERVER, address, str(port), kind)
+            stack.enter_context(Program(server, folder / f"{kind}.log"))
+        self.program = stack.enter_context(Program(command, folder / "mamparo.log"))
+        self.program.ready(lambda: "admin listening" in self.program.output())
+        self.program.ready(lambda: b"shop" in self.ask(OTHER, 80, GET.format("shop.internal"), 60, check=False))
+        self.routed = self.metric("mamparo_requests_total")
+
+    def ask(self, host, port, text, wanted, check=True):
+        """What a client inside gets: at least so many bytes, or all to the end for 0."""
+        quoted = text.encode("unicode_escape").decode()
+        command = self.net.inside(sys.executable, "-c", CLIENT, host, str(port), quoted, str(wanted))
+        done = subprocess.run(command, check=False, capture_output=True, timeout=30)
+        assert not check or done.returncode == 0, done.stderr.decode()
+        return done.stdout
+
+    def admin(self, path):
+        """What the admin interface says."""
+        return self.net.run("curl", "-sS", f"http://127.0.0.1:{ADMIN}{path}").decode()
+
+    def metric(self, name):
+        """The sum of a metric's samples."""
+        lines = [line for line in self.admin("/metrics").splitlines() if line.startswith(name + "{")]
+        return sum(float(line.rsplit(" ", 1)[1]) for line in lines)
+
+
+def test_requests_are_routed_by_host_wherever_they_were_sent(stack, tmp_path):
+    """A route's request gets its policies; the client believes that it speaks to whom it called."""
+    it = Redirected(stack, tmp_path)
+    answer = it.ask(OTHER, 80, GET.format("shop.internal"), 100)
+    assert b"shop GET /a HTTP/1.1" in answer
+    assert b"x-request-id" in answer and b"x-forwarded-for" in answer
+    assert it.metric("mamparo_requests_total") == it.routed + 1
+
+
+def test_what_no_route_matches_passes_untouched(stack, tmp_path):
+    """Requests, later ones of a connection too, TLS, and protocols in which the server speaks first."""
+    it = Redirected(stack, tmp_path)
+    passed = it.metric("mamparo_passed_connections_total")
+    answer = it.ask(OTHER, 80, GET.format("other.internal"), 60)
+    assert answer.endswith(b"other GET /a HTTP/1.1\r\nhost: other.internal\r\n"), "not a byte was added"
+    # Pipelined: the first is for a route, the second is not, and takes the connection along.
+    last = GET.format("other.internal\r\nconnection: close")
+    answer = it.ask(OTHER, 80, GET.format("shop.internal") + GET.format("other.internal") + last, 0)
+    assert answer.count(b"shop GET /a") == 1 and answer.count(b"other GET /a") == 2
+    assert it.ask(MAIL, 25, "", 13) == b"220 welcome\r\n"
+    hello = "\x16\x03\x01\x00\x05hello"
+    assert it.ask(OTHER, 99, hello, 10) == hello.encode("latin1")
+    assert it.ask(OTHER, 99, "PING\r\n", 6) == b"PING\r\n"
+    wait_until(lambda: it.metric("mamparo_passed_connections_total") == passed + 5, 5, "five connections passed")
+    wait_until(lambda: it.metric("mamparo_passed_connections") == 0, 5, "none of them is left")
+    assert it.metric("mamparo_requests_total") == it.routed + 1
+    status = json.loads(it.admin("/api/v1/status"))
+    assert [one["connections"] for one in status["listeners"]] == [0]
+
+
+def test_unmatched_refuse_lets_nothing_past_the_configuration(stack, tmp_path):
+    """Only what the configuration allows is reachable."""
+    it = Redirected(stack, tmp_path, unmatched="refuse")
+    answer = it.ask(OTHER, 80, GET.format("other.internal"), 12)
+    assert answer.startswith(b"HTTP/1.1 404") and b"no_route" in answer
+    assert b"shop GET /a" in it.ask(OTHER, 80, GET.format("shop.internal"), 100)
+    answer = it.ask(OTHER, 99, "PING\r\n", 0, check=False)
+    assert b"PING" not in answer
+    assert it.metric("mamparo_passed_connections_total") == 0
+
+
+def test_a_connection_that_comes_back_is_refused_and_told(stack, tmp_path):
+    """A redirection that catches mamparo too is a loop: it is broken at its second round, and said."""
+    it = Redirected(stack, tmp_path)
+    it.net.redirect("-I", spare=False)
+    assert b"PING" not in it.ask(OTHER, 99, "PING\r\n", 0, check=False)
+    wait_until(lambda: "has come back" in it.program.output(), 5, "the loop is told")
+    wait_until(lambda: it.metric("mamparo_passed_connections") == 0, 5, "nothing of it is left")
+    it.net.redirect("-D", spare=False)
+    assert it.ask(OTHER, 99, "PING\r\n", 6) == b"PING\r\n"
+
+
+def test_a_client_that_was_not_redirected_is_no_loop(stack, tmp_path):
+    """Whoever calls the listener itself is served by the routes, and has nowhere to pass to."""
+    it = Redirected(stack, tmp_path)
+    assert b"shop GET /a" in it.ask("127.0.0.1", PORT, GET.format("shop.internal"), 100)
+    answer = it.ask("127.0.0.1", PORT, GET.format("other.internal"), 12)
+    assert answer.startswith(b"HTTP/1.1 404") and b"no_route" in answer
+
+
+def test_passed_connections_are_drained(stack, tmp_path):
+    """At SIGTERM they have until the drain ends (fault 69)."""
+    it = Redirected(stack, tmp_path)
+    command = it.net.inside(sys.executable, "-c", CLIENT, OTHER, "99", "\\x16hello", "0")
+    client = stack.enter_context(Program(command, tmp_path / "client.log"))
+    wait_until(lambda: it.metric("mamparo_passed_connections") == 1, 10, "it is passed on")
+    it.program.signal_all(signal.SIGTERM)
+    wait_until(lambda: "draining" in it.program.output(), 5, "the drain begins")
+    assert client.running()
+    assert it.program.wait(10) == 0
+    wait_until(lambda: not client.running(), 5, "its connection was cut")
+    assert "connections were cut" in it.program.output()
