@@ -77,11 +77,11 @@ fn add_requests(families: &mut Families, handles: &Scraped) {
     }
     let passed = |one: &super::meters::ListenerMeters| one.passed.get();
     let mut all = families.of(&table::PASSED);
-    for one in handles.listeners.iter().filter(|one| passed(one) > 0) {
+    for one in &handles.listeners {
         all.count(&[one.name()], passed(one));
     }
     let mut open = families.of(&table::PASSING);
-    for one in handles.listeners.iter().filter(|one| passed(one) > 0) {
+    for one in &handles.listeners {
         // Read first, so that none has ended that is not counted yet.
         let ended = one.passed_ended.get();
         open.count(&[one.name()], passed(one).saturating_sub(ended));

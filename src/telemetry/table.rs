@@ -113,7 +113,7 @@ mod tests {
     use super::*;
 
     /// What dashboards and alerts of others hold on to. A change here breaks them.
-    const CONTRACT: [(&str, &str); 27] = [
+    const CONTRACT: [(&str, &str); 29] = [
         (
             "mamparo_requests_total",
             "listener route upstream outcome code",
@@ -122,6 +122,8 @@ mod tests {
         ("mamparo_overhead_seconds", ""),
         ("mamparo_failures_total", "route upstream reason"),
         ("mamparo_limit_exceeded_total", "listener limit"),
+        ("mamparo_passed_connections_total", "listener"),
+        ("mamparo_passed_connections", "listener"),
         ("mamparo_attempts_total", "upstream outcome"),
         ("mamparo_attempt_duration_seconds", "upstream"),
         ("mamparo_retries_total", "upstream class"),
