@@ -187,12 +187,13 @@ impl RequestBody {
     /// How the upload stands.
     pub fn upload(&self) -> Upload {
         let source = self.shared.lock();
+        let held = matches!(source.hold, Hold::Back(_));
         Upload {
             complete: source.ended,
             moved: source.moved,
             starved: source.starved,
-            untouched: source.expects && source.received == 0,
-            held: matches!(source.hold, Hold::Back(_)),
+            untouched: held && source.received == 0,
+            held,
         }
     }
 }
@@ -215,7 +216,7 @@ pub struct Upload {
     pub complete: bool,
     /// When its last byte so far came.
     pub moved: Instant,
-    /// Its client waits to be told to send it, and no byte has been read.
+    /// Its client waits to be told to send it, and has not been.
     pub untouched: bool,
     /// The try that is under way does not have it yet.
     pub held: bool,

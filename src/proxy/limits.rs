@@ -117,6 +117,12 @@ impl Passage<'_> {
         }
     }
 
+    /// How long the upstream may take to ask for the body. Half of a short time is left for the rest.
+    fn go_on_within(&self, began: Instant) -> Duration {
+        let half = self.deadline.map(|deadline| deadline.left(began) / 2);
+        half.map_or(GO_ON_WITHIN, |half| half.min(GO_ON_WITHIN))
+    }
+
     /// An upstream may well not know of `expect`: a client must not wait for it for ever.
     fn send_body_unasked(&self, client: &Client) {
         if self.body.as_ref().is_some_and(RequestBody::let_go) {
@@ -141,7 +147,7 @@ impl Passage<'_> {
         let late = |late| move |wait| Limit::new(since + wait, late);
         let limit = match upload {
             Some(upload) if upload.held => Some(Limit {
-                until: began + GO_ON_WITHIN,
+                until: began + self.go_on_within(began),
                 over: Over::SendBody,
             }),
             Some(upload) if upload.waits_for_client() => {

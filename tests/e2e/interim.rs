@@ -195,6 +195,18 @@ fn fault_022_an_upstream_that_does_not_answer_the_question_gets_the_body_after_a
     assert_eq!(client.answer().status, 200);
 }
 
+#[test]
+fn fault_022_where_time_is_short_the_body_is_sent_in_time() {
+    let (_upstream, _proxy, mut client, mut peer) = expecting("timeouts: { request: 1s }");
+    let began = Instant::now();
+    assert_eq!(client.head().line, "HTTP/1.1 100 Continue");
+    assert!(began.elapsed() < Duration::from_millis(900));
+    client.send("hello");
+    assert_eq!(peer.body(5), "hello");
+    peer.send(FINE);
+    assert_eq!(client.answer().status, 200);
+}
+
 /// A client may send its body without waiting; the upstream is asked still.
 #[test]
 fn fault_022_a_body_that_comes_unasked_waits_for_the_upstream() {
