@@ -9,6 +9,7 @@
 )]
 
 mod draining;
+mod examples;
 mod faults_answers;
 mod faults_chaos;
 mod faults_clients;

@@ -43,8 +43,7 @@ pub(super) static LISTENER: Block = block(
             "unmatched",
             Kind::Word(&["refuse", "pass"]),
             "refuse",
-            "What becomes of a redirected request that no route matches: refuse (no_route) | pass (it goes where it was\n\
-             going, untouched; needs `original_dst`).",
+            "What becomes of a redirected request that no route matches: refuse (no_route) | pass (it goes where it was going, untouched; needs `original_dst`).",
         ),
         key(
             "timeouts",

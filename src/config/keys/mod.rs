@@ -347,8 +347,7 @@ static POOL: Block = block(
             "max_connection_age",
             Kind::Or(&["none"], &TIME),
             "none",
-            "The age at which a connection takes no more requests, less up to a tenth by chance. It spreads long-lived\n\
-             HTTP/2 connections over endpoints that were added.",
+            "The age at which a connection takes no more requests, less up to a tenth by chance. It spreads long-lived HTTP/2 connections over endpoints that were added.",
         ),
         key(
             "ping_interval",
