@@ -60,6 +60,9 @@ pub fn check(parts: &Parts, is_forward_proxy: bool) -> Result<Fields<'_>, Refusa
     Ok(fields)
 }
 
+/// Digits of a length that no body has.
+const MAX_DIGITS: usize = 19;
+
 /// What an answer's headers say of its connection.
 #[derive(Debug, Default)]
 pub struct AnswerFields<'a> {
@@ -93,6 +96,10 @@ pub fn check_answer(head: &response::Parts) -> Result<AnswerFields<'_>, &'static
                 }
                 if value.is_empty() || !value.as_bytes().iter().all(u8::is_ascii_digit) {
                     return Err("a content-length that is not a number");
+                }
+                // The parser looks at it only where a body follows, and not after HEAD.
+                if value.len() >= MAX_DIGITS {
+                    return Err("a content-length that is too large");
                 }
                 length = true;
             }
@@ -423,6 +430,7 @@ mod tests {
             &[("content-length", "5, 5")],
             &[("content-length", "+5")],
             &[("content-length", "")],
+            &[("content-length", "99999999999999999999")],
             &[("content-length", "5"), ("transfer-encoding", "chunked")],
             &[("transfer-encoding", "gzip, chunked")],
             &[("transfer-encoding", "xchunked")],
