@@ -1,6 +1,6 @@
 //! The configurations of `config/`, run by the real program, with traffic.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 
 use crate::support::{
     Authority, Client, GrpcService, Http2, Program, Proxy, Upstream, grpc_message as message,

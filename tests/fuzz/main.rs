@@ -5,7 +5,7 @@
 //!
 //! ```sh
 //! cargo install cargo-bolero
-//! cargo +nightly bolero test --sanitizer NONE -T 1h request::fuzz_requests
+//! cargo +nightly bolero test -T 1h request::fuzz_requests
 //! ```
 //!
 //! What it finds it puts beside the corpus, into `crashes`, from where it is tried first from then on. Without a
