@@ -110,6 +110,36 @@ fn mtls() {
 }
 
 #[test]
+fn forward_proxy() {
+    let (payments, search) = (Upstream::always(200), Upstream::always(201));
+    let variables = [
+        ("PAYMENTS", payments.address().to_string()),
+        ("SEARCH", search.address().to_string()),
+    ];
+    let program = run("forward-proxy", &variables);
+    let ask = |listener: &str, target: &str, host: &str| {
+        let mut client = Client::connect(program.listener(listener));
+        client.send(format!("GET {target} HTTP/1.1\r\nhost: {host}\r\n\r\n"));
+        client.answer().status
+    };
+    // A client with HTTP_PROXY sends whole URLs, and never asks a name server.
+    let url = "http://payments.internal/v1/charges?a=b";
+    assert_eq!(ask("proxy", url, "payments.internal"), 200);
+    assert_eq!(payments.last().target, "/v1/charges?a=b");
+    assert_eq!(
+        ask("proxy", "http://eu.search.internal/", "eu.search.internal"),
+        201
+    );
+    // Only what a route matches is reachable.
+    assert_eq!(
+        ask("proxy", "http://admin.internal/", "admin.internal"),
+        404
+    );
+    // A client that is redirected knows of nothing.
+    assert_eq!(ask("transparent", "/v1/charges", "payments.internal"), 200);
+}
+
+#[test]
 fn every_example_is_run() {
     let mut names: Vec<String> = std::fs::read_dir("config")
         .unwrap()

@@ -20,6 +20,7 @@
 
 mod answer;
 mod config;
+mod http2;
 mod replay;
 mod request;
 mod stage;

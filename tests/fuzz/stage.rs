@@ -65,9 +65,14 @@ impl RefUnwindSafe for Stage {}
 impl Stage {
     /// A proxy with these lines in its upstream's block, and a listener of that role.
     pub(crate) fn new(role: &str, upstream: &str) -> Self {
+        Self::speaking("http1", role, upstream)
+    }
+
+    /// The same with clients of that protocol.
+    pub(crate) fn speaking(protocol: &str, role: &str, upstream: &str) -> Self {
         let text = format!(
             "service: fuzz\nruntime: {{ workers: 1 }}\naccess_log: {{ destination: off }}\n\
-             listeners:\n  in: {{ address: 127.0.0.1:8080, role: {role}, protocol: http1, upstream: u }}\n\
+             listeners:\n  in: {{ address: 127.0.0.1:8080, role: {role}, protocol: {protocol}, upstream: u }}\n\
              upstreams:\n  u:\n    endpoints: [\"10.0.0.1:80\"]\n    {upstream}\n"
         );
         let plan = match config::parse("fuzz.yaml", &text, &|_| None) {
