@@ -142,7 +142,12 @@ class Redirected:
         binary = mamparo_binary("debug", "release")
         as_group = ["setpriv", f"--regid={GROUP}", "--clear-groups"]
         command = self.net.inside(*as_group, binary, "run", "--config", path, "--log", "debug")
-        for address, port, kind in ((SHOP, 80, "shop"), (OTHER, 80, "other"), (MAIL, 25, "greets"), (OTHER, 99, "echo")):
+        for address, port, kind in (
+            (SHOP, 80, "shop"),
+            (OTHER, 80, "other"),
+            (MAIL, 25, "greets"),
+            (OTHER, 99, "echo"),
+        ):
             server = self.net.inside(sys.executable, "-c", SERVER, address, str(port), kind)
             stack.enter_context(Program(server, folder / f"{kind}.log"))
         self.program = stack.enter_context(Program(command, folder / "mamparo.log"))
