@@ -8,6 +8,7 @@ import sys
 import uuid
 
 import pytest
+
 from programs import Program, mamparo_binary, program_path, wait_until
 
 # Who the redirection leaves out: mamparo itself, by its group.
@@ -45,7 +46,8 @@ Server((sys.argv[1], int(sys.argv[2])), Http if sys.argv[3] in ("shop", "other")
 
 CLIENT = """
 import socket, sys
-host, port, text, wanted = sys.argv[1], int(sys.argv[2]), sys.argv[3].encode().decode("unicode_escape"), int(sys.argv[4])
+host, port, wanted = sys.argv[1], int(sys.argv[2]), int(sys.argv[4])
+text = sys.argv[3].encode().decode("unicode_escape")
 with socket.create_connection((host, port), 10) as it:
     it.settimeout(10)
     if text:

@@ -10,6 +10,7 @@ import time
 
 import pytest
 import websockets
+
 from programs import Program, free_port, mamparo_binary, program_path, wait_until
 from services import HERE, config_of
 
