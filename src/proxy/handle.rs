@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::header::{ACCEPT, CONNECTION, HeaderValue, UPGRADE};
 use http::request::Parts;
 use http::uri::Scheme;
-use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version};
 
 use super::answer::Failure;
 use super::body::{AnswerBody, WholeCall};
@@ -237,7 +237,7 @@ impl<'a> Exchange<'a> {
         let wanted = Wanted {
             host: host_of(head, host),
             method: head.method.as_str(),
-            path: head.uri.path(),
+            path: path_of(&head.uri),
             query: head.uri.query(),
             headers: &head.headers,
         };
@@ -522,6 +522,14 @@ fn no_route(listener: &str, wanted: &Wanted<'_>) -> Failed {
     }
     let message = message::no_route(listener, wanted.method, wanted.host, wanted.path);
     Failed::new(Reason::NoRoute, message)
+}
+
+/// The path that routes are chosen by. A CONNECT has none: that stands for the root.
+pub(super) fn path_of(uri: &Uri) -> &str {
+    match uri.path() {
+        "" => "/",
+        path => path,
+    }
 }
 
 /// The host that a request is for: the target's where it has one, else the header's.

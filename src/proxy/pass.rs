@@ -15,6 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::Proxy;
 use super::client::Client;
+use super::handle::path_of;
 use super::tunnel::{Close, End, carry};
 use crate::live::line::Line;
 use crate::live::relay::Relay;
@@ -51,7 +52,7 @@ pub fn passes<B>(proxy: &Proxy, client: &Client, request: &Request<B>) -> bool {
     let wanted = Wanted {
         host,
         method: request.method().as_str(),
-        path: uri.path(),
+        path: path_of(uri),
         query: uri.query(),
         headers: request.headers(),
     };

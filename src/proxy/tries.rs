@@ -9,7 +9,7 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::header::{HOST, HeaderValue};
+use http::header::{CONTENT_LENGTH, HOST, HeaderValue, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::uri::{PathAndQuery, Uri};
 use http::{HeaderMap, Method, Response, Version, response};
@@ -126,7 +126,7 @@ impl Answer {
     /// With this head, to be handed to the server.
     pub(super) fn into_response(
         self,
-        head: response::Parts,
+        mut head: response::Parts,
         mut told: Told,
         seat: Option<Seat>,
     ) -> Response<AnswerBody> {
@@ -141,6 +141,9 @@ impl Answer {
             },
             Self::Opened(opened) => {
                 told.report().tunnel = true;
+                // What follows has no length (RFC 9110 section 8.6), whatever the endpoint says.
+                head.headers.remove(CONTENT_LENGTH);
+                head.headers.remove(TRANSFER_ENCODING);
                 let tunnel = Tunnel::new(opened.line, told, seat, opened.idle);
                 let mut response = Response::from_parts(head, AnswerBody::none());
                 response.extensions_mut().insert(Handover::new(tunnel));

@@ -9,7 +9,7 @@ use crate::support::{Far, PATIENCE, Program, Proxy, Reply, Socket, Upstream, eve
 const ASK: &str = "GET /chat HTTP/1.1\r\nhost: service\r\nconnection: keep-alive, Upgrade\r\n\
                    upgrade: WebSocket\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
 const SWITCH: &str = "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\n\
-                      upgrade: websocket\r\nsec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
+                      upgrade: websocket\r\ncontent-length: 0\r\nsec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
 
 /// A tunnel that stands, through a proxy with these policies: the proxy, the client, the endpoint.
 fn tunnel(policies: &str) -> (Proxy, Socket, Socket) {
