@@ -21,6 +21,7 @@ mod http2_goaway;
 mod http2_messages;
 mod http2_peer;
 mod http2_streams;
+mod http2_walk;
 mod message;
 mod pairs;
 mod pairs_of_limits;
