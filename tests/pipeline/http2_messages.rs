@@ -345,7 +345,7 @@ async fn fault_040_a_client_that_takes_nothing_holds_nobody_else_back() {
         let length = if asked.uri().path() == "/large" {
             8 * 1024 * 1024
         } else {
-            4
+            100_000
         };
         body.send_data(vec![b'x'; length].into(), true).unwrap();
     });
