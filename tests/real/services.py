@@ -12,13 +12,14 @@ from programs import Program, free_port, get, get_json, mamparo_binary, program_
 HERE = Path(__file__).resolve().parent
 
 
-def config_of(port, admin, endpoints, upstream=None, **rest):
-    """A configuration with one listener and one upstream, `app`; `upstream` adds policies, `rest` other top keys."""
+def config_of(port, admin, endpoints, upstream=None, listener=None, **rest):
+    """A configuration with one listener and one upstream, `app`; `upstream` adds policies, `listener` keys of the
+    listener, `rest` other top keys."""
     return {
         "service": "real",
         "admin": {"address": f"127.0.0.1:{admin}"},
         "access_log": {"destination": "off"},
-        "listeners": {"outbound": {"address": f"127.0.0.1:{port}", "upstream": "app"}},
+        "listeners": {"outbound": {"address": f"127.0.0.1:{port}", "upstream": "app"} | (listener or {})},
         "upstreams": {"app": {"endpoints": [f"127.0.0.1:{port}" for port in endpoints]} | (upstream or {})},
     } | rest
 
