@@ -323,3 +323,34 @@ fn fault_069_a_drain_ends_connections_when_their_streams_have() {
     assert_eq!(client.answer(asked).status, 200);
     assert!(ending.join().unwrap() < Duration::from_secs(5));
 }
+
+#[test]
+fn fault_032_a_body_that_is_not_as_long_as_it_was_said_to_be_is_reset() {
+    let upstream = Upstream::always(200);
+    let proxy = Proxy::before(&upstream, "retry: {}");
+    let mut client = http2(&proxy);
+    let mut asked = client.begin("POST", "/", &["content-length: 10"]);
+    asked.body.send_data("short".into(), true).unwrap();
+    let error = client.try_answer(asked).expect_err("no answer");
+    assert_eq!(error.reason(), Some(h2::Reason::PROTOCOL_ERROR));
+    // Which of them it is depends on whether the handler has come to the body yet.
+    let reason = proxy.only_line()["reason"].clone();
+    assert!(
+        reason == "bad_request" || reason == "client_gone",
+        "{reason}"
+    );
+    // The upstream has seen no whole request.
+    assert!(upstream.received().iter().all(|one| one.body.len() < 10));
+    assert_eq!(client.get("/").status, 200, "the connection goes on");
+}
+
+#[test]
+fn fault_016_and_037_connect_is_not_offered() {
+    let upstream = Upstream::always(200);
+    let proxy = Proxy::before(&upstream, "");
+    let mut client = http2(&proxy);
+    let answer = client.connect_through("127.0.0.1:1");
+    assert_eq!(answer.status, 405);
+    assert_eq!(client.get("/").status, 200, "the connection goes on");
+    assert_eq!(upstream.count(), 1);
+}

@@ -5,6 +5,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request};
 use http_body::Body;
 
 use crate::live::received::{ReceivedBody, StreamBody};
+use crate::telemetry::trace::REQUEST_ID;
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
@@ -53,6 +54,16 @@ pub(super) fn clean(headers: &mut HeaderMap) {
         for name in NAMES {
             headers.remove(name);
         }
+    }
+}
+
+/// Makes the head of an answer ready to be sent.
+pub(super) fn ready(headers: &mut HeaderMap) {
+    clean(headers);
+    // No two answers share it, so it is kept out of the table of headers: it would only drive out those
+    // that come again.
+    if let Some(id) = headers.get_mut(REQUEST_ID) {
+        id.set_sensitive(true);
     }
 }
 

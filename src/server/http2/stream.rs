@@ -1,10 +1,11 @@
 //! One stream: the handler's future for its request, then the sending of the answer, as fast as the
 //! client takes it. Its parts are used again by a later stream of the connection.
 
+use std::mem::take;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -19,6 +20,9 @@ use crate::proxy::client::Client;
 use crate::server::exchange::NEVER;
 use crate::server::wire::{nanos, since};
 
+/// Bytes of an answer that room is asked for at once.
+const MOST: usize = 16 * 1024;
+
 /// One stream, or room for one.
 pub(super) struct Stream<F, B> {
     stage: Pin<Box<Stage<F, B>>>,
@@ -29,6 +33,8 @@ pub(super) struct Stream<F, B> {
     head_only: bool,
     /// What the client has not taken yet of the body's last piece.
     rest: Bytes,
+    /// Bytes that there is room for, as far as we know.
+    room: usize,
     /// Until when the client must take a byte, nanoseconds after the connection was accepted.
     deadline: u64,
 }
@@ -67,6 +73,7 @@ impl<F, B> Stream<F, B> {
             sending: None,
             head_only: false,
             rest: Bytes::new(),
+            room: 0,
             deadline: NEVER,
         }
     }
@@ -99,6 +106,7 @@ impl<F, B> Stream<F, B> {
         self.respond = None;
         self.sending = None;
         self.rest = Bytes::new();
+        self.room = 0;
         self.deadline = NEVER;
         if self.client.interim().is_waiting() {
             drop(self.client.interim().take());
@@ -131,7 +139,7 @@ impl<F, B> Stream<F, B> {
     /// Sends an answer that is complete already.
     pub(super) fn answer(&mut self, answer: impl FnOnce(&Client) -> Response<Bytes>) {
         let (mut head, bytes) = answer(&self.client).into_parts();
-        head::clean(&mut head.headers);
+        head::ready(&mut head.headers);
         let bodiless = bytes.is_empty() || self.head_only;
         let Some(respond) = &mut self.respond else {
             return;
@@ -199,7 +207,7 @@ where
     /// Sends the head; gives the end if there is no more to it.
     fn begin_answer(&mut self, answer: Response<B>) -> Option<End> {
         let (mut head, body) = answer.into_parts();
-        head::clean(&mut head.headers);
+        head::ready(&mut head.headers);
         let no_body = [StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED];
         let bodiless = self.head_only || no_body.contains(&head.status) || body.is_end_stream();
         if !bodiless {
@@ -214,38 +222,62 @@ where
                 self.sending = Some(sending);
                 None
             }
-            Err(_) => Some(End::Reset),
+            Err(_) => {
+                self.tell_refusal();
+                Some(End::Reset)
+            }
+        }
+    }
+
+    /// A request's body that was against the protocol has reset the stream, and the handler refuses the
+    /// request for it: nobody gets its answer, but it is what became of the request.
+    fn tell_refusal(&mut self) {
+        let asleep = &mut Context::from_waker(Waker::noop());
+        let reset = self
+            .respond
+            .as_mut()
+            .map(|respond| respond.poll_reset(asleep));
+        if let Some(Poll::Ready(Ok(Reason::PROTOCOL_ERROR))) = reset
+            && let Staged::Answering { body } = self.stage.as_mut().project()
+        {
+            let _ = body.poll_frame(asleep);
         }
     }
 
     fn poll_answering(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         loop {
+            let Staged::Answering { body } = self.stage.as_mut().project() else {
+                return Poll::Ready(End::Answered);
+            };
+            // The last byte is not asked for before there is room for it: what the request holds, it
+            // holds until then. But whether there is more at all must not depend on room.
+            let wanted = match self.rest.len() {
+                0 => usize::try_from(body.size_hint().lower()).unwrap_or(MOST),
+                rest => rest,
+            };
+            if wanted > 0 && self.room == 0 && !ready!(self.poll_room(wanted.min(MOST), cx)) {
+                return Poll::Ready(End::Reset);
+            }
+            if !self.rest.is_empty() {
+                if let Some(end) = self.send_piece() {
+                    return Poll::Ready(end);
+                }
+                continue;
+            }
             let Staged::Answering { mut body } = self.stage.as_mut().project() else {
                 return Poll::Ready(End::Answered);
             };
             let Some(sending) = &mut self.sending else {
                 return Poll::Ready(End::Answered);
             };
-            if !self.rest.is_empty() {
-                let Some(room) = ready!(self.poll_room(self.rest.len(), cx)) else {
-                    return Poll::Ready(End::Reset);
-                };
-                let piece = self.rest.split_to(room.min(self.rest.len()));
-                if let Some(end) = self.send_piece(piece) {
-                    return Poll::Ready(end);
-                }
-                continue;
-            }
-            // The last byte is not asked for before there is room for it: what the request holds, it
-            // holds until then. But whether there is more at all must not depend on room.
-            if body.size_hint().lower() > 0 && sending.capacity() == 0 {
-                if ready!(self.poll_room(1, cx)).is_none() {
-                    return Poll::Ready(End::Reset);
-                }
-                continue;
-            }
             match body.as_mut().poll_frame(cx) {
-                Poll::Pending => return self.poll_reset(cx).map(|()| End::Reset),
+                Poll::Pending => {
+                    // Others may need the connection's room meanwhile.
+                    if take(&mut self.room) > 0 {
+                        sending.reserve_capacity(0);
+                    }
+                    return self.poll_reset(cx).map(|()| End::Reset);
+                }
                 Poll::Ready(None) => {
                     let sent = sending.send_data(Bytes::new(), true);
                     return Poll::Ready(if sent.is_ok() {
@@ -293,10 +325,13 @@ where
         }
     }
 
-    fn send_piece(&mut self, piece: Bytes) -> Option<End> {
+    /// Sends as much of the piece as there is room for.
+    fn send_piece(&mut self) -> Option<End> {
         let Staged::Answering { body } = self.stage.as_mut().project() else {
             return Some(End::Answered);
         };
+        let piece = self.rest.split_to(self.room.min(self.rest.len()));
+        self.room -= piece.len();
         let last = self.rest.is_empty() && body.is_end_stream();
         match self.sending.as_mut()?.send_data(piece, last) {
             Ok(()) => last.then_some(End::Answered),
@@ -304,15 +339,16 @@ where
         }
     }
 
-    /// How many of so many bytes the client takes now; `None`: it has left. While it takes none, its
-    /// deadline runs.
-    fn poll_room(&mut self, wanted: usize, cx: &mut Context<'_>) -> Poll<Option<usize>> {
+    /// Waits until the client takes some of so many bytes; `false`: it has left. While it takes none,
+    /// its deadline runs.
+    fn poll_room(&mut self, wanted: usize, cx: &mut Context<'_>) -> Poll<bool> {
         let Some(sending) = &mut self.sending else {
-            return Poll::Ready(None);
+            return Poll::Ready(false);
         };
         sending.reserve_capacity(wanted);
-        let room = match sending.capacity() {
-            0 => match sending.poll_capacity(cx) {
+        self.room = sending.capacity();
+        if self.room == 0 {
+            self.room = match sending.poll_capacity(cx) {
                 Poll::Pending => {
                     if self.deadline == NEVER {
                         let stall = nanos(self.client.stall());
@@ -321,11 +357,10 @@ where
                     return Poll::Pending;
                 }
                 Poll::Ready(Some(Ok(room))) => room,
-                Poll::Ready(None | Some(Err(_))) => return Poll::Ready(None),
-            },
-            room => room,
-        };
+                Poll::Ready(None | Some(Err(_))) => return Poll::Ready(false),
+            };
+        }
         self.deadline = NEVER;
-        Poll::Ready(Some(room))
+        Poll::Ready(true)
     }
 }

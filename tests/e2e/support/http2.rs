@@ -171,6 +171,18 @@ impl Http2 {
         self.request("GET", target, &[], b"")
     }
 
+    /// Asks for a tunnel.
+    #[track_caller]
+    pub(crate) fn connect_through(&mut self, to: &str) -> Answer2 {
+        let request = Request::builder()
+            .method("CONNECT")
+            .uri(to)
+            .body(())
+            .unwrap();
+        let (response, body) = self.requests.send_request(request, true).unwrap();
+        self.answer(Asked { response, body })
+    }
+
     /// Takes a request back.
     pub(crate) fn cancel(&self, mut asked: Asked) {
         asked.body.send_reset(Reason::CANCEL);
