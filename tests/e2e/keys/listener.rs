@@ -11,6 +11,8 @@ pub(super) const KEYS: Keys = &[
     ("listener.address", address),
     ("listener.role", rule_093_role),
     ("listener.protocol", protocol),
+    ("listener.original_dst", original_dst),
+    ("listener.unmatched", unmatched),
     ("listener.timeouts", header_timeout),
     ("listener.limits", header_size),
     ("listener.upstream", upstream),
@@ -102,6 +104,32 @@ fn protocol() {
             "{}",
             answer.head.line
         );
+    }
+}
+
+/// What a redirection does takes a network of its own: `tests/real/test_transparent.py`.
+#[test]
+fn original_dst() {
+    let upstream = Upstream::always(200);
+    let proxy = with("original_dst: true", &upstream);
+    assert_eq!(proxy.get("/").status, 200, "not redirected, and served");
+}
+
+#[test]
+fn unmatched() {
+    let upstream = Upstream::always(200);
+    for unmatched in ["pass", "refuse"] {
+        let proxy = Proxy::start(&format!(
+            "listeners:\n  outbound:\n    address: \"127.0.0.1:0\"\n    original_dst: true\n    \
+             unmatched: {unmatched}\n    routes: [{{ match: {{ host: a }}, upstream: u }}]\n\
+             upstreams: {{ u: {{ endpoints: [\"{}\"] }} }}\n",
+            upstream.address()
+        ));
+        // What was not redirected has nowhere to pass to.
+        let answer = proxy.get("/");
+        assert_eq!(answer.reason().as_deref(), Some("no_route"), "{unmatched}");
+        let passed = "mamparo_passed_connections_total";
+        assert_eq!(proxy.metric(passed, &[("listener", "outbound")]), 0.0);
     }
 }
 
