@@ -328,6 +328,12 @@ fn fault_015_hosts_that_can_be_read_two_ways() {
         .map(str::to_owned),
     );
     refused(400, "bad_request", &requests);
+    // A forward proxy goes by the target (RFC 9112, section 3.2.2); before a service it is an attack.
+    let disagreeing = "GET http://b/x HTTP/1.1\r\nhost: a\r\n\r\n";
+    refused_under(", role: inbound", 400, "bad_request", &[disagreeing]);
+    let upstream = Upstream::always(200);
+    assert_eq!(Proxy::before(&upstream, "").send(disagreeing).status, 200);
+    assert_eq!(upstream.last().header("host").as_deref(), Some("b"));
 }
 
 #[test]
@@ -354,6 +360,8 @@ fn fault_016_methods() {
             "G\0T /x HTTP/1.1\r\nhost: a\r\n\r\n",
         ],
     );
+    let connect = "CONNECT a:80 HTTP/1.1\r\nhost: a:80\r\n\r\n";
+    refused(405, "bad_request", &[connect]);
     let upstream = Upstream::echo();
     let proxy = Proxy::before(&upstream, "");
     for method in ["BREW", "get", "M-SEARCH", "PROPFIND"] {
