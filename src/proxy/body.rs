@@ -510,7 +510,8 @@ impl Body for AnswerBody {
         Poll::Ready(match part {
             Some(Ok(frame)) => {
                 this.count(&frame);
-                if this.is_end_stream() {
+                // Behind trailers nothing comes, and not everybody asks for it.
+                if frame.is_trailers() || this.is_end_stream() {
                     this.complete();
                 }
                 Some(Ok(frame))

@@ -20,6 +20,7 @@ mod faults_reuse;
 mod faults_told;
 mod faults_upstreams;
 mod forward_proxy;
+mod grpc;
 mod headers;
 mod http2;
 mod http2_upstreams;
