@@ -410,8 +410,12 @@ fn rule_73_a_plain_fallback_where_grpc_calls_come() {
     let named = "{ on: [unavailable], respond: { status: 503 } }";
     let call = "{ on: any, respond: { grpc_status: unavailable } }";
     let retry = "retry: { on: [unavailable], methods: all }";
-    let with_all =
-        |policies: &str, all: &[&str]| with(&format!("{policies}\nfallback: [{}]", all.join(", ")));
+    let with_all = |policies: &str, all: &[&str]| {
+        with(&format!(
+            "protocol: http2\n{policies}\nfallback: [{}]",
+            all.join(", ")
+        ))
+    };
     assert_eq!(ids(&with_all("", &[plain])), NONE, "nothing speaks of gRPC");
     let lints = with_all(retry, &[plain]);
     let lint = only(&lints, "fallback-not-for-grpc");
@@ -421,6 +425,8 @@ fn rule_73_a_plain_fallback_where_grpc_calls_come() {
         "fallback-not-for-grpc",
     );
     only(&with_all("", &[named]), "fallback-not-for-grpc");
+    let ours = named.replace("unavailable", "internal");
+    assert_eq!(ids(&with_all("", &[&ours])), NONE, "a reason as well");
     assert_eq!(ids(&with_all(retry, &[plain, call])), NONE, "one for each");
     let lints = with_all(retry, &[named, call]);
     assert_eq!(
@@ -428,30 +434,42 @@ fn rule_73_a_plain_fallback_where_grpc_calls_come() {
         "upstreams.pay.fallback[0].respond"
     );
     for (kind, expected) in [
-        ("application/grpc", &["fallback-not-for-grpc"][..]),
-        (
-            "{ regex: 'application/grpc.*' }",
-            &["fallback-not-for-grpc"],
-        ),
-        ("application/json", &[]),
+        ("application/grpc", true),
+        ("{ regex: 'application/grpc.*' }", true),
+        ("application/json", false),
     ] {
         let lints = with_routes(&format!(
             "{{ upstream: pay, match: {{ headers: {{ content-type: {kind} }} }}, fallback: [{plain}] }}"
         ));
+        let all = ["fallback-not-for-grpc", "grpc-over-http1"];
+        let expected = if expected { &all[..] } else { &[] };
         assert_eq!(ids(&lints), expected, "{kind}");
     }
 }
 
 #[test]
+fn grpc_over_http1() {
+    let with = |protocol: &str| {
+        with(&format!(
+            "{protocol}\nretry: {{ on: [unavailable], methods: all }}"
+        ))
+    };
+    let lints = with("");
+    assert_eq!(only(&lints, "grpc-over-http1").path, "upstreams.pay");
+    only(&with("protocol: http1"), "grpc-over-http1");
+    assert_eq!(ids(&with("protocol: http2")), NONE);
+}
+
+#[test]
 fn grpc_codes_that_are_never_retried() {
-    let lints = with("retry: { on: [unavailable, aborted] }");
+    let lints = with("protocol: http2\nretry: { on: [unavailable, aborted] }");
     let lint = only(&lints, "grpc-never-retried");
     assert!(lint.message.contains("aborted, unavailable"), "{lint}");
     assert_eq!(lint.path, "upstreams.pay.retry.methods");
     for methods in ["all", "[POST]"] {
         assert_eq!(
             ids(&with(&format!(
-                "retry: {{ on: [unavailable], methods: {methods} }}"
+                "protocol: http2\nretry: {{ on: [unavailable], methods: {methods} }}"
             ))),
             NONE
         );
