@@ -21,7 +21,7 @@ use super::board::{Bell, Board};
 use super::floods::SOON;
 use super::head::received;
 use super::streams::{Polled, Streams};
-use super::wire::{Refused, Wire};
+use super::wire::{Judged, Refused, Wire};
 use crate::clock;
 use crate::proxy::Reason;
 use crate::proxy::client::Client;
@@ -362,7 +362,10 @@ where
     }
 
     fn accept(&mut self, request: Request<RecvStream>, respond: SendResponse<Bytes>, now: u64) {
-        let began = self.wire.judged(respond.stream_id().as_u32());
+        let judged = self.wire.judged(respond.stream_id().as_u32());
+        let Judged::Handed(began) = judged else {
+            return;
+        };
         let began = began.map_or(now, |at| self.nanos_at(at));
         let head_only = request.method() == Method::HEAD;
         let Self {

@@ -108,15 +108,16 @@ impl<IO> Wire<IO> {
         }
     }
 
-    /// The library has handed over this stream. Gives when its head began, if it did not come in one
-    /// piece.
-    pub(super) fn judged(&self, stream: u32) -> Option<Instant> {
+    /// The library has handed over this stream.
+    pub(super) fn judged(&self, stream: u32) -> Judged {
         let state = &mut self.0.lock().state;
-        if let Some(place) = state.unjudged.iter().position(|one| *one == stream) {
-            state.unjudged.remove(place);
-        }
-        let (_, since) = state.slow_head.take_if(|(slow, _)| *slow == stream)?;
-        Some(since)
+        let place = state.unjudged.iter().position(|one| *one == stream);
+        let Some(place) = place else {
+            return Judged::Refused;
+        };
+        state.unjudged.remove(place);
+        let slow = state.slow_head.take_if(|(slow, _)| *slow == stream);
+        Judged::Handed(slow.map(|(_, since)| since))
     }
 
     /// What our last frame said to the client.
@@ -129,6 +130,15 @@ impl<IO> Wire<IO> {
         let state = &mut self.0.lock().state;
         state.limit = state.limit.or_else(|| state.floods.reset(clock::now));
     }
+}
+
+/// What became of a stream that the library hands over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Judged {
+    /// It is a request. When its head began, if it did not come in one piece.
+    Handed(Option<Instant>),
+    /// It was reset already, for what came behind its head, and that was told.
+    Refused,
 }
 
 /// What the wire has seen of the client.
