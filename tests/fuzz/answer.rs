@@ -93,16 +93,24 @@ fn fuzz_answers() {
                 assert_eq!(rest, b"");
             }
         }
-        assert_next(rest);
+        // What comes behind an answer when the next request has been sent already looks like the answer to it.
+        let late = letter & 31 != 0 && ends;
+        let more = matches!(meant, Begin::Whole(_, used) if used < bytes.len());
+        if !(late && more) {
+            assert_next(rest);
+        }
     });
 }
 
 /// The final answer that bytes mean.
 fn answer(mut bytes: &[u8], method: &[u8], ends: bool) -> Begin {
+    let all = bytes.len();
     loop {
         match strict::answer(bytes, method, ends) {
             Begin::Whole(interim, used) if is_interim(&interim) => bytes = &bytes[used..],
-            begin @ (Begin::Whole(..) | Begin::Part(_) | Begin::Wrong(_)) => return begin,
+            // Its length among all bytes, interim answers before it included.
+            Begin::Whole(answer, used) => return Begin::Whole(answer, all - bytes.len() + used),
+            begin @ (Begin::Part(_) | Begin::Wrong(_)) => return begin,
         }
     }
 }
