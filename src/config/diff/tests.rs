@@ -62,6 +62,22 @@ fn a_value_that_changes_is_one_line() {
     );
 }
 
+/// Names of files are no secrets, though one of the keys is called `key`.
+#[test]
+fn what_changed_in_tls_is_named() {
+    let old = "!listeners.in.tls.cert tls.crt\n!listeners.in.tls.key tls.key
+        !upstreams.a.endpoints [a:1]";
+    let new = "!listeners.in.tls.cert tls.crt\n!listeners.in.tls.key new.key
+        !upstreams.a.endpoints [a:1]\n!upstreams.a.tls.server_name b";
+    assert_eq!(
+        lines(old, new),
+        [
+            "listeners.in.tls.key: tls.key -> new.key",
+            "+ upstreams.a.tls: { server_name: b }",
+        ]
+    );
+}
+
 #[test]
 fn a_block_that_comes_or_goes_is_one_line_with_what_is_written_in_it() {
     let old = "!upstreams.a.endpoints [a:1]";
