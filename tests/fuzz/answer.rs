@@ -37,7 +37,8 @@ const HOP_BY_HOP: [&str; 6] = [
     "upgrade",
     "http2-settings",
 ];
-const SET: [&str; 7] = [
+const SET: [&str; 8] = [
+    "trailer",
     "via",
     "x-request-id",
     "connection",

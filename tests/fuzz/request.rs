@@ -45,7 +45,8 @@ const HOP_BY_HOP: [&str; 6] = [
     "upgrade",
 ];
 /// Headers that are set or changed on the way.
-const SET: [&str; 14] = [
+const SET: [&str; 15] = [
+    "trailer",
     "connection",
     "host",
     "via",
