@@ -1,6 +1,6 @@
 //! A second reader of HTTP/1.1, written from RFC 9112 alone: what a message is, or that it is none. Where
 //! the rules leave a reader freedom it takes none, so that what it accepts has one meaning; but a line feed
-//! alone ends a line in an answer's head, and empty lines may come before it, as endpoints are known to send.
+//! alone ends a line in an answer's head and trailers, and empty lines may come before it, as endpoints are known to send.
 
 use std::fmt;
 
@@ -158,14 +158,14 @@ fn begin(
     let read = (|| {
         let (line, length) = first(&mut reader)?;
         let headers = reader.fields()?;
-        reader.lenient = false;
+        let lenient = std::mem::take(&mut reader.lenient);
         let message = message.insert(Box::new(Message {
             line,
             headers,
             body: Vec::new(),
             trailers: Vec::new(),
         }));
-        reader.body(message, length)
+        reader.body(message, length, lenient)
     })();
     match (read, message) {
         (Ok(()), Some(message)) => Begin::Whole(message, reader.at),
@@ -222,7 +222,8 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn body(&mut self, message: &mut Message, otherwise: Length) -> Step<()> {
+    /// `lenient`: a line feed alone ends a line of the trailers.
+    fn body(&mut self, message: &mut Message, otherwise: Length, lenient: bool) -> Step<()> {
         let lengths: Vec<&[u8]> = message.all("content-length").collect();
         let codings: Vec<&[u8]> = message.all("transfer-encoding").collect();
         let framing = match (&lengths[..], &codings[..]) {
@@ -244,7 +245,7 @@ impl<'a> Reader<'a> {
                     Err(Stop::More)
                 }
             }
-            (Some(None), _) => self.chunks(message),
+            (Some(None), _) => self.chunks(message, lenient),
             (None, Length::ToTheEnd) => {
                 message.body = self.bytes[self.at..].to_vec();
                 self.at = self.bytes.len();
@@ -254,7 +255,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn chunks(&mut self, message: &mut Message) -> Step<()> {
+    fn chunks(&mut self, message: &mut Message, lenient: bool) -> Step<()> {
         loop {
             let line = self.line()?;
             let end = line.iter().position(|byte| !byte.is_ascii_hexdigit());
@@ -271,6 +272,7 @@ impl<'a> Reader<'a> {
             let digits = std::str::from_utf8(digits).expect("digits");
             let size = u64::from_str_radix(digits, 16).expect("digits");
             if size == 0 {
+                self.lenient = lenient;
                 message.trailers = self.fields()?;
                 return Ok(());
             }
