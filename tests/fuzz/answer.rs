@@ -86,6 +86,10 @@ fn fuzz_answers() {
                 let close = connection.all(|value| value.starts_with(b"close"));
                 assert!(close || matches!(got.status(), 204 | 304), "{got:?}");
             }
+            // Trailers may be malformed in ways that harm nobody: the connection is not used again.
+            Got::Whole(got) if matches!(meant, Begin::Wrong(why) if why == strict::TRAILERS) => {
+                assert!(got.trailers.len() <= 1, "{got:?}");
+            }
             Got::Whole(got) if got.has("x-mamparo-reason") && !is_theirs(&got, &meant) => {}
             Got::Whole(got) => assert_same(&got, &meant),
             // It broke off where the endpoint's did.

@@ -175,6 +175,10 @@ fn assert_answers(mut back: &[u8], meant: &[Message]) {
         assert!(!refused, "an answer after the last");
         refused = answer.all("connection").any(|value| value == b"close");
         back = &back[used..];
+        if refused && method == b"HEAD" && answer.status() == 400 {
+            // A head that is refused before it is read whole is answered whatever its method is.
+            return;
+        }
         // A refused call of gRPC gets 200 too, and so does what may go no further (max-forwards).
         let ours = answer.has("grpc-status") || matches!(method, b"OPTIONS" | b"TRACE");
         if answer.status() == 200 && ours {

@@ -1,6 +1,6 @@
 //! A second reader of HTTP/1.1, written from RFC 9112 alone: what a message is, or that it is none. Where
 //! the rules leave a reader freedom it takes none, so that what it accepts has one meaning; but a line feed
-//! alone ends a line in an answer's head and trailers, and empty lines may come before it, as endpoints are known to send.
+//! alone ends a line in an answer's head, and empty lines may come before it, as endpoints are known to send.
 
 use std::fmt;
 
@@ -61,6 +61,9 @@ pub(crate) enum Begin {
     /// No message.
     Wrong(&'static str),
 }
+
+/// Why a message with malformed trailers is none.
+pub(crate) const TRAILERS: &str = "trailers are headers";
 
 enum Stop {
     More,
@@ -158,14 +161,14 @@ fn begin(
     let read = (|| {
         let (line, length) = first(&mut reader)?;
         let headers = reader.fields()?;
-        let lenient = std::mem::take(&mut reader.lenient);
+        reader.lenient = false;
         let message = message.insert(Box::new(Message {
             line,
             headers,
             body: Vec::new(),
             trailers: Vec::new(),
         }));
-        reader.body(message, length, lenient)
+        reader.body(message, length)
     })();
     match (read, message) {
         (Ok(()), Some(message)) => Begin::Whole(message, reader.at),
@@ -222,8 +225,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// `lenient`: a line feed alone ends a line of the trailers.
-    fn body(&mut self, message: &mut Message, otherwise: Length, lenient: bool) -> Step<()> {
+    fn body(&mut self, message: &mut Message, otherwise: Length) -> Step<()> {
         let lengths: Vec<&[u8]> = message.all("content-length").collect();
         let codings: Vec<&[u8]> = message.all("transfer-encoding").collect();
         let framing = match (&lengths[..], &codings[..]) {
@@ -245,7 +247,7 @@ impl<'a> Reader<'a> {
                     Err(Stop::More)
                 }
             }
-            (Some(None), _) => self.chunks(message, lenient),
+            (Some(None), _) => self.chunks(message),
             (None, Length::ToTheEnd) => {
                 message.body = self.bytes[self.at..].to_vec();
                 self.at = self.bytes.len();
@@ -255,7 +257,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn chunks(&mut self, message: &mut Message, lenient: bool) -> Step<()> {
+    fn chunks(&mut self, message: &mut Message) -> Step<()> {
         loop {
             let line = self.line()?;
             let end = line.iter().position(|byte| !byte.is_ascii_hexdigit());
@@ -272,8 +274,10 @@ impl<'a> Reader<'a> {
             let digits = std::str::from_utf8(digits).expect("digits");
             let size = u64::from_str_radix(digits, 16).expect("digits");
             if size == 0 {
-                self.lenient = lenient;
-                message.trailers = self.fields()?;
+                message.trailers = self.fields().map_err(|stop| match stop {
+                    Stop::More => Stop::More,
+                    Stop::Wrong(_) => Stop::Wrong(TRAILERS),
+                })?;
                 return Ok(());
             }
             let rest = self.bytes.len() - self.at;
