@@ -231,7 +231,12 @@ impl<'a> Reader<'a> {
         let framing = match (&lengths[..], &codings[..]) {
             ([], []) => None,
             ([length], []) => Some(Some(decimal(length)?)),
-            ([], [b"chunked"]) if message.line.iter().all(|word| word != b"HTTP/1.0") => Some(None),
+            ([], [coding])
+                if coding.eq_ignore_ascii_case(b"chunked")
+                    && message.line.iter().all(|word| word != b"HTTP/1.0") =>
+            {
+                Some(None)
+            }
             _ => return wrong("there is one length, or chunks"),
         };
         match (framing, otherwise) {
