@@ -31,5 +31,8 @@ mod program;
 mod reasons;
 mod requests;
 mod support;
+mod tls_clients;
+mod tls_endpoints;
+mod tls_files;
 mod tunnels;
 mod unix_sockets;

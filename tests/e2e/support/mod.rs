@@ -28,6 +28,7 @@ pub(crate) mod program;
 pub(crate) mod proxy;
 mod reply;
 mod socket;
+pub(crate) mod tls;
 mod upstream;
 mod wait;
 
