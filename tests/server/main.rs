@@ -18,3 +18,4 @@ mod http2_faults;
 mod leaving;
 mod sockets;
 mod timing;
+mod tls;

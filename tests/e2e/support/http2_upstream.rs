@@ -55,7 +55,7 @@ impl Http2Upstream {
     pub(crate) fn tls(manners: Manners, identity: &Identity, alpn: &[&[u8]]) -> Self {
         let chain = CertificateDer::pem_file_iter(&identity.cert).unwrap();
         let key = PrivateKeyDer::from_pem_file(&identity.key).unwrap();
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let provider = super::tls::provider();
         let mut config = rustls::ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .unwrap()
