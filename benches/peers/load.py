@@ -125,7 +125,8 @@ def _h2load(url, work, cores, seconds, folder):
             raise RuntimeError(f"the call did not go well:\n{text.decode(errors='replace')}")
     command = ["taskset", "-c", ",".join(map(str, cores)), "h2load", "-D", str(seconds)]
     command += ["-t", str(len(cores)), "-c", str(H2_CONNECTIONS), "-m", str(H2_STREAMS)]
-    text = subprocess.run([*command, *options, url], capture_output=True, text=True, check=True, timeout=seconds + 30).stdout
+    command += [*options, url]
+    text = subprocess.run(command, capture_output=True, text=True, check=True, timeout=seconds + 30).stdout
     counted = re.search(r"(\d+) done, (\d+) succeeded, (\d+) failed, (\d+) errored", text)
     done, succeeded, failed, errored = map(int, counted.groups())
     # nginx now and then takes an origin's last word on a call for a fault: one in tens of thousands.

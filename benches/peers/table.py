@@ -41,10 +41,7 @@ class Report:
         }
         self._table(
             ["", "CPU µs/request", "requests/s", "p99 ms"],
-            [
-                [name, f"{m['cpu_us']:.1f}", f"{m['per_second']:.0f}", _known(m["p99_ms"])]
-                for name, m in median.items()
-            ],
+            [[name, f"{m['cpu_us']:.1f}", f"{m['per_second']:.0f}", _known(m["p99_ms"])] for name, m in median.items()],
         )
         first, *others = results
         if others:
