@@ -89,7 +89,7 @@ pub struct Expiring {
 }
 
 impl Material {
-    /// The certificates that had expired when they were read, or expire within [`SOON`] of it.
+    /// The certificates that had expired when they were read, or expire within two weeks of it.
     pub fn expiring(&self) -> impl Iterator<Item = Expiring> {
         let at = self.at.unwrap_or(SystemTime::UNIX_EPOCH);
         let read = self
