@@ -382,6 +382,7 @@ pub struct Pool {
     /// Age at which a connection takes no more requests, less up to a tenth by chance, so that those
     /// that were opened together do not end together; `None`: no limit.
     pub max_connection_age: Option<Duration>,
-    /// How often an idle HTTP/2 connection is asked whether it lives; `None`: never.
+    /// How long nothing may come over an HTTP/2 connection before it is asked whether it lives; `None`:
+    /// it is never asked.
     pub ping_interval: Option<Duration>,
 }

@@ -41,7 +41,7 @@ use crate::proxy::{Protocol, Reason, Unmatched};
 
 /// After an answer that ends the connection, so long and so many bytes the client may go on sending.
 /// Closed at once, the connection would be reset and the answer lost on its way.
-const LINGER: Duration = Duration::from_secs(1);
+pub(super) const LINGER: Duration = Duration::from_secs(1);
 const LINGER_BYTES: usize = 64 * 1024;
 
 /// How long a client that comes during a drain may take over its request's head. It comes with one in

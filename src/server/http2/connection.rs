@@ -2,7 +2,6 @@
 //! end that the client can read.
 
 use std::future::poll_fn;
-use std::io;
 use std::mem::take;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -13,7 +12,6 @@ use bytes::{Bytes, BytesMut};
 use h2::server::{Builder, Connection, Handshake, SendResponse};
 use h2::{Reason as Code, RecvStream};
 use http::{Method, Request, Response};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::coop::has_budget_remaining;
 use tokio::time::Sleep;
 
@@ -25,20 +23,13 @@ use super::wire::{Judged, Refused, Wire};
 use crate::clock;
 use crate::proxy::Reason;
 use crate::proxy::client::Client;
+use crate::server::connection::{LATECOMER, LINGER, end_with};
 use crate::server::door::{Entered, Phase, Settings};
 use crate::server::exchange::NEVER;
 use crate::server::handler::Handler;
 use crate::server::transport::Transport;
 use crate::server::wire::{nanos, since};
 use crate::telemetry::limits::Limit;
-
-/// How long the client may take over reading our last frames; so long and so many bytes it may go on
-/// sending. Closed at once, the connection would be reset and they would be lost on their way.
-const LINGER: Duration = Duration::from_secs(1);
-const LINGER_BYTES: usize = 64 * 1024;
-
-/// How long a connection may stay without a stream while its listener drains.
-const LATECOMER: Duration = Duration::from_secs(1);
 
 /// Bytes of requests' bodies that a client may send ahead, on one stream and on all.
 const STREAM_WINDOW: u32 = 128 * 1024;
@@ -513,24 +504,11 @@ fn limit_of(error: &h2::Error, goodbye: &[u8]) -> Option<Limit> {
 
 /// Ends the connection so that the client can read what it was sent, and sees a break where its answers
 /// broke off.
-async fn close<IO: Transport>(mut io: IO, end: &End, eof: bool) {
+async fn close<IO: Transport>(io: IO, end: &End, eof: bool) {
     match end {
         End::Stalled | End::Cut => return io.break_off(),
         End::Library(Err(error)) if error.is_io() => return,
         End::Library(_) | End::Flood(_) | End::HeaderTimeout | End::Idle => {}
     }
-    let ending = async {
-        io.shutdown().await?;
-        let mut left = if eof { 0 } else { LINGER_BYTES };
-        let mut buffer = [0; 2048];
-        while left > 0 {
-            match io.read(&mut buffer).await? {
-                0 => break,
-                bytes => left = left.saturating_sub(bytes),
-            }
-        }
-        io::Result::Ok(())
-    };
-    // A client that breaks the connection now has no interest in its end.
-    let _ = tokio::time::timeout(LINGER, ending).await;
+    end_with(io, None, !eof).await;
 }
