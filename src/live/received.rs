@@ -11,9 +11,16 @@ use http::{HeaderMap, header};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
+use super::http1::Malformed;
+use super::inbox::Inbox;
+
 /// A body that comes from the other end.
 #[derive(Debug)]
 pub enum ReceivedBody {
+    /// There is none.
+    Empty,
+    /// Over HTTP/1.1, put there by whoever reads the connection.
+    Inbox(Inbox),
     /// Over HTTP/1.1.
     Http1(Incoming),
     /// Over a stream of HTTP/2.
@@ -23,6 +30,12 @@ pub enum ReceivedBody {
 /// Why a body broke off.
 #[derive(Debug, thiserror::Error)]
 pub enum ReceiveError {
+    /// What came over HTTP/1.1 is no valid body.
+    #[error(transparent)]
+    Malformed(#[from] Malformed),
+    /// The connection broke, or ended before the body did.
+    #[error(transparent)]
+    Broken(#[from] io::Error),
     /// Over HTTP/1.1.
     #[error(transparent)]
     Http1(#[from] hyper::Error),
@@ -38,13 +51,15 @@ impl ReceiveError {
             Self::Http2(error) if error.is_reset() && error.is_remote() => {
                 error.reason().map(u32::from)
             }
-            Self::Http1(_) | Self::Http2(_) => None,
+            Self::Malformed(_) | Self::Broken(_) | Self::Http1(_) | Self::Http2(_) => None,
         }
     }
 
     /// Whether what came was wrong, rather than missing.
     pub fn is_malformed(&self) -> bool {
         match self {
+            Self::Malformed(_) => true,
+            Self::Broken(_) => false,
             Self::Http1(error) => is_malformed(error),
             // What the other end says of us is no fault of its body.
             Self::Http2(error) => !error.is_remote() && error.reason().is_some(),
@@ -123,6 +138,8 @@ impl Body for ReceivedBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, ReceiveError>>> {
         Poll::Ready(match self.get_mut() {
+            Self::Empty => None,
+            Self::Inbox(inbox) => return inbox.poll_frame(cx),
             Self::Http1(body) => ready!(Pin::new(body).poll_frame(cx)).map(|frame| Ok(frame?)),
             Self::Http2(body) => ready!(body.poll_frame(cx)).map(|frame| Ok(frame?)),
         })
@@ -130,6 +147,8 @@ impl Body for ReceivedBody {
 
     fn is_end_stream(&self) -> bool {
         match self {
+            Self::Empty => true,
+            Self::Inbox(inbox) => inbox.is_end_stream(),
             Self::Http1(body) => body.is_end_stream(),
             Self::Http2(body) => body.stream.is_end_stream(),
         }
@@ -137,6 +156,8 @@ impl Body for ReceivedBody {
 
     fn size_hint(&self) -> SizeHint {
         match self {
+            Self::Empty => SizeHint::with_exact(0),
+            Self::Inbox(inbox) => inbox.size_hint(),
             Self::Http1(body) => body.size_hint(),
             Self::Http2(body) if body.stream.is_end_stream() => SizeHint::with_exact(0),
             Self::Http2(body) => body

@@ -1,0 +1,17 @@
+//! HTTP/1.1 as bytes (RFC 9112), for both ends of the proxy: fields, bodies, and what is to be written.
+//! Heads are taken apart by `httparse`; what is around them is here, since everything that two parties
+//! may read differently is decided by it.
+
+pub mod body;
+pub mod chunked;
+pub mod fields;
+pub mod output;
+
+/// What is wrong with bytes that came: a sentence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Malformed(pub &'static str);
+
+pub(crate) const fn bad<T>(sentence: &'static str) -> Result<T, Malformed> {
+    Err(Malformed(sentence))
+}
