@@ -2,10 +2,13 @@
 //! Heads are taken apart by `httparse`; what is around them is here, since everything that two parties
 //! may read differently is decided by it.
 
+pub mod answer;
 pub mod body;
 pub mod chunked;
+pub mod encoder;
 pub mod fields;
 pub mod output;
+pub mod request;
 
 /// What is wrong with bytes that came: a sentence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

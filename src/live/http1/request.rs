@@ -1,0 +1,132 @@
+//! The head of a request as bytes.
+
+use std::io::Write;
+
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::{HeaderMap, Method, Uri};
+
+use super::encoder::Encoder;
+use super::fields;
+
+/// Room for a head of the usual size.
+const ROOM: usize = 512;
+
+/// Appends the head of a request, and gives how its body follows: `left` bytes, or of unknown length.
+/// What the headers say of that goes first.
+pub fn head(
+    method: &Method,
+    target: &Uri,
+    headers: &HeaderMap,
+    left: Option<u64>,
+    to: &mut Vec<u8>,
+) -> Encoder {
+    to.reserve(ROOM);
+    to.extend_from_slice(method.as_str().as_bytes());
+    to.push(b' ');
+    append_target(target, to);
+    to.extend_from_slice(b" HTTP/1.1\r\n");
+    let (mut chunked, mut length) = (false, None);
+    for (name, value) in headers {
+        if *name == TRANSFER_ENCODING {
+            // A body that is known to be empty has no chunks either.
+            chunked = left != Some(0);
+            continue;
+        }
+        if *name == CONTENT_LENGTH {
+            length = value.to_str().ok().and_then(|length| length.parse().ok());
+        }
+        fields::append_one(name.as_str().as_bytes(), value.as_bytes(), to);
+    }
+    let encoder = match (chunked, length, left) {
+        (false, Some(length), _) => Encoder::Length(length),
+        (false, None, Some(0)) => Encoder::Length(0),
+        (false, None, Some(left)) => {
+            // Writing into memory does not fail.
+            let _ = write!(to, "content-length: {left}\r\n");
+            Encoder::Length(left)
+        }
+        (true, ..) | (false, None, None) => {
+            to.extend_from_slice(b"transfer-encoding: chunked\r\n");
+            Encoder::Chunked
+        }
+    };
+    to.extend_from_slice(b"\r\n");
+    encoder
+}
+
+/// As a request to an origin names it: the path with the query. Another form is passed on as it is.
+fn append_target(target: &Uri, to: &mut Vec<u8>) {
+    match target.path_and_query() {
+        Some(path) if target.scheme().is_none() => to.extend_from_slice(path.as_str().as_bytes()),
+        // Writing into memory does not fail.
+        _ => _ = write!(to, "{target}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    fn encoded(
+        target: &str,
+        pairs: &[(&'static str, &str)],
+        left: Option<u64>,
+    ) -> (String, Encoder) {
+        let mut headers = HeaderMap::new();
+        for (name, value) in pairs {
+            headers.append(*name, HeaderValue::from_str(value).unwrap());
+        }
+        let mut bytes = Vec::new();
+        let target = target.parse().unwrap();
+        let encoder = head(&Method::POST, &target, &headers, left, &mut bytes);
+        (String::from_utf8(bytes).unwrap(), encoder)
+    }
+
+    #[test]
+    fn a_head_says_once_how_its_body_ends() {
+        let post = |lines: &str| format!("POST /a?b HTTP/1.1\r\nhost: x\r\n{lines}\r\n");
+        let host = ("host", "x");
+        let chunked = ("transfer-encoding", "chunked");
+        let five = ("content-length", "5");
+        for (pairs, left, lines, encoder) in [
+            (vec![host], Some(0), "", Encoder::Length(0)),
+            (vec![host, chunked], Some(0), "", Encoder::Length(0)),
+            (
+                vec![host, five],
+                Some(5),
+                "content-length: 5\r\n",
+                Encoder::Length(5),
+            ),
+            (
+                vec![host],
+                Some(5),
+                "content-length: 5\r\n",
+                Encoder::Length(5),
+            ),
+            (
+                vec![host],
+                None,
+                "transfer-encoding: chunked\r\n",
+                Encoder::Chunked,
+            ),
+            (
+                vec![host, chunked],
+                None,
+                "transfer-encoding: chunked\r\n",
+                Encoder::Chunked,
+            ),
+        ] {
+            assert_eq!(encoded("/a?b", &pairs, left), (post(lines), encoder));
+        }
+    }
+
+    #[test]
+    fn every_form_of_target_is_written_as_it_was_meant() {
+        for target in ["/", "/a?b=c", "*", "http://a:80/b?c"] {
+            let (text, _) = encoded(target, &[], Some(0));
+            assert_eq!(text, format!("POST {target} HTTP/1.1\r\n\r\n"));
+        }
+    }
+}
