@@ -18,7 +18,7 @@ use std::sync::{Arc, OnceLock};
 use rustls::crypto::CryptoProvider;
 
 pub use client::Client;
-pub use explain::{Refusal, Why, failure_with, refusal_of, whose_fault};
+pub use explain::{Refusal, Why, failure_with, is_no_protocol, refusal_of, whose_fault};
 pub use facts::Validity;
 pub use pem::FileProblem;
 pub use server::Server;

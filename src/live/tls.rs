@@ -22,9 +22,13 @@ pub struct Secured {
 
 /// No handshake came about; the sentence says why. It is inside the [`io::Error`] of a connection that
 /// could not be made.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct TlsFailure(pub String);
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{sentence}")]
+pub struct TlsFailure {
+    sentence: String,
+    /// The endpoint speaks none of the protocols that were offered to it.
+    pub is_no_protocol: bool,
+}
 
 impl TlsFailure {
     /// The sentence, where an error is of a handshake.
@@ -32,8 +36,11 @@ impl TlsFailure {
         error.get_ref()?.downcast_ref()
     }
 
-    fn error(sentence: String) -> io::Error {
-        io::Error::other(Self(sentence))
+    pub(super) fn error(sentence: String) -> io::Error {
+        io::Error::other(Self {
+            sentence,
+            is_no_protocol: false,
+        })
     }
 }
 
@@ -86,7 +93,10 @@ impl Secured {
         };
         let stream = shaken.map_err(|error| {
             let address = address.to_string();
-            TlsFailure::error(tls::failure_with(&error, &address, client.has_identity()))
+            io::Error::other(TlsFailure {
+                sentence: tls::failure_with(&error, &address, client.has_identity()),
+                is_no_protocol: tls::is_no_protocol(&error),
+            })
         })?;
         // An endpoint may ignore what was offered; one that was offered only HTTP/2 must take it.
         let offered = &client.config().alpn_protocols;

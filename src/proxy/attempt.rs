@@ -261,7 +261,12 @@ impl Attempt {
             let message = message::no_socket(passage.route.upstream.name(), error);
             return Err(full(message));
         }
-        let reason = match TlsFailure::behind(error) {
+        let tls = TlsFailure::behind(error);
+        if let (Some(wanted), true) = (&passage.upgrade, tls.is_some_and(|tls| tls.is_no_protocol))
+        {
+            return Err(upgrade::impossible(passage.route.upstream.name(), wanted));
+        }
+        let reason = match tls {
             Some(_) => Reason::TlsFailure,
             None => Reason::ConnectFailure,
         };

@@ -64,6 +64,14 @@ pub fn https_in_the_clear(upstream: &str) -> String {
     )
 }
 
+/// `bad_request`, with status 501: the endpoint speaks only HTTP/2.
+pub fn no_upgrade(upstream: &str, protocols: &str) -> String {
+    format!(
+        "A connection cannot be upgraded to '{protocols}' here: the endpoints of upstream '{upstream}' \
+         speak HTTP/2, which has no upgrades."
+    )
+}
+
 /// `bad_request`, with status 508.
 pub fn request_loop(listener: &str) -> String {
     format!(

@@ -226,7 +226,7 @@ impl Exchange<'_> {
                 .with_budget(|budget| budget.deposit(settings, now));
         }
         let upgrade = if found.upgrade {
-            upgrade::wanted(head, body.is_some())
+            upgrade::possible(upgrade::wanted(head, body.is_some()), &route.plan.upstream)?
         } else {
             None
         };

@@ -3,7 +3,12 @@
 
 use http::header::{CONNECTION, HeaderMap, HeaderValue, UPGRADE};
 use http::request::Parts;
-use http::{Version, response};
+use http::{StatusCode, Version, response};
+
+use super::handle::Failed;
+use super::message;
+use crate::plan::{self, Protocol};
+use crate::policy::outcome::Reason;
 
 /// The protocols that the request asks to switch to, as they go on; `None`: none that we pass on. To be
 /// asked where the header is there.
@@ -25,6 +30,30 @@ pub fn wanted(head: &Parts, has_body: bool) -> Option<Box<HeaderValue>> {
         return None;
     }
     HeaderValue::from_str(&passed.join(", ")).ok().map(Box::new)
+}
+
+/// What is wanted, unless the upstream is one of HTTP/2 by its configuration. Sent on without it, the
+/// request would mean something else.
+///
+/// # Errors
+/// The refusal.
+pub(super) fn possible(
+    wanted: Option<Box<HeaderValue>>,
+    upstream: &plan::Upstream,
+) -> Result<Option<Box<HeaderValue>>, Failed> {
+    match (wanted, upstream.protocol) {
+        (Some(wanted), Protocol::Http2) => Err(impossible(&upstream.name, &wanted)),
+        (wanted, Protocol::Auto | Protocol::Http1 | Protocol::Http2) => Ok(wanted),
+    }
+}
+
+/// The endpoint speaks only HTTP/2.
+pub(super) fn impossible(upstream: &str, wanted: &HeaderValue) -> Failed {
+    let wanted = wanted.to_str().unwrap_or_default();
+    Failed {
+        status: Some(StatusCode::NOT_IMPLEMENTED),
+        ..Failed::new(Reason::BadRequest, message::no_upgrade(upstream, wanted))
+    }
 }
 
 /// Whether an answer with status 101 switches to something that was asked for.

@@ -137,6 +137,12 @@ pub fn failure_with(error: &io::Error, endpoint: &str, has_identity: bool) -> St
     }
 }
 
+/// Whether an endpoint refused the handshake since it speaks none of the protocols that were offered.
+pub fn is_no_protocol(error: &io::Error) -> bool {
+    let alert = AlertDescription::NoApplicationProtocol;
+    matches!(cause(error), Some(Error::AlertReceived(found)) if *found == alert)
+}
+
 /// An endpoint's refusal of a handshake that comes after it: under TLS 1.3 an endpoint judges our
 /// certificate when the handshake is over for us.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,11 +1,12 @@
 //! What a certificate says of itself, as far as it is shown to people: from when and until when it is
-//! valid, and who has issued it.
+//! valid, who has issued it, and whether its key is too weak.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustls::pki_types::CertificateDer;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer;
+use x509_parser::public_key::PublicKey;
 
 /// A certificate that expires within this time is told of.
 pub(super) const SOON: Duration = Duration::from_secs(14 * 24 * 60 * 60);
@@ -64,6 +65,23 @@ pub(super) fn parse<'a>(der: &'a CertificateDer<'_>) -> Option<X509Certificate<'
     X509Certificate::from_der(der)
         .ok()
         .map(|(_, parsed)| parsed)
+}
+
+/// The shortest RSA key that TLS is spoken with, in bits.
+const LEAST_RSA: usize = 2048;
+
+/// What is wrong with a certificate's key where it is too weak, such as `an RSA key of 1024 bits, …`.
+pub(super) fn weak_key(certificate: &CertificateDer<'_>) -> Option<String> {
+    let parsed = parse(certificate)?;
+    let Ok(PublicKey::RSA(key)) = parsed.public_key().parsed() else {
+        return None;
+    };
+    let zeros = key.modulus.iter().take_while(|byte| **byte == 0).count();
+    let first = key.modulus.get(zeros)?;
+    let bits = (key.modulus.len() - zeros) * 8 - first.leading_zeros() as usize;
+    (bits < LEAST_RSA).then(|| {
+        format!("an RSA key of {bits} bits, which is too weak; it takes {LEAST_RSA} at least")
+    })
 }
 
 /// The day of a second of Unix time, in UTC, such as `2026-11-01`.

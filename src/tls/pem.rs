@@ -75,6 +75,9 @@ impl<'a> PemFile<'a> {
         if !certificates.is_empty() {
             return Ok(certificates);
         }
+        if self.is_empty() {
+            return Err(self.problem("is empty", None));
+        }
         let help = if self.bytes.first() == Some(&0x30) {
             "it looks like DER; make PEM of it: openssl x509 -inform der -in FILE -out FILE.pem"
         } else {
@@ -87,9 +90,14 @@ impl<'a> PemFile<'a> {
     pub(super) fn key(&self) -> Result<PrivateKeyDer<'static>, FileProblem> {
         match PrivateKeyDer::from_pem_slice(&self.bytes) {
             Ok(key) => Ok(key),
+            Err(pem::Error::NoItemsFound) if self.is_empty() => Err(self.problem("is empty", None)),
             Err(pem::Error::NoItemsFound) => Err(self.no_key()),
             Err(error) => Err(self.malformed("key", &error)),
         }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.bytes.trim_ascii().is_empty()
     }
 
     fn no_key(&self) -> FileProblem {

@@ -193,7 +193,8 @@ fn fault_063_what_is_wrong_with_a_file_is_a_sentence() {
         )
     };
     for (cert, key, setting, words) in [
-        ("", &*key, "cert", "holds no certificate"),
+        ("", &*key, "cert", "is empty"),
+        (" \r\n", &*key, "cert", "is empty"),
         (
             &cert[..cert.len() / 2],
             &key,

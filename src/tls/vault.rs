@@ -17,7 +17,7 @@ use rustls::sign::CertifiedKey;
 use rustls::{Error, InconsistentKeys};
 
 use super::client::Client;
-use super::facts::{SOON, Validity, date};
+use super::facts::{SOON, Validity, date, weak_key};
 use super::pem::{FileProblem, PemFile};
 use super::provider;
 use super::server::Server;
@@ -225,6 +225,10 @@ pub fn read(plan: &Plan) -> Material {
     }
 }
 
+/// What to do about a weak key.
+const BETTER_KEY: &str =
+    "openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 makes a better one";
+
 /// A certificate with its key, and the certificate's file.
 pub(super) fn identity<'a>(
     cert: &'a Path,
@@ -237,13 +241,20 @@ pub(super) fn identity<'a>(
     notes.hash(secret.bytes());
     let chain = shown.certificates()?;
     notes.validity(&shown, Validity::of_all(&chain, clock::date()));
+    let weak = chain.first().and_then(weak_key);
     let pair = CertifiedKey::from_der(chain, secret.key()?, provider());
     let pair = pair.map_err(|error| match error {
         Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => secret.problem(
             &format!("is not the key of the certificate in {}", cert.display()),
             Some("the two were made for each other or not at all; in a swap, both files change"),
         ),
-        other => secret.problem(&format!("holds a key that cannot be used: {other}"), None),
+        other => match weak {
+            Some(weak) => secret.problem(&format!("holds {weak}"), Some(BETTER_KEY)),
+            None => secret.problem(
+                &format!("holds a key that cannot be used: {other}"),
+                Some("RSA of 2048 bits or more, Ed25519, and the curves P-256, P-384 and P-521 can be"),
+            ),
+        },
     })?;
     Ok((pair, shown))
 }

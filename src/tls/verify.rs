@@ -18,7 +18,7 @@ use rustls::{CertificateError, DigitallySignedStruct, Error, OtherError, Signatu
 
 use x509_parser::x509::X509Version;
 
-use super::facts::{Validity, parse};
+use super::facts::{Validity, parse, weak_key};
 
 /// Why a certificate is not trusted; what follows "the certificate of … ".
 #[derive(Debug, thiserror::Error)]
@@ -88,6 +88,15 @@ impl Verifier {
     }
 }
 
+/// Says so where a signature could not be verified since the key is too weak.
+fn badly_signed(error: Error, certificate: &CertificateDer<'_>) -> Error {
+    let Some(weak) = weak_key(certificate) else {
+        return error;
+    };
+    let why = OtherError(Arc::new(Untrusted(format!("has {weak}"))));
+    Error::InvalidCertificate(CertificateError::Other(why))
+}
+
 impl ServerCertVerifier for Verifier {
     fn verify_server_cert(
         &self,
@@ -122,6 +131,7 @@ impl ServerCertVerifier for Verifier {
     ) -> Result<HandshakeSignatureValid, Error> {
         self.rules
             .verify_tls12_signature(message, certificate, signature)
+            .map_err(|error| badly_signed(error, certificate))
     }
 
     fn verify_tls13_signature(
@@ -132,6 +142,7 @@ impl ServerCertVerifier for Verifier {
     ) -> Result<HandshakeSignatureValid, Error> {
         self.rules
             .verify_tls13_signature(message, certificate, signature)
+            .map_err(|error| badly_signed(error, certificate))
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

@@ -34,5 +34,6 @@ mod support;
 mod tls_clients;
 mod tls_endpoints;
 mod tls_files;
+mod tls_tunnels;
 mod tunnels;
 mod unix_sockets;

@@ -90,6 +90,117 @@ fn fault_063_a_bad_pair_is_a_mistake_in_the_configuration() {
     assert_eq!(code, Some(0), "{text}");
 }
 
+/// A certificate and its key of 1024 bits, self-signed until the year 2126.
+const WEAK: &str = include_str!("support/weak-rsa-1024.pem");
+
+#[test]
+fn fault_061_a_weak_key_and_empty_files_are_spelt_out_by_check_and_at_run_time() {
+    let (authority, files) = (Authority::new("ca"), Files::new());
+    let good = authority.issue(&["localhost"]);
+    let (cert, key) = (&*good.cert, &*good.key);
+    let chain_without_an_end = cert.replace("-----BEGIN CERTIFICATE-----\n", "");
+    let cases = [
+        (
+            WEAK,
+            WEAK,
+            "tls.key holds an RSA key of 1024 bits, which is too weak; it takes 2048 at least",
+        ),
+        ("", key, "tls.crt is empty"),
+        ("\n\n", key, "tls.crt is empty"),
+        (cert, "", "tls.key is empty"),
+        (key, key, "tls.crt holds no certificate"),
+        (cert, cert, "tls.key holds no private key"),
+        (&chain_without_an_end, key, "tls.crt "),
+    ];
+    let upstream = Upstream::always(200);
+    let yaml = under_tls(&files, false, &upstream.address().to_string());
+    for (cert, key, sentence) in &cases {
+        files.put("tls.crt", cert);
+        files.put("tls.key", key);
+        let (code, text) = check(&files, &yaml);
+        assert_eq!(code, Some(2), "{sentence}: {text}");
+        assert!(text.contains(sentence), "{text}");
+    }
+    // An authority's file likewise, on either side.
+    files.put_pair("tls", &good);
+    files.put("clients.crt", "");
+    files.put("ca.crt", " ");
+    let (code, text) = check(&files, &under_tls(&files, true, "https://localhost"));
+    assert_eq!(code, Some(2));
+    assert!(text.contains("listeners.in.tls.client_ca: "), "{text}");
+    assert!(text.contains("clients.crt is empty"), "{text}");
+    assert!(text.contains("upstreams.u.tls.ca: "), "{text}");
+    assert!(text.contains("ca.crt is empty"), "{text}");
+
+    // While it runs, each of them leaves the pair that is in use, and says why.
+    let program = Program::run(&yaml);
+    let (to, setup) = (program.listener("in"), Setup::trusting(&authority));
+    let before = shown(&setup, to);
+    for (cert, key, sentence) in &cases {
+        files.put("tls.crt", cert);
+        files.put("tls.key", key);
+        eventually("it is told of", || {
+            let problem = status(&program)["certificates"][0]["problem"].to_string();
+            problem.contains(sentence)
+        });
+        assert_eq!(shown(&setup, to), before);
+    }
+    let metrics = Client::connect(program.admin()).get_from_admin("/metrics");
+    assert_eq!(metrics.status, 200);
+}
+
+/// What kubelet does: files are links to links into a folder that is swapped as a whole.
+#[test]
+fn fault_063_a_mounted_secret_is_swapped_by_its_data_link() {
+    let (authority, files) = (Authority::new("ca"), Files::new());
+    let generation = |number: u32| {
+        let folder = files.path(&format!("..2026_11_{number:02}"));
+        std::fs::create_dir(&folder).unwrap();
+        let pair = authority.issue(&["localhost"]);
+        std::fs::write(folder.join("tls.crt"), &pair.cert).unwrap();
+        std::fs::write(folder.join("tls.key"), &pair.key).unwrap();
+        folder
+    };
+    let point_to = |folder: &std::path::Path| {
+        let fresh = files.path("..data_tmp");
+        std::os::unix::fs::symlink(folder.file_name().unwrap(), &fresh).unwrap();
+        std::fs::rename(fresh, files.path("..data")).unwrap();
+    };
+    let mut before = generation(1);
+    point_to(&before);
+    for name in ["tls.crt", "tls.key"] {
+        std::os::unix::fs::symlink(format!("..data/{name}"), files.path(name)).unwrap();
+    }
+    let upstream = Upstream::always(200);
+    let endpoint = upstream.address().to_string();
+    let program = Program::run(&under_tls(&files, false, &endpoint));
+    let (to, mut setup) = (program.listener("in"), Setup::trusting(&authority));
+    // A resumed session shows what it was begun with.
+    setup.0.resumption = rustls::client::Resumption::disabled();
+    let mut open = setup.connect(to).unwrap();
+    let mut showing = shown(&setup, to);
+    // Again and again: what is watched is gone after each swap.
+    for number in 2..5 {
+        let folder = generation(number);
+        let began = std::time::Instant::now();
+        point_to(&folder);
+        std::fs::remove_dir_all(&before).unwrap();
+        eventually("the new one is shown", || shown(&setup, to) != showing);
+        // The watch has told of it, not the poll of every 10 s.
+        assert!(began.elapsed() < std::time::Duration::from_secs(5));
+        showing = shown(&setup, to);
+        assert_eq!(open.get("/").unwrap().status, 200);
+        before = folder;
+    }
+    let problem = &status(&program)["certificates"][0]["problem"];
+    assert!(problem.is_null(), "{problem}");
+    assert!(
+        !program.stderr().contains("were not swapped"),
+        "{}",
+        program.stderr()
+    );
+}
+
 #[test]
 fn a_certificate_that_expires_soon_is_told_of_by_check() {
     let (authority, files) = (Authority::new("ca"), Files::new());

@@ -267,7 +267,7 @@ def test_what_is_wrong_with_endpoints_is_spelt_out(stack, nginx, authority, tmp_
         "self": "is self-signed",
         "old": "speaks neither TLS 1.2 nor TLS 1.3",
         "plain": "does not speak TLS on this port",
-        "weak": "The TLS handshake with upstream 'weak' failed",
+        "weak": "has an RSA key of 1024 bits, which is too weak",
     }
     proxy = Mamparo(tmp_path, [1])
     routes = [{"match": {"path_prefix": f"/{name}"}, "upstream": name} for name in words]

@@ -14,14 +14,15 @@ from programs import Program, mamparo_binary, program_path, wait_until
 # Who the redirection leaves out: mamparo itself, by its group.
 GROUP = 4321
 PORT, ADMIN = 15001, 15002
-NETWORK = "10.99.0.0/24"
+NETWORK, NETWORK6 = "10.99.0.0/24", "fd99::/64"
 # What clients go to: an HTTP service, another one that no route knows, and one that speaks first.
 SHOP, OTHER, MAIL = "10.99.0.1", "10.99.0.2", "10.99.0.3"
+OTHER6 = "fd99::2"
 
 GET = "GET /a HTTP/1.1\r\nhost: {}\r\n\r\n"
 
 SERVER = """
-import socketserver, sys, time
+import socket, socketserver, sys, time
 class Http(socketserver.StreamRequestHandler):
     def handle(self):
         while line := self.rfile.readline():
@@ -39,6 +40,7 @@ class Echo(socketserver.StreamRequestHandler):
         while data := self.request.recv(4096):
             self.wfile.write(data)
 class Server(socketserver.ThreadingTCPServer):
+    address_family = socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET
     allow_reuse_address = True
     daemon_threads = True
 Server((sys.argv[1], int(sys.argv[2])), Http if sys.argv[3] in ("shop", "other") else Echo).serve_forever()
@@ -63,9 +65,10 @@ with socket.create_connection((host, port), 10) as it:
 
 
 class Namespace:
-    """A network of its own, in which everything to `NETWORK` is redirected to mamparo."""
+    """A network of its own, in which everything to `NETWORK`, and to `NETWORK6` if asked, is redirected to mamparo."""
 
-    def __init__(self):
+    def __init__(self, ipv6=False):
+        self.ipv6 = ipv6
         self.name = f"mamparo-{uuid.uuid4().hex[:8]}"
 
     def __enter__(self):
@@ -74,6 +77,8 @@ class Namespace:
             self.run("ip", "link", "set", "lo", "up")
             for address in (SHOP, OTHER, MAIL):
                 self.run("ip", "address", "add", f"{address}/32", "dev", "lo")
+            if self.ipv6:
+                self.run("ip", "address", "add", f"{OTHER6}/128", "dev", "lo", "nodad")
             self.redirect("-A")
         except BaseException:
             self.__exit__()
@@ -99,31 +104,35 @@ class Namespace:
     def redirect(self, action, spare=True):
         """Adds or removes the redirection; without `spare` it catches mamparo too."""
         owner = ["-m", "owner", "!", "--gid-owner", str(GROUP)] if spare else []
-        rule = ["-d", NETWORK, *owner, "-j", "REDIRECT", "--to-ports", str(PORT)]
-        self.run("iptables", "-w", "-t", "nat", action, "OUTPUT", "-p", "tcp", *rule)
+        rule = [*owner, "-j", "REDIRECT", "--to-ports", str(PORT)]
+        both = [("iptables", NETWORK), ("ip6tables", NETWORK6)]
+        for command, network in both if self.ipv6 else both[:1]:
+            self.run(command, "-w", "-t", "nat", action, "OUTPUT", "-p", "tcp", "-d", network, *rule)
 
 
-def why_not():
+def why_not(ipv6=False):
     """Why no such namespace can be made here; nothing if it can."""
     if os.geteuid() != 0:
         return "making a network namespace with iptables takes root"
     try:
-        with Namespace():
+        with Namespace(ipv6):
             return None
     except (subprocess.SubprocessError, FileNotFoundError) as error:
         said = getattr(error, "stderr", None) or b""
-        return f"no network namespace with iptables here: {error} {said.decode(errors='replace')}".strip()
+        kind = "ip6tables" if ipv6 else "iptables"
+        return f"no network namespace with {kind} here: {error} {said.decode(errors='replace')}".strip()
 
 
 REASON = why_not()
+REASON6 = REASON or why_not(ipv6=True)
 pytestmark = pytest.mark.skipif(REASON is not None, reason=str(REASON))
 
 
 class Redirected:
     """mamparo in a namespace, with the services behind it."""
 
-    def __init__(self, stack, folder, unmatched="pass", **listener):
-        self.net = stack.enter_context(Namespace())
+    def __init__(self, stack, folder, unmatched="pass", ipv6=False, **listener):
+        self.net = stack.enter_context(Namespace(ipv6))
         config = {
             "admin": {"address": f"127.0.0.1:{ADMIN}"},
             "runtime": {"drain": "2s", "workers": 2},
@@ -144,14 +153,12 @@ class Redirected:
         binary = mamparo_binary("debug", "release")
         as_group = ["setpriv", f"--regid={GROUP}", "--clear-groups"]
         command = self.net.inside(*as_group, binary, "run", "--config", path, "--log", "debug")
-        for address, port, kind in (
-            (SHOP, 80, "shop"),
-            (OTHER, 80, "other"),
-            (MAIL, 25, "greets"),
-            (OTHER, 99, "echo"),
-        ):
+        servers = [(SHOP, 80, "shop"), (OTHER, 80, "other"), (MAIL, 25, "greets"), (OTHER, 99, "echo")]
+        if ipv6:
+            servers += [(OTHER6, 80, "other"), (OTHER6, 99, "echo")]
+        for address, port, kind in servers:
             server = self.net.inside(sys.executable, "-c", SERVER, address, str(port), kind)
-            stack.enter_context(Program(server, folder / f"{kind}.log"))
+            stack.enter_context(Program(server, folder / f"{kind}-{address}.log"))
         self.program = stack.enter_context(Program(command, folder / "mamparo.log"))
         self.program.ready(lambda: "admin listening" in self.program.output())
         self.program.ready(lambda: b"shop" in self.ask(OTHER, 80, GET.format("shop.internal"), 60, check=False))
@@ -203,6 +210,24 @@ def test_what_no_route_matches_passes_untouched(stack, tmp_path):
     assert it.metric("mamparo_requests_total") == it.routed + 1
     status = json.loads(it.admin("/api/v1/status"))
     assert [one["connections"] for one in status["listeners"]] == [0]
+
+
+@pytest.mark.skipif(REASON6 is not None, reason=str(REASON6))
+def test_ipv6_is_redirected_alike(stack, tmp_path):
+    """One listener on every address: what ip6tables sends to it, and what iptables does."""
+    it = Redirected(stack, tmp_path, ipv6=True, address=f"[::]:{PORT}")
+    for host in (OTHER6, OTHER):
+        assert b"shop GET /a" in it.ask(host, 80, GET.format("shop.internal"), 100)
+        answer = it.ask(host, 80, GET.format("other.internal"), 60)
+        assert answer.endswith(b"other GET /a HTTP/1.1\r\nhost: other.internal\r\n"), "not a byte was added"
+        assert it.ask(host, 99, "PING\r\n", 6) == b"PING\r\n"
+    assert it.metric("mamparo_passed_connections_total") == 4
+    assert it.metric("mamparo_requests_total") == it.routed + 2
+    # Caught by its own redirection, a connection comes back.
+    it.net.redirect("-I", spare=False)
+    assert b"PING" not in it.ask(OTHER6, 99, "PING\r\n", 0, check=False)
+    wait_until(lambda: "has come back" in it.program.output(), 5, "the loop is told")
+    wait_until(lambda: it.metric("mamparo_passed_connections") == 0, 5, "nothing of it is left")
 
 
 def test_unmatched_refuse_lets_nothing_past_the_configuration(stack, tmp_path):

@@ -146,7 +146,7 @@ async fn dial(opener: &Opener) -> io::Result<Opened> {
             return no_http2(error);
         };
         let sentence = refusal.sentence(&endpoint.label, secured.has_identity());
-        io::Error::other(TlsFailure(sentence))
+        TlsFailure::error(sentence)
     };
     let (sender, mut connection) = builder.handshake(watched).await.map_err(failed)?;
     // Its first settings say how many streams it takes; that they come says that it speaks HTTP/2.

@@ -432,8 +432,8 @@ fn hand_out(handed: impl IntoIterator<Item = (oneshot::Sender<Given>, Given)>) {
 
 /// The same error once more, for another who waited for the same.
 fn again(error: &io::Error) -> io::Error {
-    if let Some(TlsFailure(sentence)) = TlsFailure::behind(error) {
-        return io::Error::other(TlsFailure(sentence.clone()));
+    if let Some(failure) = TlsFailure::behind(error) {
+        return io::Error::other(failure.clone());
     }
     match error.raw_os_error() {
         Some(number) => io::Error::from_raw_os_error(number),

@@ -1,6 +1,6 @@
 //! Certificates made for a test, a client that speaks TLS, and a server that does.
 
-use std::io::{self, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,8 +18,8 @@ use rustls::{
 };
 use tempfile::TempDir;
 
-use super::Answer;
 use super::wait::PATIENCE;
+use super::{Answer, Far};
 
 /// A certificate with its key, PEM.
 pub(crate) struct Pair {
@@ -216,6 +216,97 @@ impl TlsClient {
     pub(crate) fn rest(&mut self) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
         self.0.read_to_end(&mut bytes).map(|_| bytes)
+    }
+}
+
+/// An endpoint under TLS whose connections are taken by the test itself.
+pub(crate) struct TlsFar {
+    far: Far,
+    config: Arc<ServerConfig>,
+}
+
+/// A connection of it.
+pub(crate) struct TlsSocket(BufReader<StreamOwned<ServerConnection, TcpStream>>);
+
+impl TlsFar {
+    /// It offers these protocols by ALPN.
+    pub(crate) fn offering(pair: &Pair, protocols: &[&str]) -> Self {
+        let builder = ServerConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .unwrap();
+        let config = builder.with_no_client_auth();
+        let mut config = config.with_single_cert(chain(pair), key(pair)).unwrap();
+        config.alpn_protocols = protocols
+            .iter()
+            .map(|one| one.as_bytes().to_vec())
+            .collect();
+        let (far, config) = (Far::new(), Arc::new(config));
+        Self { far, config }
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.far.address()
+    }
+
+    pub(crate) fn accept(&self) -> TlsSocket {
+        let (socket, _) = self.far.listener.accept().unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        socket.set_write_timeout(Some(PATIENCE)).unwrap();
+        let session = ServerConnection::new(Arc::clone(&self.config)).unwrap();
+        TlsSocket(BufReader::new(StreamOwned::new(session, socket)))
+    }
+}
+
+impl TlsSocket {
+    /// A head up to the empty line.
+    #[track_caller]
+    pub(crate) fn head(&mut self) -> String {
+        let mut head = String::new();
+        while !head.ends_with("\r\n\r\n") {
+            let read = self.0.read_line(&mut head).unwrap();
+            assert!(read > 0, "an end within a head: {head:?}");
+        }
+        head
+    }
+
+    #[track_caller]
+    pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        self.0.get_mut().write_all(bytes.as_ref()).unwrap();
+        self.0.get_mut().flush().unwrap();
+    }
+
+    #[track_caller]
+    pub(crate) fn expect(&mut self, wanted: impl AsRef<[u8]>) {
+        let mut found = vec![0; wanted.as_ref().len()];
+        self.0.read_exact(&mut found).unwrap();
+        assert!(found == wanted.as_ref(), "{} bytes differ", found.len());
+    }
+
+    /// The other end says that it has no more to say.
+    #[track_caller]
+    pub(crate) fn expect_end(&mut self) {
+        assert_eq!(self.0.read(&mut [0]).unwrap(), 0);
+    }
+
+    /// Says so to the other end, and closes.
+    pub(crate) fn end(mut self) {
+        let stream = self.0.get_mut();
+        stream.conn.send_close_notify();
+        stream.flush().unwrap();
+    }
+
+    /// Makes the handshake, which else comes with the first bytes.
+    pub(crate) fn shake_hands(&mut self) -> io::Result<()> {
+        let stream = self.0.get_mut();
+        while stream.conn.is_handshaking() {
+            stream.conn.complete_io(&mut stream.sock)?;
+        }
+        Ok(())
+    }
+
+    /// What both ends have agreed on.
+    pub(crate) fn agreed(&self) -> Option<&[u8]> {
+        self.0.get_ref().conn.alpn_protocol()
     }
 }
 
