@@ -20,13 +20,16 @@ static HOP_BY_HOP: [HeaderName; 9] = [
     HeaderName::from_static("http2-settings"),
 ];
 
+/// Where `connection` is in [`HOP_BY_HOP`].
+const CONNECTION_PLACE: usize = 0;
+
 /// Where `trailer` is in [`HOP_BY_HOP`].
 const TRAILER_PLACE: usize = 6;
 
 /// The place of a name in [`HOP_BY_HOP`].
 fn place(name: &HeaderName) -> Option<usize> {
     Some(match name.as_str() {
-        "connection" => 0,
+        "connection" => CONNECTION_PLACE,
         "keep-alive" => 1,
         "proxy-connection" => 2,
         "proxy-authenticate" => 3,
@@ -61,12 +64,15 @@ const NEVER_STRIPPED: [&str; 9] = [
 /// Removes what concerns only the connection that the head came over. A `trailer` header stays, as far
 /// as it announces what may come.
 pub fn strip(headers: &mut HeaderMap) {
-    // Most heads have one of them or none: looking at each name once is less than looking each up.
+    // Most heads have one of them or none: looking at each line once is less than looking each up.
     let mut found = [false; 9];
-    for place in headers.keys().filter_map(place) {
+    let mut names_others = false;
+    for (name, value) in &*headers {
+        let Some(place) = place(name) else { continue };
         found[place] = true;
+        names_others |= place == CONNECTION_PLACE && !is_usual(value.as_bytes());
     }
-    if found[0] {
+    if names_others {
         for name in named_by_connection(headers) {
             headers.remove(name);
         }
@@ -79,19 +85,19 @@ pub fn strip(headers: &mut HeaderMap) {
     }
 }
 
+/// Whether `connection` says no more than it mostly does, or this word of it.
+fn is_usual(text: &[u8]) -> bool {
+    text.eq_ignore_ascii_case(b"keep-alive") || text.eq_ignore_ascii_case(b"close")
+}
+
 /// The headers that `connection` names beside what it always says.
 fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
-    let usual = |text: &[u8]| {
-        text.eq_ignore_ascii_case(b"keep-alive") || text.eq_ignore_ascii_case(b"close")
-    };
-    // Mostly it says no more than that: then nothing has to be taken apart.
     let lines = headers.get_all(CONNECTION).iter();
-    let lines = lines.filter(|line| !usual(line.as_bytes()));
     let words = lines
         .filter_map(|line| line.to_str().ok())
         .flat_map(|line| line.split(',').map(str::trim));
     words
-        .filter(|word| !usual(word.as_bytes()))
+        .filter(|word| !is_usual(word.as_bytes()))
         .filter_map(|word| word.parse().ok())
         .filter(|name: &HeaderName| !NEVER_STRIPPED.contains(&name.as_str()))
         .collect()

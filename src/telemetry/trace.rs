@@ -3,6 +3,7 @@
 //! Nothing is exported. A trace that comes in goes on through us, with a span id of its own for each
 //! try, so that a tracing backend of the services on both sides sees one unbroken trace.
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 /// The header that carries a trace's id and the caller's span.
@@ -126,7 +127,7 @@ impl TraceContext {
         write_hex(&mut text[3..35], self.trace_id.to_be_bytes());
         write_hex(&mut text[36..52], span_id.to_be_bytes());
         write_hex(&mut text[53..], [self.flags]);
-        value(&text)
+        value(text)
     }
 }
 
@@ -157,24 +158,31 @@ pub fn new_request_id() -> HeaderValue {
     ] {
         text[to].copy_from_slice(&digits[from]);
     }
-    value(&text)
+    value(text)
 }
 
-/// A header value of hexadecimal digits and dashes, which is always valid.
-fn value(text: &[u8]) -> HeaderValue {
-    HeaderValue::from_bytes(text).unwrap_or_else(|_| HeaderValue::from_static(""))
+/// A header value of hexadecimal digits and dashes, which is always valid. It goes through several
+/// hands, and bytes with an owner of their own are shared without being moved.
+fn value(text: impl AsRef<[u8]> + Send + 'static) -> HeaderValue {
+    checked(Bytes::from_owner(text))
+}
+
+/// Not inlined: with a length that is known, its loop would be unrolled, which takes longer.
+#[inline(never)]
+fn checked(text: Bytes) -> HeaderValue {
+    HeaderValue::from_maybe_shared(text).unwrap_or_else(|_| HeaderValue::from_static(""))
 }
 
 /// Writes bytes in lower-case hexadecimal, two digits for each, over the whole of `to`.
+#[inline]
 pub(crate) fn write_hex<const N: usize>(to: &mut [u8], bytes: [u8; N]) {
-    const DIGITS: [u8; 16] = *b"0123456789abcdef";
-    let (pairs, _) = to.as_chunks_mut::<2>();
+    // Reckoned, since a table is looked up one digit at a time.
+    let digit = |half: u8| half + if half > 9 { b'a' - 10 } else { b'0' };
+    let mut pairs = [[0; 2]; N];
     for (pair, byte) in pairs.iter_mut().zip(bytes) {
-        *pair = [
-            DIGITS[usize::from(byte >> 4)],
-            DIGITS[usize::from(byte & 0xf)],
-        ];
+        *pair = [digit(byte >> 4), digit(byte & 0xf)];
     }
+    to.copy_from_slice(pairs.as_flattened());
 }
 
 /// Reads lower-case hexadecimal, at most 32 digits; upper case is invalid in a `traceparent`.
