@@ -1,12 +1,14 @@
 //! One look at each header of a request, for all that is to be known of them before the first try.
 //! Asking the map for one name takes as long as looking at several headers.
 
-use http::header::HeaderValue;
+use http::Version;
+use http::header::{HeaderName, HeaderValue};
 use http::request::Parts;
 
 use super::framing::{self, Refusal};
 use super::grpc;
 use super::headers::Found;
+use crate::telemetry::trace::Claims;
 
 /// What a request's headers say of how it is to be treated.
 #[derive(Debug, Default)]
@@ -21,32 +23,56 @@ pub struct Fields<'a> {
     pub is_call: bool,
     /// What its client says of the time that it leaves us.
     pub timeout: Option<&'a HeaderValue>,
+    /// What its client would rather read.
+    pub accept: Option<&'a HeaderValue>,
+    /// Whose it is.
+    pub claims: Claims<'a>,
     /// Bytes of its header lines as they were on the wire, to within white space.
     pub size: usize,
     /// Which of those are there that matter on the way.
     pub found: Found,
+    /// The first header of those that no request to be forwarded may have; see [`framing::check`].
+    pub wrong: Option<Refusal>,
 }
 
 impl<'a> Fields<'a> {
     /// Looks at each header. No allocation.
-    ///
-    /// # Errors
-    /// A header that no request to be forwarded may have; see [`framing::check`].
-    pub fn read(parts: &'a Parts) -> Result<Self, Refusal> {
+    pub fn read(parts: &'a Parts) -> Self {
         let mut fields = Self::default();
         for (name, value) in &parts.headers {
             fields.size += name.as_str().len() + value.len() + ": \r\n".len();
-            fields.found.note(name);
-            match name.as_str() {
-                "host" => framing::host(&mut fields, value)?,
-                "content-length" => framing::content_length(&mut fields, value)?,
-                "transfer-encoding" => framing::transfer_encoding(&mut fields, value)?,
-                "expect" => framing::expect(parts.version, value)?,
-                "content-type" => fields.is_call |= grpc::is_call(value),
-                "x-mamparo-timeout-ms" => _ = fields.timeout.get_or_insert(value),
-                _ => {}
+            if let Err(wrong) = fields.note(parts.version, name, value) {
+                fields.wrong.get_or_insert(wrong);
             }
         }
-        Ok(fields)
+        fields
+    }
+
+    fn note(
+        &mut self,
+        version: Version,
+        name: &HeaderName,
+        value: &'a HeaderValue,
+    ) -> Result<(), Refusal> {
+        match name.as_str() {
+            "host" => return framing::host(self, value),
+            "content-length" => return framing::content_length(self, value),
+            "transfer-encoding" => return framing::transfer_encoding(self, value),
+            "accept" => _ = self.accept.get_or_insert(value),
+            "content-type" => self.is_call |= grpc::is_call(value),
+            "expect" => {
+                self.found.note(name);
+                return framing::expect(version, value);
+            }
+            "x-mamparo-timeout-ms" => {
+                self.found.note(name);
+                self.timeout.get_or_insert(value);
+            }
+            other => {
+                self.found.note(name);
+                self.claims.note(other, value);
+            }
+        }
+        Ok(())
     }
 }

@@ -22,15 +22,17 @@ pub struct Refusal {
     pub sentence: &'static str,
 }
 
-/// Whether the request may be forwarded, and what its headers say. One pass over them; no allocation.
+/// Whether the request may be forwarded whose headers say that. No allocation.
 ///
 /// To a forward proxy a client says in the target where the request goes: the target's host is the one
 /// that counts, and CONNECT asks for a tunnel. Elsewhere both are suspicious.
 ///
 /// # Errors
 /// What the client is told, with the reason `bad_request`; the connection must be closed after it.
-pub fn check(parts: &Parts, is_forward_proxy: bool) -> Result<Fields<'_>, Refusal> {
-    let fields = Fields::read(parts)?;
+pub fn check(parts: &Parts, fields: &Fields<'_>, is_forward_proxy: bool) -> Result<(), Refusal> {
+    if let Some(wrong) = fields.wrong {
+        return Err(wrong);
+    }
     if fields.chunked {
         if fields.length.is_some() {
             return refuse("Both content-length and transfer-encoding are given.");
@@ -51,13 +53,12 @@ pub fn check(parts: &Parts, is_forward_proxy: bool) -> Result<Fields<'_>, Refusa
         None => {}
     }
     if parts.method == Method::CONNECT {
-        check_connect(parts, &fields, is_forward_proxy)?;
+        check_connect(parts, fields, is_forward_proxy)
     } else {
         // In HTTP/2 the host has but one place.
         let wins = is_forward_proxy && parts.version <= Version::HTTP_11;
-        check_target(&parts.method, &parts.uri, fields.host, wins)?;
+        check_target(&parts.method, &parts.uri, fields.host, wins)
     }
-    Ok(fields)
 }
 
 /// Digits of a length that no body has.
@@ -285,6 +286,10 @@ const fn refuse<T>(sentence: &'static str) -> Result<T, Refusal> {
 mod tests {
     use super::*;
     use http::Request;
+
+    fn check(parts: &Parts, is_forward_proxy: bool) -> Result<(), Refusal> {
+        super::check(parts, &Fields::read(parts), is_forward_proxy)
+    }
 
     fn verdict(build: http::request::Builder) -> Option<&'static str> {
         let (parts, ()) = build.body(()).expect("a request").into_parts();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::header::{ACCEPT, CONNECTION, HeaderValue, UPGRADE};
+use http::header::{CONNECTION, HeaderValue, UPGRADE};
 use http::request::Parts;
 use http::uri::Scheme;
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version};
@@ -14,6 +14,7 @@ use super::body::{AnswerBody, WholeCall};
 use super::client::Client;
 use super::fields::Fields;
 use super::grpc::{self, Call};
+use super::headers::Found;
 use super::max_forwards::{self, Verdict};
 use super::site::{ListenerSite, RouteSite, Site};
 use super::told::Told;
@@ -27,7 +28,8 @@ use crate::plan::{self, Role};
 use crate::policy::grpc::Code;
 use crate::policy::outcome::{Ending, Reason};
 use crate::policy::timeout::shorter;
-use crate::telemetry::report::{FallbackKind, Outcome, Report};
+use crate::telemetry::report::{FallbackKind, Outcome, Report, Target};
+use crate::telemetry::trace::Identity;
 
 /// Answers one request, whatever happens to it.
 pub fn handle(
@@ -38,11 +40,18 @@ pub fn handle(
     // Taken apart out here, since the future would hold the whole beside its parts.
     let (mut head, body) = request.into_parts();
     async move {
-        let asked = Asked::of(&head);
         // 1: the snapshot is loaded once: a request lives under one configuration from begin to end.
         let site = proxy.site();
-        let mut exchange = Exchange::begin(proxy, client, &site, &head);
-        let ended = exchange.serve(&mut head, body).await;
+        let (mut exchange, way, asked) = {
+            let fields = Fields::read(&head);
+            let mut exchange = Exchange::begin(proxy, client, &site, &head, &fields);
+            let way = exchange.find_way(&head, &fields);
+            (exchange, way, Asked::of(&head, &fields))
+        };
+        let ended = match way {
+            Ok(way) => exchange.serve(way, &mut head, body).await,
+            Err(failed) => Err(failed),
+        };
         if ended.is_err() && exchange.call.is_none() {
             // Refused before anybody looked: its client reads gRPC only all the same.
             exchange.call = Call::of(&head, exchange.started);
@@ -58,9 +67,9 @@ pub(super) struct Asked {
 }
 
 impl Asked {
-    fn of(head: &Parts) -> Self {
+    fn of(head: &Parts, fields: &Fields<'_>) -> Self {
         Self {
-            accept: head.headers.get(ACCEPT).cloned(),
+            accept: fields.accept.cloned(),
             head_only: head.method == Method::HEAD,
         }
     }
@@ -125,8 +134,23 @@ pub(super) struct Exchange<'a> {
     seat: Option<Seat>,
 }
 
+/// Where a request goes, and how.
+pub(super) struct Way<'a> {
+    pub(super) listener: &'a ListenerSite,
+    pub(super) route: &'a Arc<RouteSite>,
+    pub(super) deadline: Option<Deadline>,
+    /// Which headers that matter on the way it has.
+    pub(super) found: Found,
+}
+
 impl<'a> Exchange<'a> {
-    fn begin(proxy: &'a Arc<Proxy>, client: &'a Client, site: &'a Site, head: &Parts) -> Self {
+    fn begin(
+        proxy: &'a Arc<Proxy>,
+        client: &'a Client,
+        site: &'a Site,
+        head: &Parts,
+        fields: &Fields<'_>,
+    ) -> Self {
         let listener = site.listener(&client.listener);
         let meters = listener.map_or_else(
             || proxy.telemetry.metrics().listener(&client.listener),
@@ -137,9 +161,12 @@ impl<'a> Exchange<'a> {
             site.snapshot.generation,
             meters,
             client.peer,
-            head.method.clone(),
-            head.uri.clone(),
-            &head.headers,
+            Identity::of(&fields.claims),
+            proxy.telemetry.logs_requests().then(|| Target {
+                method: head.method.clone(),
+                uri: head.uri.clone(),
+                host: fields.host.cloned(),
+            }),
         );
         let started = report.started;
         let told = Told::new(proxy, report);
@@ -156,9 +183,9 @@ impl<'a> Exchange<'a> {
         }
     }
 
-    /// Steps 2 to 6: everything before an answer is chosen.
-    async fn serve(&mut self, head: &mut Parts, body: ReceivedBody) -> Result<Ended, Failed> {
-        let (listener, fields) = self.check(head)?;
+    /// Steps 2 to 4: what the head alone decides.
+    fn find_way(&mut self, head: &Parts, fields: &Fields<'_>) -> Result<Way<'a>, Failed> {
+        let listener = self.check(head, fields)?;
         if fields.is_call {
             self.call = Call::of(head, self.started);
         }
@@ -176,21 +203,34 @@ impl<'a> Exchange<'a> {
         }
         // 4: the rate limit comes before the seat: a refusal must not hold one (rule 64).
         take_token(route)?;
+        Ok(Way {
+            listener,
+            route,
+            deadline,
+            found: fields.found,
+        })
+    }
+
+    /// Steps 5 and 6: everything else before an answer is chosen.
+    async fn serve(
+        &mut self,
+        way: Way<'a>,
+        head: &mut Parts,
+        body: ReceivedBody,
+    ) -> Result<Ended, Failed> {
         // 5: the seat is above the tries: one request holds one, however often it is tried.
-        self.seat = self.take_seat(route, deadline).await?;
+        self.seat = self.take_seat(way.route, way.deadline).await?;
         // 6: one try, or as many as the policies allow.
-        let found = fields.found;
-        if found.max_forwards
+        if way.found.max_forwards
             && let Verdict::EndsHere(answer) = max_forwards::count(head)
         {
             return Ok(Ended::here(*answer));
         }
-        self.try_all(listener, route, head, found, body, deadline)
-            .await
+        self.try_all(&way, head, body).await
     }
 
     /// What must not be forwarded is refused before anything is taken.
-    fn check<'h>(&self, head: &'h Parts) -> Result<(&'a ListenerSite, Fields<'h>), Failed> {
+    fn check(&self, head: &Parts, fields: &Fields<'_>) -> Result<&'a ListenerSite, Failed> {
         let listener = self.listener.filter(|_| !self.proxy.refuses_new_requests());
         let Some(listener) = listener else {
             return Err(Failed::later(
@@ -200,8 +240,7 @@ impl<'a> Exchange<'a> {
             ));
         };
         let is_forward_proxy = listener.plan.role == Role::Outbound;
-        let fields = framing::check(head, is_forward_proxy);
-        let fields = fields.map_err(|refusal| Failed {
+        framing::check(head, fields, is_forward_proxy).map_err(|refusal| Failed {
             status: refusal.status,
             ..Failed::new(Reason::BadRequest, refusal.sentence.to_owned())
         })?;
@@ -224,7 +263,7 @@ impl<'a> Exchange<'a> {
                 Reason::BodyTooLarge,
                 message::body_too_large(&listener.plan.name, limit),
             )),
-            _ => Ok((listener, fields)),
+            _ => Ok(listener),
         }
     }
 

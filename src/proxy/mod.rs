@@ -4,7 +4,7 @@ pub mod answer;
 pub mod attempt;
 pub mod body;
 pub mod client;
-mod fields;
+pub mod fields;
 pub mod framing;
 pub mod grpc;
 pub mod handle;

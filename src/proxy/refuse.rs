@@ -5,15 +5,15 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Response, Uri};
+use http::{HeaderValue, Method, Response, Uri};
 
 use super::answer::{Failure, Voice};
 use super::client::Client;
 use super::told::{self, Told};
 use super::{Proxy, Reason, message};
 use crate::clock;
-use crate::telemetry::report::{Outcome, Report};
-use crate::telemetry::trace::new_request_id;
+use crate::telemetry::report::{Outcome, Report, Target};
+use crate::telemetry::trace::{Claims, Identity, new_request_id};
 
 /// A whole HTTP/1.1 answer with `connection: close`.
 pub fn refuse(
@@ -75,10 +75,13 @@ fn refused<A>(
         site.snapshot.generation,
         proxy.telemetry.metrics().listener(&client.listener),
         client.peer,
+        Identity::of(&Claims::default()),
         // No method, no target: there was no request.
-        Method::from_bytes(b"-").unwrap_or_default(),
-        Uri::default(),
-        &HeaderMap::new(),
+        Some(Target {
+            method: Method::from_bytes(b"-").unwrap_or_default(),
+            uri: Uri::default(),
+            host: None,
+        }),
     );
     let now = clock::now();
     let elapsed = now.saturating_duration_since(started);

@@ -18,12 +18,12 @@ use smallvec::SmallVec;
 
 use super::attempt::{Attempt, Attempted};
 use super::body::{AnswerBody, Stream, WholeCall};
-use super::handle::{Deadline, Exchange, Failed};
+use super::handle::{Deadline, Exchange, Failed, Way};
 use super::head::Head;
 use super::headers::Found;
 use super::message::{self, Tried};
 use super::retry_after;
-use super::site::{ListenerSite, RouteSite};
+use super::site::RouteSite;
 use super::told::Told;
 use super::tunnel::{Handover, Opened, Tunnel};
 use super::upgrade;
@@ -193,13 +193,16 @@ impl Passage<'_> {
 impl Exchange<'_> {
     pub(super) async fn try_all(
         &mut self,
-        listener: &ListenerSite,
-        route: &Arc<RouteSite>,
+        way: &Way<'_>,
         head: &mut Parts,
-        mut found: Found,
         body: ReceivedBody,
-        deadline: Option<Deadline>,
     ) -> Result<Ended, Failed> {
+        let Way {
+            listener,
+            route,
+            deadline,
+            mut found,
+        } = *way;
         let policies = &route.plan.policies;
         let retry = policies.retry.as_deref();
         let repeatable = retry.is_some_and(|retry| {

@@ -20,6 +20,7 @@ pub mod trace;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Instant;
 
 use arc_swap::ArcSwapOption;
@@ -39,6 +40,8 @@ pub struct Telemetry {
     metrics: Metrics,
     events: Events,
     access_log: ArcSwapOption<AccessLog>,
+    /// Whether there is one.
+    logs_requests: AtomicBool,
     /// What the access log runs with.
     logging: Mutex<Option<plan::AccessLog>>,
 }
@@ -73,9 +76,16 @@ impl Telemetry {
     /// Tells of a request that ended at `now`: it is counted, once, and its access line handed over.
     pub fn tell(&self, report: &Report, now: Instant) {
         self.metrics.count(report, now);
-        if let Some(log) = &*self.access_log.load() {
+        if self.logs_requests()
+            && let Some(log) = &*self.access_log.load()
+        {
             log.write(report, now);
         }
+    }
+
+    /// Whether access lines are written at all.
+    pub fn logs_requests(&self) -> bool {
+        self.logs_requests.load(Relaxed)
     }
 
     /// Has access lines written as these settings say, from the next request on. Where they are what
@@ -87,6 +97,7 @@ impl Telemetry {
         }
         let dropped = self.metrics.access_log_dropped.clone();
         let next = AccessLog::start(settings, dropped)?;
+        self.logs_requests.store(next.is_some(), Relaxed);
         if let Some(old) = self.access_log.swap(next.map(Arc::new)) {
             old.stop();
         }

@@ -93,6 +93,17 @@ pub struct Try {
     pub outcome: outcome::Outcome,
 }
 
+/// What a request asked for.
+#[derive(Debug, Clone)]
+pub struct Target {
+    /// The method.
+    pub method: http::Method,
+    /// The target, as it came. Its query is never written anywhere.
+    pub uri: http::Uri,
+    /// The host that was asked for.
+    pub host: Option<http::HeaderValue>,
+}
+
 /// One request, from its first byte to the last byte of its answer or to its end without one.
 #[derive(Debug, Clone)]
 pub struct Report {
@@ -106,12 +117,8 @@ pub struct Report {
     pub route: Option<Arc<RouteMeters>>,
     /// The client's address.
     pub peer: Option<SocketAddr>,
-    /// The method.
-    pub method: http::Method,
-    /// The target, as it came. Its query is never written anywhere.
-    pub target: http::Uri,
-    /// The host that was asked for.
-    pub host: Option<http::HeaderValue>,
+    /// What it asked for; `None` where no line will be written of it.
+    pub target: Option<Target>,
     /// The id that is in our log, the upstream's and the client's.
     pub request_id: http::HeaderValue,
     /// The trace that it belongs to, and our span in it.
@@ -156,20 +163,16 @@ impl Report {
         generation: u64,
         listener: Arc<ListenerMeters>,
         peer: Option<SocketAddr>,
-        method: http::Method,
-        target: http::Uri,
-        headers: &http::HeaderMap,
+        whose: Identity,
+        target: Option<Target>,
     ) -> Self {
-        let whose = Identity::of(headers);
         Self {
             started,
             generation,
             listener,
             route: None,
             peer,
-            method,
             target,
-            host: whose.host,
             request_id: whose.request_id,
             trace: whose.trace,
             queued: Duration::ZERO,

@@ -4,7 +4,7 @@
 //! try, so that a tracing backend of the services on both sides sees one unbroken trace.
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue};
 
 /// The header that carries a trace's id and the caller's span.
 pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
@@ -23,11 +23,31 @@ const SAMPLED: u8 = 0x01;
 /// The flags that version 00 knows: sampled, and that the trace's id is random.
 const KNOWN_FLAGS: u8 = 0x03;
 
-/// What a request's headers say of whose it is.
+/// What a request's headers say of whose it is, as it came.
+#[derive(Debug, Default)]
+pub struct Claims<'a> {
+    request_id: Option<&'a HeaderValue>,
+    correlation_id: Option<&'a HeaderValue>,
+    traceparent: Option<&'a HeaderValue>,
+    /// There is more than one `traceparent`: then none is believed.
+    many_traces: bool,
+}
+
+impl<'a> Claims<'a> {
+    /// Takes note of a header, if it says anything of it.
+    pub fn note(&mut self, name: &str, value: &'a HeaderValue) {
+        match name {
+            "x-request-id" => _ = self.request_id.get_or_insert(value),
+            "x-correlation-id" => _ = self.correlation_id.get_or_insert(value),
+            "traceparent" => self.many_traces |= self.traceparent.replace(value).is_some(),
+            _ => {}
+        }
+    }
+}
+
+/// Whose a request is.
 #[derive(Debug)]
 pub struct Identity {
-    /// The host that it is for.
-    pub host: Option<HeaderValue>,
     /// Its `x-request-id` where that is valid, else its `x-correlation-id`, else a new one. Valid are
     /// up to 128 visible ASCII characters.
     pub request_id: HeaderValue,
@@ -37,27 +57,12 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// Reads the headers, looking at each once.
-    pub fn of(headers: &HeaderMap) -> Self {
-        let (mut host, mut id, mut correlated, mut trace) = (None, None, None, None);
-        let mut traces = 0;
-        for (name, value) in headers {
-            match name.as_str() {
-                "host" => _ = host.get_or_insert(value),
-                "x-request-id" => _ = id.get_or_insert(value),
-                "x-correlation-id" => _ = correlated.get_or_insert(value),
-                "traceparent" => {
-                    traces += 1;
-                    trace = Some(value);
-                }
-                _ => {}
-            }
-        }
-        let given = id.filter(|id| is_valid(id));
-        let given = given.or_else(|| correlated.filter(|id| is_valid(id)));
-        let trace = trace.filter(|_| traces == 1);
+    /// What the claims are worth.
+    pub fn of(claims: &Claims<'_>) -> Self {
+        let given = claims.request_id.filter(|id| is_valid(id));
+        let given = given.or_else(|| claims.correlation_id.filter(|id| is_valid(id)));
+        let trace = claims.traceparent.filter(|_| !claims.many_traces);
         Self {
-            host: host.cloned(),
             request_id: given.cloned().unwrap_or_else(new_request_id),
             trace: trace
                 .and_then(|trace| TraceContext::read(trace.as_bytes()))
@@ -203,16 +208,18 @@ mod tests {
 
     const VALID: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
-    fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
-        let pairs = pairs.iter();
-        pairs
-            .map(|(name, value)| (HeaderName::from_static(name), value.parse().unwrap()))
-            .collect()
+    fn identity(pairs: &[(&str, &str)]) -> Identity {
+        let values: Vec<HeaderValue> = pairs.iter().map(|pair| pair.1.parse().unwrap()).collect();
+        let mut claims = Claims::default();
+        for ((name, _), value) in pairs.iter().zip(&values) {
+            claims.note(name, value);
+        }
+        Identity::of(&claims)
     }
 
     #[test]
     fn a_valid_traceparent_is_kept_with_a_span_of_our_own() {
-        let trace = Identity::of(&headers(&[("traceparent", VALID)])).trace;
+        let trace = identity(&[("traceparent", VALID)]).trace;
         assert_eq!(trace.trace_id, 0x4bf9_2f35_77b3_4da6_a3ce_929d_0e0e_4736);
         assert_eq!(trace.parent, Some(0x00f0_67aa_0ba9_02b7));
         assert_eq!(trace.flags, 1);
@@ -250,9 +257,9 @@ mod tests {
         ] {
             assert_eq!(TraceContext::read(invalid.as_bytes()), None, "{invalid}");
         }
-        let twice = headers(&[("traceparent", VALID), ("traceparent", VALID)]);
-        assert_eq!(Identity::of(&twice).trace.parent, None);
-        assert_eq!(Identity::of(&HeaderMap::new()).trace.parent, None);
+        let twice = identity(&[("traceparent", VALID), ("traceparent", VALID)]);
+        assert_eq!(twice.trace.parent, None);
+        assert_eq!(identity(&[]).trace.parent, None);
     }
 
     #[test]
@@ -269,13 +276,13 @@ mod tests {
 
     #[test]
     fn a_request_id_is_kept_if_it_is_fit_for_a_log() {
-        let given = headers(&[("x-request-id", "abc-1"), ("x-correlation-id", "other")]);
-        assert_eq!(Identity::of(&given).request_id, "abc-1");
-        let correlated = headers(&[("x-correlation-id", "other")]);
-        assert_eq!(Identity::of(&correlated).request_id, "other");
+        let given = identity(&[("x-request-id", "abc-1"), ("x-correlation-id", "other")]);
+        assert_eq!(given.request_id, "abc-1");
+        let correlated = identity(&[("x-correlation-id", "other")]);
+        assert_eq!(correlated.request_id, "other");
         let long = "x".repeat(129);
         for unfit in ["", "with space", "ümlaut", long.as_str()] {
-            let made = Identity::of(&headers(&[("x-request-id", unfit)])).request_id;
+            let made = identity(&[("x-request-id", unfit)]).request_id;
             assert_eq!(made.len(), 36, "{unfit}");
         }
     }

@@ -14,6 +14,7 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
 use mamparo::live::received::ReceivedBody;
 use mamparo::proxy::client::Client;
+use mamparo::proxy::fields::Fields;
 use mamparo::proxy::{Protocol, Reason, Role, framing};
 use mamparo::server::connection::serve;
 use mamparo::server::door::{Door, Settings};
@@ -153,7 +154,7 @@ impl Handler for Fake {
     ) -> Response<Body> {
         let counted = Counted::new(&self.serving);
         let (parts, body) = request.into_parts();
-        if let Err(refusal) = framing::check(&parts, false) {
+        if let Err(refusal) = framing::check(&parts, &Fields::read(&parts), false) {
             return refuse(Reason::BadRequest, refusal.sentence);
         }
         let path = parts.uri.path().to_owned();

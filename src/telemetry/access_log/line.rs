@@ -36,12 +36,16 @@ fn place(line: &mut Object<'_>, report: &Report) {
         line.text("route", &**route.route());
         line.text("upstream", &**route.upstream().name());
     }
-    line.text("method", report.method.as_str());
-    let path = report.target.path();
+    // A request that was under way as the log was switched on has not kept it.
+    let Some(target) = &report.target else {
+        return;
+    };
+    line.text("method", target.method.as_str());
+    let path = target.uri.path();
     if !path.is_empty() {
         line.text("path", path);
     }
-    if let Some(host) = &report.host {
+    if let Some(host) = &target.host {
         line.text("host", host);
     }
 }
@@ -277,12 +281,14 @@ mod tests {
         let mut report = plain();
         report.route = None;
         report.peer = None;
-        report.host = None;
+        report.target = None;
         report.head_at = None;
         let line = read(&report);
         for absent in [
             "route",
             "upstream",
+            "method",
+            "path",
             "host",
             "reason",
             "class",
@@ -305,8 +311,9 @@ mod tests {
     #[test]
     fn no_query_and_no_hostile_header_gets_through_as_it_is() {
         let mut report = plain();
-        report.target = "http://user:secret@h/a%20b?token=secret".parse().unwrap();
-        report.host = Some(http::HeaderValue::from_bytes(b"a\"}\xff\t{").unwrap());
+        let mut target = samples::target("http://user:secret@h/a%20b?token=secret", "h");
+        target.host = Some(http::HeaderValue::from_bytes(b"a\"}\xff\t{").unwrap());
+        report.target = Some(target);
         let line = read(&report);
         assert_eq!(line["path"], "/a%20b");
         assert_eq!(line["host"], "a\"}\u{fffd}\t{");

@@ -25,9 +25,7 @@ pub(crate) fn report(
         listener,
         route,
         peer: Some(([127, 0, 0, 1], 40_000).into()),
-        method: http::Method::GET,
-        target: http::Uri::from_static("/v1/charges?card=4111"),
-        host: Some(http::HeaderValue::from_static("payments.internal")),
+        target: Some(target("/v1/charges?card=4111", "payments.internal")),
         request_id: http::HeaderValue::from_static("r-1"),
         trace: TraceContext::begin(),
         queued: Duration::ZERO,
@@ -45,6 +43,15 @@ pub(crate) fn report(
         sent: 64,
         tunnel: false,
         broken: false,
+    }
+}
+
+/// A GET of that target from that host.
+pub(crate) fn target(uri: &str, host: &str) -> Target {
+    Target {
+        method: http::Method::GET,
+        uri: uri.parse().unwrap(),
+        host: Some(http::HeaderValue::from_bytes(host.as_bytes()).unwrap()),
     }
 }
 
@@ -131,7 +138,8 @@ impl<'a> Telling<'a> {
         report.head_at = chance
             .bool()
             .then(|| Duration::from_micros(chance.u64(..50_000)));
-        report.target = http::Uri::try_from(format!("/{:x}", chance.u64(..))).unwrap();
+        let target = format!("/{:x}", chance.u64(..));
+        report.target = Some(self::target(&target, "payments.internal"));
         report
     }
 }
