@@ -285,14 +285,15 @@ impl Roster {
 
     fn give_back(
         &self,
-        admission: &mut Admission,
+        key: u64,
+        judge: Option<(Ticket, &breaker::Settings)>,
         seen: Option<(Observation, f64)>,
         now: Instant,
     ) -> Option<Move> {
         let mut members = self.members.lock();
-        let key = admission.endpoint.key;
         // Only a failure or a slow call can open a breaker: others need not look at the siblings.
-        let settings = admission.settings.as_deref().filter(|settings| {
+        let settings = judge.as_ref().map(|(_, settings)| *settings);
+        let settings = settings.filter(|settings| {
             let failed = seen.is_some_and(|(seen, _)| seen.outcome == Outcome::Failure);
             failed || settings.slow_rate.is_some()
         });
@@ -304,8 +305,8 @@ impl Roster {
             member.penalty.record(now, observation.outcome);
         }
         let gone = member.leaving && member.in_flight == 0;
-        let moved = match (admission.ticket.take(), seen, admission.settings.as_deref()) {
-            (Some(ticket), Some((observation, chance)), Some(settings)) => member
+        let moved = match (judge, seen) {
+            (Some((ticket, settings)), Some((observation, chance))) => member
                 .breaker
                 .settle(
                     settings,
@@ -317,11 +318,11 @@ impl Roster {
                     chance,
                 )
                 .map(|transition| member.moved(transition, now)),
-            (Some(ticket), _, _) => {
+            (Some((ticket, _)), None) => {
                 member.breaker.release(ticket);
                 None
             }
-            (None, _, _) => None,
+            (None, _) => None,
         };
         if gone {
             members.forget_gone();
@@ -550,16 +551,20 @@ impl Admission {
     /// Tells what came of the try.
     pub fn settle(mut self, seen: Observation, now: Instant, chance: f64) -> Option<Move> {
         self.open = false;
-        let roster = Arc::clone(&self.roster);
-        roster.give_back(&mut self, Some((seen, chance)), now)
+        self.give_back(Some((seen, chance)), now)
+    }
+
+    fn give_back(&mut self, seen: Option<(Observation, f64)>, now: Instant) -> Option<Move> {
+        let judge = self.ticket.take().zip(self.settings.as_deref());
+        self.roster
+            .give_back(self.endpoint.key, judge, seen, now)
     }
 }
 
 impl Drop for Admission {
     fn drop(&mut self) {
         if self.open {
-            let roster = Arc::clone(&self.roster);
-            roster.give_back(self, None, crate::clock::now());
+            self.give_back(None, crate::clock::now());
         }
     }
 }

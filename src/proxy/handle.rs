@@ -18,7 +18,7 @@ use super::headers::Found;
 use super::max_forwards::{self, Verdict};
 use super::site::{ListenerSite, RouteSite, Site};
 use super::told::Told;
-use super::tries::{Ended, take_head};
+use super::tries::{Answer, Ended, take_head};
 use super::{Proxy, framing, headers, message};
 use crate::clock;
 use crate::live::received::ReceivedBody;
@@ -505,7 +505,11 @@ impl<'a> Exchange<'a> {
             Outcome::Upstream
         };
         report.status = ended.answer.status();
-        report.head_at = Some(clock::now().saturating_duration_since(report.started));
+        report.head_at = Some(match (&ended.answer, report.tries.last()) {
+            // It was there as the last try ended, and nothing has been waited for since.
+            (Answer::Stream(_), Some(last)) => last.started + last.took,
+            _ => clock::now().saturating_duration_since(report.started),
+        });
         let mut head = take_head(ended.answer.head());
         let version = head.version;
         // Ours, not the upstream's: an answer of an HTTP/1.0 server would have no chunks either.

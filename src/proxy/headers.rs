@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use http::header::{
-    CONNECTION, EXPECT, Entry, HOST, HeaderMap, HeaderName, HeaderValue, TE, UPGRADE, VIA,
+    CONNECTION, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, TE, UPGRADE, VIA,
 };
 
 use crate::live::{hop_by_hop, trailers};
@@ -37,6 +37,8 @@ pub struct Found {
     pub via: bool,
     hop_by_hop: bool,
     tracestate: bool,
+    forwarded_for: bool,
+    forwarded_proto: bool,
     forwarded_host: bool,
     ours: bool,
 }
@@ -54,6 +56,8 @@ impl Found {
             }
             "max-forwards" => self.max_forwards = true,
             "tracestate" => self.tracestate = true,
+            "x-forwarded-for" => self.forwarded_for = true,
+            "x-forwarded-proto" => self.forwarded_proto = true,
             "x-forwarded-host" => self.forwarded_host = true,
             other if other.starts_with(OUR_PREFIX) => self.ours = true,
             _ => self.hop_by_hop |= hop_by_hop::is_one(name),
@@ -119,11 +123,11 @@ pub fn onward(headers: &mut HeaderMap, onward: &Onward<'_>) {
         headers.remove(TRACESTATE);
     }
     if let Some(client) = onward.forwarded_for {
-        append_to_list(headers, FORWARDED_FOR, client);
+        continue_list(headers, FORWARDED_FOR, found.forwarded_for, client);
     }
-    headers
-        .entry(FORWARDED_PROTO)
-        .or_insert(HeaderValue::from_static(onward.scheme));
+    if !found.forwarded_proto {
+        headers.insert(FORWARDED_PROTO, HeaderValue::from_static(onward.scheme));
+    }
     let asked = headers.get(HOST).cloned();
     if let Some(host) = onward.host {
         headers.insert(HOST, host.clone());
@@ -135,7 +139,7 @@ pub fn onward(headers: &mut HeaderMap, onward: &Onward<'_>) {
     if let Some(asked) = asked.filter(|_| !found.forwarded_host) {
         headers.insert(FORWARDED_HOST, asked);
     }
-    append_to_list(headers, VIA, onward.via);
+    continue_list(headers, VIA, found.via, onward.via);
     headers.insert(REQUEST_ID, onward.request_id.clone());
 }
 
@@ -160,7 +164,8 @@ pub fn back(
 ) {
     hop_by_hop::strip(headers);
     if let Some(via) = via {
-        append_to_list(headers, VIA, via);
+        let is_there = headers.contains_key(VIA);
+        continue_list(headers, VIA, is_there, via);
     }
     headers.insert(REQUEST_ID, request_id.clone());
     if attempts > 1 {
@@ -218,21 +223,14 @@ fn remove_ours(headers: &mut HeaderMap) {
     }
 }
 
-fn append_to_list(headers: &mut HeaderMap, name: HeaderName, value: &HeaderValue) {
-    match headers.entry(name) {
-        Entry::Vacant(entry) => {
-            entry.insert(value.clone());
-        }
-        Entry::Occupied(mut entry) => {
-            let list = entry.get();
-            let mut joined = Vec::with_capacity(list.len() + 2 + value.len());
-            joined.extend_from_slice(list.as_bytes());
-            joined.extend_from_slice(b", ");
-            joined.extend_from_slice(value.as_bytes());
-            if let Ok(joined) = HeaderValue::from_bytes(&joined) {
-                *entry.get_mut() = joined;
-            }
-        }
+/// Puts a value behind those of a list, where it is known whether there is one.
+fn continue_list(headers: &mut HeaderMap, name: HeaderName, is_there: bool, value: &HeaderValue) {
+    if !is_there {
+        headers.insert(name, value.clone());
+    } else if let Some(list) = headers.get_mut(&name)
+        && let Ok(joined) = [list.as_bytes(), b", ", value.as_bytes()].concat().try_into()
+    {
+        *list = joined;
     }
 }
 

@@ -44,6 +44,19 @@ struct UnderWay {
     waited: Duration,
 }
 
+/// What a try has shown.
+#[derive(Debug, Clone, Copy)]
+pub struct Shown {
+    /// What it ended in.
+    pub ending: Ending,
+    /// How far the request had got.
+    pub sent: Sent,
+    /// Whether the connection had been used before.
+    pub reused: bool,
+    /// What the endpoint's breaker learnt.
+    pub outcome: policy::outcome::Outcome,
+}
+
 impl Told {
     /// Until [`Self::complete`] is called, being dropped means that the client has gone.
     pub fn new(proxy: &Arc<Proxy>, report: Report) -> Self {
@@ -73,13 +86,13 @@ impl Told {
         self.sending.store(true, Ordering::Relaxed);
     }
 
-    /// The try that has begun has ended, and is told of by whoever calls this, or was none.
-    pub fn try_ended(&mut self) {
+    /// The try that has begun was none: nothing is told of it.
+    pub fn forget_try(&mut self) {
         self.under_way = None;
     }
 
-    /// The request ends before the try that has begun, if one has: it is told of as far as it came.
-    pub fn tell_of_try(&mut self, now: Instant) {
+    /// The try that has begun, if one has, ends so.
+    pub fn end_try(&mut self, now: Instant, shown: Shown) {
         let Some(UnderWay {
             endpoint,
             began,
@@ -88,21 +101,38 @@ impl Told {
         else {
             return;
         };
-        let sending = self.sending.load(Ordering::Relaxed);
+        let Shown {
+            ending,
+            sent,
+            reused,
+            outcome,
+        } = shown;
         self.report.tries.push(Try {
             endpoint,
             started: began.saturating_duration_since(self.report.started),
             waited,
             took: now.saturating_duration_since(began),
-            ending: Ending::Failed(self.report.reason.unwrap_or(Reason::ClientGone)),
-            sent: if sending {
-                Sent::Unanswered
-            } else {
-                Sent::NotSent
-            },
+            ending,
+            sent,
+            reused,
+            outcome,
+        });
+    }
+
+    /// The request ends before the try that has begun, if one has: it is told of as far as it came.
+    pub fn tell_of_try(&mut self, now: Instant) {
+        let reason = self.report.reason.unwrap_or(Reason::ClientGone);
+        let sent = match self.sending.load(Ordering::Relaxed) {
+            true => Sent::Unanswered,
+            false => Sent::NotSent,
+        };
+        let shown = Shown {
+            ending: Ending::Failed(reason),
+            sent,
             reused: false,
             outcome: policy::outcome::Outcome::Ignored,
-        });
+        };
+        self.end_try(now, shown);
     }
 
     /// What is told.

@@ -24,7 +24,7 @@ use super::headers::Found;
 use super::message::{self, Tried};
 use super::retry_after;
 use super::site::RouteSite;
-use super::told::Told;
+use super::told::{Shown, Told};
 use super::tunnel::{Handover, Opened, Tunnel};
 use super::upgrade;
 use crate::clock;
@@ -38,7 +38,6 @@ use crate::policy::balance;
 use crate::policy::breaker::{self, Observation};
 use crate::policy::outcome::{Ending, Outcome, Reason};
 use crate::policy::retry::{self, Decision};
-use crate::telemetry::report::Try;
 
 /// Bytes of a failed answer that are kept while another try is made, to be passed on if that one
 /// brings none.
@@ -222,8 +221,8 @@ impl Exchange<'_> {
             body.hold_back();
             found.expect = false;
         }
+        let now = clock::now();
         if let Some(settings) = retry.and_then(|retry| retry.budget.as_ref()) {
-            let now = clock::now();
             route
                 .upstream
                 .with_budget(|budget| budget.deposit(settings, now));
@@ -247,7 +246,7 @@ impl Exchange<'_> {
             hash,
             repeatable,
         };
-        let ended = self.try_until_done(&mut passage, retry).await;
+        let ended = self.try_until_done(&mut passage, retry, now).await;
         if let Some(body) = &passage.body {
             self.told.report().received = body.progress().0;
         }
@@ -258,13 +257,14 @@ impl Exchange<'_> {
         &mut self,
         passage: &mut Passage<'_>,
         retry: Option<&retry::Settings>,
+        mut now: Instant,
     ) -> Result<Ended, Failed> {
         let mut tried: SmallVec<[u64; 4]> = SmallVec::new();
         let mut kept: Option<Ended> = None;
         let mut waited = Duration::ZERO;
         loop {
             // A breaker that opened between two tries must not hide the last real answer.
-            let attempt = match self.admit(passage, &tried, waited) {
+            let attempt = match self.admit(passage, &tried, waited, now) {
                 Ok(attempt) => attempt,
                 Err(failed) => return or_kept(failed, kept),
             };
@@ -298,6 +298,7 @@ impl Exchange<'_> {
             tokio::time::sleep_until(until.into()).await;
             self.told.report().backoff += wait.max(kept_for);
             waited = wait;
+            now = clock::now();
         }
     }
 
@@ -307,6 +308,7 @@ impl Exchange<'_> {
         passage: &Passage<'_>,
         tried: &[u64],
         waited: Duration,
+        now: Instant,
     ) -> Result<Attempt, Failed> {
         let upstream = &passage.route.upstream;
         let wish = Wish {
@@ -316,7 +318,6 @@ impl Exchange<'_> {
             tried,
         };
         let chance = [fastrand::f64(), fastrand::f64()];
-        let now = clock::now();
         let (picked, moves) = upstream.roster().pick(&wish, now, chance);
         self.proxy.moved(upstream.name(), &moves);
         match picked {
@@ -352,7 +353,7 @@ impl Exchange<'_> {
             Ok(tried) => tried,
             Err(failed) => {
                 if failed.reason == Reason::TooManyConnections {
-                    self.told.try_ended();
+                    self.told.forget_try();
                 }
                 return Err(failed);
             }
@@ -369,17 +370,13 @@ impl Exchange<'_> {
         } else {
             breaker::is_failure(settings, tried.ending)
         };
-        self.told.try_ended();
-        self.told.report().tries.push(Try {
-            endpoint: Arc::clone(&attempt.endpoint().label),
-            started: began.saturating_duration_since(self.started),
-            waited: attempt.waited(),
-            took,
+        let shown = Shown {
             ending: tried.ending,
             sent: tried.sent,
             reused: tried.reused,
             outcome,
-        });
+        };
+        self.told.end_try(now, shown);
         if let Some(moved) = attempt.settle(Observation { outcome, took }, now) {
             self.proxy.moved_one(passage.route.upstream.name(), &moved);
         }
