@@ -254,9 +254,16 @@ fn is_authority(text: &[u8]) -> bool {
     !host.is_empty() && port.len() <= 5 && port.iter().all(u8::is_ascii_digit)
 }
 
-const fn is_host_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric()
-        || matches!(
+fn is_host_byte(byte: u8) -> bool {
+    HOST_BYTES[usize::from(byte)]
+}
+
+/// What the name of a host may consist of, by byte: each request's is looked at.
+static HOST_BYTES: [bool; 256] = {
+    let mut bytes = [false; 256];
+    let mut byte = 0_u8;
+    while byte < 128 {
+        let other = matches!(
             byte,
             b'-' | b'.'
                 | b'_'
@@ -272,8 +279,12 @@ const fn is_host_byte(byte: u8) -> bool {
                 | b'+'
                 | b';'
                 | b'='
-        )
-}
+        );
+        bytes[byte as usize] = other || byte.is_ascii_alphanumeric();
+        byte += 1;
+    }
+    bytes
+};
 
 const fn refuse<T>(sentence: &'static str) -> Result<T, Refusal> {
     Err(Refusal {

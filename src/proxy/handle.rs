@@ -579,7 +579,7 @@ pub(super) fn path_of(uri: &Uri) -> &str {
 fn host_of<'a>(head: &'a Parts, host: Option<&'a HeaderValue>) -> Option<&'a str> {
     match head.uri.authority() {
         Some(authority) => Some(authority.as_str()),
-        None => host?.to_str().ok(),
+        None => std::str::from_utf8(host?.as_bytes()).ok(),
     }
 }
 

@@ -1,7 +1,9 @@
 //! What changes in a head on its way: hop-by-hop headers go in both directions, ours are set.
 
+use std::cell::RefCell;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::header::{
     CONNECTION, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, TE, UPGRADE, VIA,
 };
@@ -150,9 +152,27 @@ pub fn for_try(headers: &mut HeaderMap, number: u32, trace: &TraceContext, left:
         headers.insert(ATTEMPT, HeaderValue::from(number));
     }
     if let Some(left) = left {
-        let left = u64::try_from(left.as_millis()).unwrap_or(u64::MAX).max(1);
-        headers.insert(TIMEOUT_MS, decimal(left));
+        headers.insert(TIMEOUT_MS, milliseconds(left));
     }
+}
+
+thread_local! {
+    /// The time that was told last, in milliseconds. Mostly the next is the same: all that the route
+    /// allows, but for the first millisecond.
+    static LAST_TOLD: RefCell<(u64, HeaderValue)> =
+        const { RefCell::new((0, HeaderValue::from_static("0"))) };
+}
+
+/// A time as a header's value, in whole milliseconds; at least one.
+fn milliseconds(time: Duration) -> HeaderValue {
+    let number = time.as_secs().saturating_mul(1000) + u64::from(time.subsec_millis());
+    let number = number.max(1);
+    LAST_TOLD.with_borrow_mut(|(last, value)| {
+        if *last != number {
+            (*last, *value) = (number, decimal(number));
+        }
+        value.clone()
+    })
 }
 
 /// Makes the head of an upstream's answer into one that goes to the client.
@@ -197,7 +217,8 @@ pub fn keep_alive_of(value: &HeaderValue) -> Option<Duration> {
     seconds.map(Duration::from_secs)
 }
 
-/// A number as a header's value. The value's own conversion allocates twice.
+/// A number as a header's value. The value's own conversion allocates twice. It has an owner, and is
+/// shared without being moved.
 fn decimal(mut number: u64) -> HeaderValue {
     let mut digits = [0; 20];
     let mut begin = digits.len();
@@ -209,7 +230,8 @@ fn decimal(mut number: u64) -> HeaderValue {
             break;
         }
     }
-    HeaderValue::from_bytes(&digits[begin..]).unwrap_or_else(|_| HeaderValue::from_static("0"))
+    let digits = Bytes::from_owner(digits).slice(begin..);
+    HeaderValue::from_maybe_shared(digits).unwrap_or_else(|_| HeaderValue::from_static("0"))
 }
 
 fn remove_ours(headers: &mut HeaderMap) {
