@@ -556,8 +556,7 @@ impl Admission {
 
     fn give_back(&mut self, seen: Option<(Observation, f64)>, now: Instant) -> Option<Move> {
         let judge = self.ticket.take().zip(self.settings.as_deref());
-        self.roster
-            .give_back(self.endpoint.key, judge, seen, now)
+        self.roster.give_back(self.endpoint.key, judge, seen, now)
     }
 }
 

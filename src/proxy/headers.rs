@@ -250,7 +250,9 @@ fn continue_list(headers: &mut HeaderMap, name: HeaderName, is_there: bool, valu
     if !is_there {
         headers.insert(name, value.clone());
     } else if let Some(list) = headers.get_mut(&name)
-        && let Ok(joined) = [list.as_bytes(), b", ", value.as_bytes()].concat().try_into()
+        && let Ok(joined) = [list.as_bytes(), b", ", value.as_bytes()]
+            .concat()
+            .try_into()
     {
         *list = joined;
     }
