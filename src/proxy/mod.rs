@@ -5,6 +5,7 @@ pub mod attempt;
 pub mod body;
 pub mod client;
 pub mod fields;
+mod finish;
 pub mod framing;
 pub mod grpc;
 pub mod handle;
