@@ -101,7 +101,9 @@ impl<N: AsyncRead + AsyncWrite + Unpin> Relay<N> {
     pub fn take_moved(&mut self) -> bool {
         std::mem::take(&mut self.moved)
     }
+}
 
+impl<N> Relay<N> {
     /// Bytes that went to the endpoint, and to the client.
     pub fn bytes(&self) -> (u64, u64) {
         (self.up.bytes, self.down.bytes)

@@ -171,7 +171,7 @@ fn check_connect(
     fields: &Fields<'_>,
     is_forward_proxy: bool,
 ) -> Result<(), Refusal> {
-    if !is_forward_proxy || parts.version > Version::HTTP_11 {
+    if !is_forward_proxy {
         return Err(Refusal {
             status: Some(StatusCode::METHOD_NOT_ALLOWED),
             sentence: "CONNECT is not offered here.",

@@ -94,24 +94,40 @@ impl Tunnel {
             seat,
             idle,
         } = *self;
-        let mut relay = Relay::new(client, early, line);
-        let end = carry(&mut relay, idle, cut).await;
-        let (up, down) = relay.bytes();
+        let mut running = Running {
+            relay: Relay::new(client, early, line),
+            whole: false,
+        };
+        let end = carry(&mut running.relay, idle, cut).await;
+        let (up, down) = running.relay.bytes();
         let close = match &end {
             End::Closed | End::Idle(_) => Close::Clean,
             End::Broken(_) | End::Cut => Close::Break,
         };
-        if close == Close::Break {
-            relay.break_off();
-        }
+        running.whole = close == Close::Clean;
         // The slot and the seat are free before the report says so.
-        drop((relay, seat));
+        drop((running, seat));
         let report = told.report();
         report.received += up;
         report.sent += down;
         tell(&end, report);
         told.complete(clock::now());
         close
+    }
+}
+
+/// Breaks the endpoint's connection off unless all has come, also where the client's connection ends with
+/// its streams where they stand.
+struct Running<N> {
+    relay: Relay<N>,
+    whole: bool,
+}
+
+impl<N> Drop for Running<N> {
+    fn drop(&mut self) {
+        if !self.whole {
+            self.relay.break_off();
+        }
     }
 }
 

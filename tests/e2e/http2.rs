@@ -343,14 +343,3 @@ fn fault_032_a_body_that_is_not_as_long_as_it_was_said_to_be_is_reset() {
     assert!(upstream.received().iter().all(|one| one.body.len() < 10));
     assert_eq!(client.get("/").status, 200, "the connection goes on");
 }
-
-#[test]
-fn fault_016_and_037_connect_is_not_offered() {
-    let upstream = Upstream::always(200);
-    let proxy = Proxy::before(&upstream, "");
-    let mut client = http2(&proxy);
-    let answer = client.connect_through("127.0.0.1:1");
-    assert_eq!(answer.status, 405);
-    assert_eq!(client.get("/").status, 200, "the connection goes on");
-    assert_eq!(upstream.count(), 1);
-}

@@ -23,6 +23,7 @@ mod forward_proxy;
 mod grpc;
 mod headers;
 mod http2;
+mod http2_tunnels;
 mod http2_upstreams;
 mod interim;
 mod keys;

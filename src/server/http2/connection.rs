@@ -21,6 +21,7 @@ use super::head::received;
 use super::streams::{Polled, Streams};
 use super::wire::{Judged, Refused, Wire};
 use crate::clock;
+use crate::live::received::ReceivedBody;
 use crate::proxy::Reason;
 use crate::proxy::client::Client;
 use crate::server::connection::{LATECOMER, LINGER, end_with};
@@ -62,9 +63,8 @@ pub(in crate::server) async fn serve<IO, H>(
 {
     let wire = Wire::new(io, ahead, settings.max_streams);
     let handler = door.handler();
-    let handle = |request: Request<RecvStream>, client: Arc<Client>| {
-        let request = received(request);
-        async move { handler.handle(&client, request).await }
+    let handle = |request: Request<ReceivedBody>, client: Arc<Client>| async move {
+        handler.handle(&client, request).await
     };
     let mut session = Session::new(wire.handle(), door, client, settings, handle);
     let end = session.run().await;
@@ -176,7 +176,7 @@ where
     IO: Transport,
     H: Handler,
     F: Future<Output = Response<H::Body>>,
-    M: Fn(Request<RecvStream>, Arc<Client>) -> F,
+    M: Fn(Request<ReceivedBody>, Arc<Client>) -> F,
 {
     fn new(
         wire: Wire<IO>,
@@ -359,6 +359,7 @@ where
         };
         let began = began.map_or(now, |at| self.nanos_at(at));
         let head_only = request.method() == Method::HEAD;
+        let (request, connect) = received(request);
         let Self {
             handle,
             client,
@@ -370,6 +371,9 @@ where
             .begin(client, began, *idle, respond, head_only, |client| {
                 handle(request, client)
             });
+        if let Some(connect) = connect {
+            self.streams.keep(number, connect);
+        }
         self.quiet_until = NEVER;
         self.poll_stream(number);
     }
@@ -438,6 +442,7 @@ where
 
     /// Ends the streams, and tells the client why, if it does not know.
     async fn say_goodbye(&mut self, end: &End) {
+        self.streams.end_tunnels(matches!(end, End::Cut));
         self.streams.clear();
         let code = match end {
             End::Flood(_) | End::HeaderTimeout => Code::ENHANCE_YOUR_CALM,

@@ -1,7 +1,7 @@
 //! Heads between the library and the handler: what HTTP/2 writes differently.
 
 use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, TRANSFER_ENCODING, UPGRADE};
-use http::{HeaderMap, HeaderName, HeaderValue, Request};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request};
 use http_body::Body;
 
 use crate::live::received::{ReceivedBody, StreamBody};
@@ -10,12 +10,20 @@ use crate::telemetry::trace::REQUEST_ID;
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
-/// The request as the handler takes it.
-pub(super) fn received(request: Request<h2::RecvStream>) -> Request<ReceivedBody> {
+/// The request as the handler takes it. What follows a CONNECT is no body of it, but what a tunnel begins
+/// with: that is given beside it.
+pub(super) fn received(
+    request: Request<h2::RecvStream>,
+) -> (Request<ReceivedBody>, Option<h2::RecvStream>) {
     let (mut head, stream) = request.into_parts();
     join_cookies(&mut head.headers);
+    if head.method == Method::CONNECT {
+        let request = Request::from_parts(head, ReceivedBody::Empty);
+        return (request, Some(stream));
+    }
     let body = StreamBody::new(stream, &head.headers);
-    Request::from_parts(head, ReceivedBody::Http2(body))
+    let request = Request::from_parts(head, ReceivedBody::Http2(body));
+    (request, None)
 }
 
 /// A client may send each cookie in a header of its own, so that they compress better; elsewhere they

@@ -10,6 +10,7 @@
 //! - Time limits of slow clients, the drain, and an end that the client can read ([`connection`]).
 
 mod board;
+mod channel;
 pub(super) mod connection;
 mod floods;
 mod frames;

@@ -1,22 +1,26 @@
 //! One stream: the handler's future for its request, then the sending of the answer, as fast as the
-//! client takes it. Its parts are used again by a later stream of the connection.
+//! client takes it, or a tunnel. Its parts are used again by a later stream of the connection.
 
+use std::future::poll_fn;
 use std::mem::take;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
 use h2::server::SendResponse;
-use h2::{Reason, SendStream};
-use http::{HeaderMap, Response, StatusCode};
+use h2::{Reason, RecvStream, SendStream};
+use http::{HeaderMap, Response, StatusCode, response};
 use http_body::{Body, Frame};
 use pin_project_lite::pin_project;
 
+use super::channel::Channel;
 use super::head;
 use crate::proxy::client::Client;
+use crate::proxy::tunnel::{Handover, Tunnel};
 use crate::server::exchange::NEVER;
 use crate::server::wire::{nanos, since};
 
@@ -37,7 +41,20 @@ pub(super) struct Stream<F, B> {
     room: usize,
     /// Until when the client must take a byte, nanoseconds after the connection was accepted.
     deadline: u64,
+    /// What of a CONNECT is there for its tunnel.
+    connect: Option<Box<Connect>>,
 }
+
+/// A request for a tunnel, or the tunnel itself.
+struct Connect {
+    /// What the client sends; the tunnel has it when it stands.
+    receive: Option<RecvStream>,
+    /// The drain's time is over.
+    cut: Arc<AtomicBool>,
+}
+
+/// A tunnel to its end; whether its client has reset the stream.
+type Tunnelling = Pin<Box<dyn Future<Output = bool> + Send>>;
 
 pin_project! {
     #[project = Staged]
@@ -48,6 +65,8 @@ pin_project! {
         Handling { #[pin] future: F },
         /// The answer's body is being sent.
         Answering { #[pin] body: B },
+        /// Bytes go both ways.
+        Tunnelling { tunnel: Tunnelling },
     }
 }
 
@@ -75,6 +94,7 @@ impl<F, B> Stream<F, B> {
             rest: Bytes::new(),
             room: 0,
             deadline: NEVER,
+            connect: None,
         }
     }
 
@@ -100,6 +120,22 @@ impl<F, B> Stream<F, B> {
         self.deadline = NEVER;
     }
 
+    /// The request that has begun is a CONNECT: what its client sends is kept for the tunnel.
+    pub(super) fn keep(&mut self, receive: RecvStream) {
+        self.connect = Some(Box::new(Connect {
+            receive: Some(receive),
+            cut: Arc::default(),
+        }));
+    }
+
+    /// Whether it is a tunnel; `cut`: it is to end when it is polled, since the drain's time is over.
+    pub(super) fn is_tunnel(&self, cut: bool) -> bool {
+        if let Some(connect) = &self.connect {
+            connect.cut.store(cut, Relaxed);
+        }
+        matches!(*self.stage, Stage::Tunnelling { .. })
+    }
+
     /// Lets go of all that the stream held. What was not answered is thereby reset.
     pub(super) fn free(&mut self) {
         self.stage.set(Stage::Free);
@@ -108,6 +144,7 @@ impl<F, B> Stream<F, B> {
         self.rest = Bytes::new();
         self.room = 0;
         self.deadline = NEVER;
+        self.connect = None;
         if self.client.interim().is_waiting() {
             drop(self.client.interim().take());
         }
@@ -175,6 +212,15 @@ where
                 Err(_told_by_the_panic_hook) => return Poll::Ready(End::Panicked),
             }
         }
+        if let Staged::Tunnelling { tunnel } = self.stage.as_mut().project() {
+            let polled = catch_unwind(AssertUnwindSafe(|| tunnel.as_mut().poll(cx)));
+            return match polled {
+                Ok(Poll::Pending) => Poll::Pending,
+                Ok(Poll::Ready(true)) => Poll::Ready(End::Reset),
+                Ok(Poll::Ready(false)) => Poll::Ready(End::Answered),
+                Err(_told_by_the_panic_hook) => Poll::Ready(End::BrokenOff),
+            };
+        }
         let polled = catch_unwind(AssertUnwindSafe(|| self.poll_answering(cx)));
         polled.unwrap_or(Poll::Ready(End::BrokenOff))
     }
@@ -208,6 +254,11 @@ where
     fn begin_answer(&mut self, answer: Response<B>) -> Option<End> {
         let (mut head, body) = answer.into_parts();
         head::ready(&mut head.headers);
+        if !head.extensions.is_empty()
+            && let Some(tunnel) = head.extensions.remove::<Handover>()
+        {
+            return self.begin_tunnel(head, tunnel.take()?);
+        }
         let no_body = [StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED];
         let bodiless = self.head_only || no_body.contains(&head.status) || body.is_end_stream();
         if !bodiless {
@@ -227,6 +278,27 @@ where
                 Some(End::Reset)
             }
         }
+    }
+
+    /// Sends the head, behind which the tunnel begins. Where the client has left, it ends there.
+    fn begin_tunnel(&mut self, head: response::Parts, tunnel: Box<Tunnel>) -> Option<End> {
+        let connect = self.connect.as_mut()?;
+        let (receive, cut) = (connect.receive.take()?, Arc::clone(&connect.cut));
+        let head = Response::from_parts(head, ());
+        let Ok(send) = self.respond.as_mut()?.send_response(head, false) else {
+            return Some(End::Reset);
+        };
+        let mut channel = Channel::new(receive, send);
+        let tunnel = Box::pin(async move {
+            let cut = poll_fn(|_| match cut.load(Relaxed) {
+                true => Poll::Ready(()),
+                false => Poll::Pending,
+            });
+            let close = tunnel.run(&mut channel, &[], cut).await;
+            channel.close(close)
+        });
+        self.stage.set(Stage::Tunnelling { tunnel });
+        None
     }
 
     /// A request's body that was against the protocol has reset the stream, and the handler refuses the

@@ -5,6 +5,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
+use h2::RecvStream;
 use h2::server::SendResponse;
 use http::Response;
 use http_body::Body;
@@ -62,6 +63,13 @@ impl<F, B> Streams<F, B> {
         number
     }
 
+    /// The stream's request is a CONNECT, and this is what its client sends.
+    pub(super) fn keep(&mut self, number: u32, receive: RecvStream) {
+        if let Some(place) = self.places.get_mut(number as usize) {
+            place.stream.keep(receive);
+        }
+    }
+
     fn add(&mut self, connection: &Client) -> u32 {
         let number = u32::try_from(self.places.len()).unwrap_or(u32::MAX);
         let bell = self.board.bell(number);
@@ -113,6 +121,16 @@ where
     F: Future<Output = Response<B>>,
     B: Body<Data = Bytes>,
 {
+    /// The connection has ended: tunnels see it, and are told of as far as they came. `cut`: since the
+    /// drain's time is over.
+    pub(super) fn end_tunnels(&mut self, cut: bool) {
+        for place in &mut self.places {
+            if place.taken && place.stream.is_tunnel(cut) {
+                let _ = place.stream.poll(&mut Context::from_waker(&place.waker));
+            }
+        }
+    }
+
     /// Lets a stream go on. When it has ended, its place is free; `panicked` gives the answer for a
     /// handler that has panicked. Gives its deadline otherwise.
     pub(super) fn poll(

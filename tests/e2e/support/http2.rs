@@ -1,10 +1,11 @@
 //! A client that speaks HTTP/2 over one connection, for tests that are not asynchronous.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use bytes::Bytes;
 use h2::client::{ResponseFuture, SendRequest};
-use h2::{Reason, SendStream};
+use h2::{Reason, RecvStream, SendStream};
 use http::{HeaderMap, Request, Response};
 use tokio::runtime::Runtime;
 use tokio::time::timeout;
@@ -21,6 +22,80 @@ pub(crate) struct Http2 {
 pub(crate) struct Asked {
     response: ResponseFuture,
     pub(crate) body: SendStream<Bytes>,
+}
+
+/// A tunnel over a stream.
+pub(crate) struct Tunnel2 {
+    runtime: tokio::runtime::Handle,
+    pub(crate) send: SendStream<Bytes>,
+    receive: RecvStream,
+    early: Bytes,
+}
+
+impl Tunnel2 {
+    /// Sends these bytes; the library keeps those that there is no room for.
+    pub(crate) fn send(&mut self, bytes: &[u8]) {
+        let data = Bytes::copy_from_slice(bytes);
+        self.send.send_data(data, false).unwrap();
+    }
+
+    /// Bytes of so many that there is room for within that time.
+    pub(crate) fn room(&mut self, wanted: usize, within: Duration) -> usize {
+        let send = &mut self.send;
+        send.reserve_capacity(wanted);
+        if send.capacity() == 0 {
+            let room = std::future::poll_fn(|cx| send.poll_capacity(cx));
+            let room = async { timeout(within, room).await };
+            let _ = self.runtime.block_on(room);
+        }
+        self.send.capacity()
+    }
+
+    pub(crate) fn end(&mut self) {
+        self.send.send_data(Bytes::new(), true).unwrap();
+    }
+
+    /// The next bytes; `None` at the end.
+    pub(crate) fn next(&mut self) -> Result<Option<Bytes>, h2::Error> {
+        if !self.early.is_empty() {
+            return Ok(Some(std::mem::take(&mut self.early)));
+        }
+        loop {
+            let receive = &mut self.receive;
+            let next = async { timeout(PATIENCE, receive.data()).await.expect("in time") };
+            let Some(bytes) = self.runtime.block_on(next).transpose()? else {
+                return Ok(None);
+            };
+            // An end comes with a frame of its own, which is empty.
+            if !bytes.is_empty() {
+                let _ = self.receive.flow_control().release_capacity(bytes.len());
+                return Ok(Some(bytes));
+            }
+        }
+    }
+
+    #[track_caller]
+    pub(crate) fn expect(&mut self, wanted: &[u8]) {
+        let mut found = Vec::new();
+        while found.len() < wanted.len() {
+            let next = self.next().unwrap();
+            found.extend_from_slice(&next.expect("more than that"));
+        }
+        self.early = found.split_off(wanted.len()).into();
+        assert!(found == wanted, "{} bytes differ", found.len());
+    }
+
+    /// The other end says that it has no more to say.
+    #[track_caller]
+    pub(crate) fn expect_end(&mut self) {
+        assert_eq!(self.next().unwrap(), None);
+    }
+
+    /// The other end breaks the stream, or the connection; with which code, if it said so.
+    #[track_caller]
+    pub(crate) fn expect_break(&mut self) -> Option<Reason> {
+        self.next().expect_err("a break").reason()
+    }
 }
 
 /// An answer, as far as it came.
@@ -181,6 +256,41 @@ impl Http2 {
             .unwrap();
         let (response, body) = self.requests.send_request(request, true).unwrap();
         self.answer(Asked { response, body })
+    }
+
+    /// Asks for a tunnel, and has it.
+    #[track_caller]
+    pub(crate) fn tunnel(&mut self, to: &str) -> Tunnel2 {
+        let request = Request::builder().method("CONNECT").uri(to);
+        let request = request.body(()).unwrap();
+        let (response, send) = self.requests.send_request(request, false).unwrap();
+        let answer = async { timeout(PATIENCE, response).await.expect("in time") };
+        let (head, receive) = self.runtime.block_on(answer).unwrap().into_parts();
+        assert_eq!(head.status, 200);
+        assert!(head.headers.get("content-length").is_none(), "{head:?}");
+        Tunnel2 {
+            runtime: self.runtime.handle().clone(),
+            send,
+            receive,
+            early: Bytes::new(),
+        }
+    }
+
+    /// Whether the server has offered CONNECT with another protocol.
+    pub(crate) fn offers_extended_connect(&self) -> bool {
+        self.requests.is_extended_connect_protocol_enabled()
+    }
+
+    /// Asks for a WebSocket by CONNECT.
+    #[track_caller]
+    pub(crate) fn extended_connect(&mut self) -> Result<Answer2, h2::Error> {
+        let request = Request::builder().method("CONNECT");
+        let request = request.uri("http://service/chat");
+        let mut request = request.body(()).unwrap();
+        let websocket = h2::ext::Protocol::from_static("websocket");
+        request.extensions_mut().insert(websocket);
+        let (response, body) = self.requests.send_request(request, false).unwrap();
+        self.try_answer(Asked { response, body })
     }
 
     /// Takes a request back.

@@ -36,7 +36,7 @@ pub(crate) use answer::Answer;
 pub(crate) use authority::{Authority, Identity};
 pub(crate) use client::{Broken, Client};
 pub(crate) use grpc::{GrpcService, message as grpc_message};
-pub(crate) use http2::{Answer2, Http2};
+pub(crate) use http2::{Answer2, Http2, Tunnel2};
 pub(crate) use http2_upstream::{Http2Upstream, Manners};
 pub(crate) use message::{Head, Received};
 pub(crate) use metrics::value_of;
