@@ -30,6 +30,7 @@ use std::time::Duration;
 use h2::Reason;
 use h2::client::ResponseFuture;
 use http::{HeaderMap, Request, Response, StatusCode};
+use http_body::SizeHint;
 use tokio::task::AbortHandle;
 
 pub use pool::StreamPool;
@@ -38,8 +39,9 @@ use self::driver::Opener;
 use self::pool::{Asked, Given, Growth, InLine, Place};
 use self::pump::Pump;
 use super::connection::{Connection, SendError, cause_of};
+use super::inbox::Part;
 use super::interim::{self, Interim};
-use super::received::{ReceivedBody, StreamBody};
+use super::received::{ReceiveError, StreamBody};
 use super::request_body::{Held, TryBody};
 use super::roster::{Endpoint, Roster};
 use super::slots::Slots;
@@ -58,6 +60,8 @@ const EACH_INTERIM: usize = 64;
 pub struct Turn {
     /// The rest of the request's body, where its answer came first.
     upload: Option<Upload>,
+    /// The answer's body.
+    body: Option<StreamBody>,
     place: Place,
 }
 
@@ -239,6 +243,7 @@ impl Turn {
     fn new(place: Place) -> Self {
         Self {
             upload: None,
+            body: None,
             place,
         }
     }
@@ -254,7 +259,7 @@ impl Turn {
         &mut self,
         request: Request<TryBody>,
         interim: &Interim,
-    ) -> Result<Response<ReceivedBody>, Box<SendError>> {
+    ) -> Result<Response<()>, Box<SendError>> {
         let shared = Arc::clone(&self.place.shared);
         let (head, body) = request.into_parts();
         let ends = http_body::Body::is_end_stream(&body);
@@ -290,8 +295,27 @@ impl Turn {
             Upload(tokio::spawn(rest).abort_handle())
         });
         let (head, stream) = answer.into_parts();
-        let body = StreamBody::new(stream, &head.headers);
-        Ok(Response::from_parts(head, ReceivedBody::Http2(body)))
+        self.body = Some(StreamBody::new(stream, &head.headers));
+        Ok(Response::from_parts(head, ()))
+    }
+
+    /// The next part of the answer's body.
+    pub(super) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Part>> {
+        match &mut self.body {
+            Some(body) => body.poll_frame(cx).map_err(ReceiveError::Http2),
+            None => Poll::Ready(None),
+        }
+    }
+
+    /// Whether no part of the answer's body follows.
+    pub(super) fn is_end_stream(&self) -> bool {
+        self.body.as_ref().is_none_or(StreamBody::is_end_stream)
+    }
+
+    /// How much of the answer's body follows.
+    pub(super) fn size_hint(&self) -> SizeHint {
+        let none = || SizeHint::with_exact(0);
+        self.body.as_ref().map_or_else(none, StreamBody::size_hint)
     }
 
     fn failed(&self, failed: SendFailed, id: u32) -> SendError {

@@ -2,7 +2,6 @@
 //! protocol was switched, and what CONNECT asks for.
 
 use std::io;
-use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -16,7 +15,7 @@ pub struct Line {
     /// What came from the endpoint already.
     pub(super) early: Bytes,
     /// Free when the socket is closed, not before.
-    pub(super) _slot: Option<Arc<Slot>>,
+    pub(super) _slot: Option<Slot>,
 }
 
 impl Line {
@@ -33,7 +32,7 @@ impl Line {
             // TLS, if any, is between the client and the endpoint.
             wire: dialer.dial(address, None, true).await?,
             early: Bytes::new(),
-            _slot: slot.map(Arc::new),
+            _slot: slot,
         })
     }
 }

@@ -8,7 +8,6 @@ pub mod http1;
 pub mod http2;
 pub mod inbox;
 pub mod interim;
-mod interim_wire;
 pub mod line;
 pub mod pool;
 pub mod received;

@@ -101,7 +101,8 @@ impl StreamBody {
         }
     }
 
-    fn poll_frame(
+    /// The next part of it.
+    pub(super) fn poll_frame(
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
@@ -127,6 +128,20 @@ impl StreamBody {
                 .map(|trailers| trailers.map(Frame::trailers)),
         )
     }
+
+    /// Whether no part of it follows.
+    pub(super) fn is_end_stream(&self) -> bool {
+        self.stream.is_end_stream()
+    }
+
+    /// How much of it follows.
+    pub(super) fn size_hint(&self) -> SizeHint {
+        if self.is_end_stream() {
+            return SizeHint::with_exact(0);
+        }
+        self.left
+            .map_or_else(SizeHint::default, SizeHint::with_exact)
+    }
 }
 
 impl Body for ReceivedBody {
@@ -150,7 +165,7 @@ impl Body for ReceivedBody {
             Self::Empty => true,
             Self::Inbox(inbox) => inbox.is_end_stream(),
             Self::Http1(body) => body.is_end_stream(),
-            Self::Http2(body) => body.stream.is_end_stream(),
+            Self::Http2(body) => body.is_end_stream(),
         }
     }
 
@@ -159,10 +174,7 @@ impl Body for ReceivedBody {
             Self::Empty => SizeHint::with_exact(0),
             Self::Inbox(inbox) => inbox.size_hint(),
             Self::Http1(body) => body.size_hint(),
-            Self::Http2(body) if body.stream.is_end_stream() => SizeHint::with_exact(0),
-            Self::Http2(body) => body
-                .left
-                .map_or_else(SizeHint::default, SizeHint::with_exact),
+            Self::Http2(body) => body.size_hint(),
         }
     }
 }

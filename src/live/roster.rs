@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 
-use super::connection::Http1;
+use super::http1::connection::Http1;
 use super::http2::StreamPool;
 use super::pool::Pool;
 use super::tls::Secured;

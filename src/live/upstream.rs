@@ -270,8 +270,8 @@ impl Upstream {
     ) {
         let connection = match connection {
             Connection::Http1(connection) => connection,
-            // Its connection knows by itself when it is idle.
-            Connection::Http2(_) => return,
+            // It takes no more, or knows by itself when it is idle.
+            Connection::Apart(_) | Connection::Http2(_) => return,
         };
         let ends = connection.ends(settings);
         let old = ends.is_some_and(|end| now >= end);

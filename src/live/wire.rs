@@ -5,19 +5,16 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::uri::Scheme;
-use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::client::TlsStream;
 
 use super::gather::{SPACE, gather};
-use super::interim::Head;
-use super::interim_wire::{Found, Watch};
 use super::tls::Secured;
 use crate::plan::SocketAddress;
 
@@ -63,7 +60,6 @@ impl Dialer {
         Ok(Wire {
             stream,
             traffic: Traffic::default(),
-            watch: Watch::default(),
         })
     }
 
@@ -104,22 +100,6 @@ pub(super) struct Traffic(Arc<Seen>);
 struct Seen {
     written: AtomicU64,
     read: AtomicU64,
-    /// A request was sent, and the final head of its answer has not come yet.
-    awaits_head: AtomicBool,
-    has_interim: AtomicBool,
-    interim: Mutex<Vec<Head>>,
-}
-
-/// Interim answers that are kept until they are taken, at most.
-const MAX_INTERIM: usize = 8;
-
-impl Seen {
-    fn keep(&self, heads: Vec<Head>) {
-        let mut kept = self.interim.lock();
-        let room = MAX_INTERIM.saturating_sub(kept.len());
-        kept.extend(heads.into_iter().take(room));
-        self.has_interim.store(true, Ordering::Relaxed);
-    }
 }
 
 impl Traffic {
@@ -131,20 +111,6 @@ impl Traffic {
     /// Bytes that have come so far.
     pub(super) fn read(&self) -> u64 {
         self.0.read.load(Ordering::Relaxed)
-    }
-
-    /// An answer comes next: interim ones before it are kept to be taken.
-    pub(super) fn expect_answer(&self) {
-        self.0.awaits_head.store(true, Ordering::Relaxed);
-    }
-
-    /// The interim answers that have come since this was asked last. Cheap where there are none.
-    pub(super) fn take_interim(&self) -> Option<Vec<Head>> {
-        let came = self.0.has_interim.load(Ordering::Relaxed);
-        came.then(|| {
-            self.0.has_interim.store(false, Ordering::Relaxed);
-            std::mem::take(&mut *self.0.interim.lock())
-        })
     }
 
     fn add_written(&self, result: &Poll<io::Result<usize>>) {
@@ -173,13 +139,12 @@ pub(super) enum Stream {
 pub(super) struct Wire {
     stream: Stream,
     traffic: Traffic,
-    watch: Watch,
 }
 
 impl Wire {
     /// The counts of bytes, which stay readable when the wire is given away.
-    pub(super) fn traffic(&self) -> Traffic {
-        self.traffic.clone()
+    pub(super) fn traffic(&self) -> &Traffic {
+        &self.traffic
     }
 
     /// Whether both ends have agreed on HTTP/2 while the connection was made.
@@ -195,19 +160,6 @@ impl Wire {
         match self.stream {
             Stream::Tcp(_) | Stream::Unix(_) | Stream::Memory(_) => Scheme::HTTP,
             Stream::Tls(_) => Scheme::HTTPS,
-        }
-    }
-
-    /// Looks for interim answers, which the HTTP library passes over.
-    fn look(&mut self, fresh: &[u8]) {
-        let seen = &self.traffic.0;
-        match self.watch.look(fresh) {
-            Found::Final => seen.awaits_head.store(false, Ordering::Relaxed),
-            Found::Nothing => {}
-            Found::Interim { heads, then_final } => {
-                seen.keep(heads);
-                seen.awaits_head.store(!then_final, Ordering::Relaxed);
-            }
         }
     }
 }
@@ -301,11 +253,7 @@ impl AsyncRead for Wire {
         let this = self.get_mut();
         let before = buf.filled().len();
         let result = Pin::new(&mut this.stream).poll_read(cx, buf);
-        let fresh = &buf.filled()[before..];
-        this.traffic.add_read(fresh.len());
-        if this.traffic.0.awaits_head.load(Ordering::Relaxed) {
-            this.look(fresh);
-        }
+        this.traffic.add_read(buf.filled().len() - before);
         result
     }
 }

@@ -18,10 +18,10 @@ use super::tries::{Answer, Ended, Passage};
 use super::tunnel::Opened;
 use super::{framing, grpc, headers, message, upgrade};
 use crate::clock;
-use crate::live::connection::{Connection, Http1, SendError};
+use crate::live::connection::{Connection, SendError};
+use crate::live::http1::connection::Http1;
 use crate::live::http2::{NotObtained, Queued};
 use crate::live::line::Line;
-use crate::live::received::ReceivedBody;
 use crate::live::request_body::TryBody;
 use crate::live::roster::{Admission, Endpoint, Move};
 use crate::live::slots::Slot;
@@ -125,7 +125,8 @@ impl Attempt {
                 },
             };
             if passage.upgrade.is_some() {
-                connection.ask_for_upgrade();
+                // No other request can follow.
+                connection.retire();
             }
             exchange.told.sending();
             let result = {
@@ -326,11 +327,11 @@ impl Attempt {
         &self,
         exchange: &Exchange<'_>,
         passage: &Passage<'_>,
-        answer: Response<ReceivedBody>,
+        answer: Response<()>,
         mut connection: Connection,
         reused: bool,
     ) -> Attempted {
-        let (head, incoming) = answer.into_parts();
+        let (head, ()) = answer.into_parts();
         if head.status == StatusCode::SWITCHING_PROTOCOLS {
             return Self::switched(passage, head, connection, reused);
         }
@@ -347,7 +348,7 @@ impl Attempt {
             connection.retire();
         }
         if passage.upload().is_some_and(|upload| !upload.complete) {
-            connection.drive_apart();
+            connection = connection.driven_apart();
         }
         let link = Link {
             connection: Some(connection),
@@ -357,7 +358,7 @@ impl Attempt {
         };
         let idle = passage.route.plan.policies.timeouts.idle;
         let ending = Ending::Answered(head.status.as_u16());
-        let stream = Stream::new(head, incoming, link, idle, passage.body.clone());
+        let stream = Stream::new(head, link, idle, passage.body.clone());
         Attempted {
             ending,
             sent: Sent::Answered,

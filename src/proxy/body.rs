@@ -17,7 +17,8 @@ use super::site::RouteSite;
 use super::told::Told;
 use crate::clock;
 use crate::live::connection::{Connection, cause_of};
-use crate::live::received::{ReceiveError, ReceivedBody};
+use crate::live::inbox;
+use crate::live::received::ReceiveError;
 use crate::live::request_body::{Broken, RequestBody};
 use crate::live::roster::Endpoint;
 use crate::live::seats::Seat;
@@ -52,7 +53,6 @@ enum Source {
 #[derive(Debug)]
 pub struct Stream {
     head: response::Parts,
-    incoming: ReceivedBody,
     /// A part that was there with the head, so that both go to the client in one write; or the news
     /// that no more will come.
     first: Option<Received>,
@@ -85,7 +85,7 @@ struct OpenCall {
 }
 
 /// A part of an upstream's body as it is received.
-type Received = Result<Frame<Bytes>, ReceiveError>;
+type Received = inbox::Part;
 
 /// A part of an upstream's body, or why none will come.
 type Part = Result<Frame<Bytes>, (Reason, String)>;
@@ -244,14 +244,12 @@ impl Stream {
     /// be on its way.
     pub fn new(
         head: response::Parts,
-        incoming: ReceivedBody,
         link: Link,
         idle: Option<Duration>,
         upload: Option<RequestBody>,
     ) -> Self {
         Self {
             head,
-            incoming,
             first: None,
             over: false,
             call: None,
@@ -311,19 +309,14 @@ impl Stream {
     }
 
     /// Takes the first part of the body where it came together with the head. Never waits for it.
-    pub fn prefetch(&mut self, cx: &mut Context<'_>) {
+    pub fn prefetch(&mut self) {
         if self.first.is_some() || self.is_over() {
             return;
         }
-        // The first poll says that the body is wanted, the connection then hands it over. Neither has
-        // to wake us: whoever takes the body from here asks again.
+        // Whoever takes the body from here asks again, so nobody has to be woken.
         let asleep = &mut Context::from_waker(Waker::noop());
-        for _ in 0..2 {
-            if let Poll::Ready(Some(part)) = Pin::new(&mut self.incoming).poll_frame(asleep) {
-                self.first = Some(part);
-                return;
-            }
-            self.link.drive(cx);
+        if let Poll::Ready(Some(part)) = self.poll_incoming(asleep) {
+            self.first = Some(part);
         }
     }
 
@@ -357,7 +350,7 @@ impl Stream {
 
     /// Whether nothing follows but the part that is kept, if one is.
     pub(super) fn is_over(&self) -> bool {
-        self.over || self.incoming.is_end_stream()
+        self.over || self.link.is_end_stream()
     }
 
     fn is_end(&self) -> bool {
@@ -379,22 +372,10 @@ impl Stream {
     }
 
     fn poll_incoming(&mut self, cx: &mut Context<'_>) -> Poll<Option<Received>> {
-        self.link.drive(cx);
-        // What this task brings by driving the connection need not wake it.
-        let apart = self
-            .link
-            .connection
-            .as_ref()
-            .is_none_or(|one| one.is_driven_apart());
-        let waker = if apart { cx.waker() } else { Waker::noop() };
-        let told = &mut Context::from_waker(waker);
-        let mut polled = Pin::new(&mut self.incoming).poll_frame(told);
-        if polled.is_pending() {
-            // Now it is known to be wanted, the connection may have it at hand.
-            self.link.drive(cx);
-            polled = Pin::new(&mut self.incoming).poll_frame(told);
+        match &mut self.link.connection {
+            Some(connection) => connection.poll_frame(cx),
+            None => Poll::Ready(None),
         }
-        polled
     }
 
     fn part(&mut self, part: Received) -> Part {
@@ -460,20 +441,14 @@ fn later(wait: Duration) -> tokio::time::Instant {
 }
 
 impl Link {
-    fn drive(&mut self, cx: &mut Context<'_>) {
-        if let Some(connection) = &mut self.connection {
-            connection.drive(cx);
-        }
+    fn is_end_stream(&self) -> bool {
+        let connection = self.connection.as_ref();
+        connection.is_none_or(Connection::is_end_stream)
     }
 
     /// Another request may have the connection, if it is fit for one.
     pub fn give_back(mut self, now: Instant) {
-        if let Some(mut connection) = self.connection.take() {
-            // The end of the body may not have been seen by the connection itself yet. Nobody waits for
-            // it now, so nobody has to be woken.
-            if !connection.is_reusable() {
-                connection.drive(&mut Context::from_waker(Waker::noop()));
-            }
+        if let Some(connection) = self.connection.take() {
             let RouteSite { upstream, plan, .. } = &*self.route;
             let pool = &plan.upstream.pool;
             upstream.keep(&self.endpoint, connection, pool, self.worker, now);
@@ -554,7 +529,8 @@ impl Stream {
             .as_ref()
             .and_then(|first| first.as_ref().ok()?.data_ref())
             .map_or(0, Bytes::len) as u64;
-        match self.incoming.size_hint().exact() {
+        let rest = self.link.connection.as_ref().map(Connection::size_hint);
+        match rest.unwrap_or_else(|| SizeHint::with_exact(0)).exact() {
             Some(rest) => SizeHint::with_exact(ahead + rest),
             None => SizeHint::default(),
         }

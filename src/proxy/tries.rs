@@ -2,10 +2,8 @@
 //! budget and balance learn the same from it.
 
 use std::fmt::Display;
-use std::future::poll_fn;
 use std::mem::{replace, take};
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -474,11 +472,7 @@ impl Exchange<'_> {
             let kept = kept.map(|kept| Ended { ending, ..kept });
             return kept.ok_or_else(|| self.failed(passage, ending, attempted.detail));
         };
-        poll_fn(|cx| {
-            stream.prefetch(cx);
-            Poll::Ready(())
-        })
-        .await;
+        stream.prefetch();
         let answer = Answer::Stream(stream);
         Ok(Ended { ending, answer })
     }

@@ -3,8 +3,10 @@
 //! may read differently is decided by it.
 
 pub mod answer;
+pub mod apart;
 pub mod body;
 pub mod chunked;
+pub mod connection;
 pub mod encoder;
 pub mod fields;
 pub mod output;

@@ -19,7 +19,7 @@ use super::pulse::Pulse;
 use super::shared::Shared;
 use crate::clock;
 use crate::live::age::after;
-use crate::live::connection::Http1;
+use crate::live::http1::connection::Http1;
 use crate::live::roster::Endpoint;
 use crate::live::slots::{Slot, Slots};
 use crate::live::tls::TlsFailure;
@@ -83,14 +83,11 @@ pub(super) async fn open(
     match opened {
         None => pool.not_opened(name, worker, None),
         Some(Err(error)) => pool.not_opened(name, worker, Some(&error)),
-        Some(Ok(Opened::Http1(wire))) => match Http1::over(wire, slot).await {
-            Ok(connection) => {
-                pool.opened_http1(name, worker, connection);
-                // Those who still wait need connections of their own.
-                opener.slots.nudge();
-            }
-            Err(error) => pool.not_opened(name, worker, Some(&error)),
-        },
+        Some(Ok(Opened::Http1(wire))) => {
+            pool.opened_http1(name, worker, Http1::over(wire, slot));
+            // Those who still wait need connections of their own.
+            opener.slots.nudge();
+        }
         Some(Ok(Opened::Http2(ready))) => {
             let Ready {
                 sender,

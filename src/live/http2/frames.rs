@@ -158,7 +158,7 @@ pub(super) struct Watched {
 
 impl Watched {
     pub(super) fn new(wire: Wire) -> (Self, Arc<Seen>) {
-        let seen = Arc::new(Seen::new(wire.traffic()));
+        let seen = Arc::new(Seen::new(wire.traffic().clone()));
         let watched = Self {
             wire,
             seen: Arc::clone(&seen),

@@ -16,7 +16,7 @@ use super::shared::Shared;
 use super::state::{Entry, Gone, Handed, Opening, State, Waiter};
 use crate::clock;
 use crate::live::age::after;
-use crate::live::connection::Http1;
+use crate::live::http1::connection::Http1;
 use crate::live::tls::TlsFailure;
 use crate::plan;
 

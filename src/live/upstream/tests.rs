@@ -1,12 +1,11 @@
 //! Where a request's connection comes from, what becomes of it, and what names resolve to.
 
 use std::collections::HashMap;
-use std::task::{Context, Waker};
 
 use parking_lot::Mutex as Lock;
 use tokio::io::{DuplexStream, duplex};
 
-use super::super::connection::Http1;
+use super::super::http1::connection::Http1;
 use super::super::wire::{Dialer, Pipe};
 use super::*;
 use crate::policy::balance;
@@ -95,9 +94,7 @@ impl Bench {
     async fn open(&self, endpoint: u8, slot: Slot) -> Connection {
         let endpoint = self.endpoint(endpoint);
         let opened = Http1::open(&self.dialer, &endpoint, slot);
-        let mut connection = Connection::Http1(opened.await.expect("a connection"));
-        connection.drive(&mut Context::from_waker(Waker::noop()));
-        connection
+        Connection::Http1(opened.await.expect("a connection"))
     }
 
     /// A new connection; there has to be room for it.

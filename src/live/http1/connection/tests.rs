@@ -1,14 +1,14 @@
 //! Whom a connection wakes.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Wake;
 
-use http_body::Body;
 use parking_lot::Mutex;
 use tokio::io::AsyncWriteExt;
 
-use super::super::wire::Dialing;
 use super::*;
+use crate::live::wire::Dialing;
 
 #[derive(Default)]
 struct Count(AtomicUsize);
@@ -29,7 +29,7 @@ async fn an_answer_in_one_piece_wakes_its_task_once() {
     };
     let slot = Arc::new(Slots::default()).take(None).expect("no limit");
     let address = std::net::SocketAddr::from(([10, 0, 0, 1], 80));
-    let endpoint = Endpoint::new(&(address.into(), 1).into(), 1);
+    let endpoint = crate::live::roster::Endpoint::new(&(address.into(), 1).into(), 1);
     let dialer = Dialer::Memory(Arc::new(dial));
     let opening = Http1::open(&dialer, &endpoint, slot);
     let mut connection = opening.await.expect("an open connection");
@@ -47,8 +47,9 @@ async fn an_answer_in_one_piece_wakes_its_task_once() {
     let Poll::Ready(Ok(answer)) = sending.as_mut().poll(cx) else {
         panic!("the answer is there");
     };
-    let mut body = answer.into_body();
-    let part = Pin::new(&mut body).poll_frame(&mut asleep());
+    drop(sending);
+    assert_eq!(answer.status(), StatusCode::OK);
+    let part = connection.poll_frame(&mut asleep());
     assert!(matches!(part, Poll::Ready(Some(Ok(_)))));
     assert_eq!(woken.0.load(Ordering::Relaxed), 1, "and never by itself");
 }
