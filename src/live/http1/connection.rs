@@ -359,13 +359,13 @@ impl Http1 {
                     return Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))));
                 }
                 Err(malformed) => {
-                    self.end();
+                    self.spent = true;
                     return Poll::Ready(Some(Err(malformed.into())));
                 }
             }
             match ready!(self.poll_fill(cx)) {
                 Ok(0) if matches!(self.decoder, Decoder::UntilEnd) => {
-                    self.end();
+                    self.decoder = Decoder::Empty;
                     return Poll::Ready(None);
                 }
                 Ok(0) => {
@@ -380,14 +380,8 @@ impl Http1 {
     }
 
     fn broken(&mut self, error: io::Error) -> ReceiveError {
-        self.end();
-        ReceiveError::Broken(error)
-    }
-
-    /// Nothing more comes over it.
-    fn end(&mut self) {
-        self.decoder = Decoder::Empty;
         self.spent = true;
+        ReceiveError::Broken(error)
     }
 
     /// Reads more, and gives how much; 0: the endpoint has closed its end.
