@@ -69,7 +69,7 @@ async fn answered(
     let sending = connection.send(Request::new(TryBody::empty()), &interim);
     let answering = async {
         let mut request = [0; 1024];
-        peer.read(&mut request).await.expect("a request");
+        assert_ne!(peer.read(&mut request).await.expect("a request"), 0);
         for piece in bytes.chunks(piece) {
             peer.write_all(piece).await.expect("room");
             tokio::task::yield_now().await;
