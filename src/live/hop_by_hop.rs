@@ -65,29 +65,34 @@ const NEVER_STRIPPED: [&str; 9] = [
 /// as it announces what may come.
 pub fn strip(headers: &mut HeaderMap) {
     // Most heads have one of them or none: looking at each line once is less than looking each up.
-    let mut found = [false; 9];
+    let mut found = 0_u16;
     let mut names_others = false;
     for (name, value) in &*headers {
-        let Some(place) = place(name) else { continue };
-        found[place] = true;
-        names_others |= place == CONNECTION_PLACE && !is_usual(value.as_bytes());
+        if let Some(place) = place(name) {
+            found |= 1 << place;
+            names_others |= place == CONNECTION_PLACE && !is_usual(value.as_bytes());
+        }
     }
     if names_others {
         for name in named_by_connection(headers) {
             headers.remove(name);
         }
     }
-    if std::mem::take(&mut found[TRAILER_PLACE]) {
+    if found & 1 << TRAILER_PLACE != 0 {
         trailers::announce(headers);
+        found &= !(1 << TRAILER_PLACE);
     }
-    for (name, _) in HOP_BY_HOP.iter().zip(found).filter(|(_, found)| *found) {
-        headers.remove(name);
+    while found != 0 {
+        headers.remove(&HOP_BY_HOP[found.trailing_zeros() as usize]);
+        found &= found - 1;
     }
 }
 
 /// Whether `connection` says no more than it mostly does, or this word of it.
 fn is_usual(text: &[u8]) -> bool {
-    text.eq_ignore_ascii_case(b"keep-alive") || text.eq_ignore_ascii_case(b"close")
+    text == b"keep-alive"
+        || text.eq_ignore_ascii_case(b"keep-alive")
+        || text.eq_ignore_ascii_case(b"close")
 }
 
 /// The headers that `connection` names beside what it always says.

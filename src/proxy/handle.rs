@@ -39,14 +39,16 @@ pub fn handle(
     async move {
         // 1: the snapshot is loaded once: a request lives under one configuration from begin to end.
         let site = proxy.site();
-        let (mut exchange, way, asked) = {
+        let (mut exchange, way, asked);
+        {
+            // Borrowed from the head, and over before anything is waited for.
             let fields = Fields::read(&head);
-            let mut exchange = Exchange::begin(proxy, client, &site, &head, &fields);
-            let way = exchange.find_way(&head, &fields);
-            (exchange, way, Asked::of(&head, &fields))
-        };
+            exchange = Exchange::begin(proxy, client, &site, &head, &fields);
+            way = exchange.find_way(&head, &fields);
+            asked = Asked::of(&head, &fields);
+        }
         let ended = match way {
-            Ok(way) => exchange.serve(way, &mut head, body).await,
+            Ok(way) => exchange.serve(&way, &mut head, body).await,
             Err(failed) => Err(failed),
         };
         if ended.is_err() && exchange.call.is_none() {
@@ -211,7 +213,7 @@ impl<'a> Exchange<'a> {
     /// Steps 5 and 6: everything else before an answer is chosen.
     async fn serve(
         &mut self,
-        way: Way<'a>,
+        way: &Way<'a>,
         head: &mut Parts,
         body: ReceivedBody,
     ) -> Result<Ended, Failed> {
@@ -223,7 +225,7 @@ impl<'a> Exchange<'a> {
         {
             return Ok(Ended::here(*answer));
         }
-        self.try_all(&way, head, body).await
+        self.try_all(way, head, body).await
     }
 
     /// What must not be forwarded is refused before anything is taken.
@@ -270,8 +272,11 @@ impl<'a> Exchange<'a> {
         head: &Parts,
         host: Option<&HeaderValue>,
     ) -> Result<&'a Arc<RouteSite>, Failed> {
-        let wanted = Wanted {
-            host: host_of(head, host),
+        let mut wanted = Wanted {
+            host: listener
+                .routes_by_host
+                .then(|| host_of(head, host))
+                .flatten(),
             method: head.method.as_str(),
             path: path_of(&head.uri),
             query: head.uri.query(),
@@ -279,6 +284,7 @@ impl<'a> Exchange<'a> {
         };
         let found = router::find(&listener.plan.routes, &wanted);
         let Some(route) = found.and_then(|index| listener.routes.get(index)) else {
+            wanted.host = host_of(head, host);
             return Err(no_route(&listener.plan.name, &wanted));
         };
         if listener.plan.role == Role::Outbound
@@ -419,7 +425,7 @@ pub(super) fn path_of(uri: &Uri) -> &str {
 fn host_of<'a>(head: &'a Parts, host: Option<&'a HeaderValue>) -> Option<&'a str> {
     match head.uri.authority() {
         Some(authority) => Some(authority.as_str()),
-        None => std::str::from_utf8(host?.as_bytes()).ok(),
+        None => host?.to_str().ok(),
     }
 }
 

@@ -37,6 +37,8 @@ pub struct ListenerSite {
     pub meters: Arc<ListenerMeters>,
     /// What it calls itself in `via`.
     pub via: Via,
+    /// Whether any of them depends on the host that a request is for.
+    pub routes_by_host: bool,
     /// What belongs to each of the plan's routes, in their order.
     pub routes: Vec<Arc<RouteSite>>,
 }
@@ -93,6 +95,10 @@ impl Site {
         let listeners = plan.listeners.iter().map(|listener| ListenerSite {
             meters: telemetry.metrics().listener(&listener.name),
             via: Via::new(process, &listener.name),
+            routes_by_host: {
+                let mut routes = listener.routes.iter();
+                routes.any(|route| route.matcher.host.is_some())
+            },
             routes: listener
                 .routes
                 .iter()

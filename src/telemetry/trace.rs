@@ -168,14 +168,10 @@ pub fn new_request_id() -> HeaderValue {
 
 /// A header value of hexadecimal digits and dashes, which is always valid. It goes through several
 /// hands, and bytes with an owner of their own are shared without being moved.
+#[inline(never)] // Inlined, the check of its bytes is unrolled, which takes longer.
 fn value(text: impl AsRef<[u8]> + Send + 'static) -> HeaderValue {
-    checked(Bytes::from_owner(text))
-}
-
-/// Not inlined: with a length that is known, its loop would be unrolled, which takes longer.
-#[inline(never)]
-fn checked(text: Bytes) -> HeaderValue {
-    HeaderValue::from_maybe_shared(text).unwrap_or_else(|_| HeaderValue::from_static(""))
+    HeaderValue::from_maybe_shared(Bytes::from_owner(text))
+        .unwrap_or_else(|_| HeaderValue::from_static(""))
 }
 
 /// Writes bytes in lower-case hexadecimal, two digits for each, over the whole of `to`.
