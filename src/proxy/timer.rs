@@ -3,7 +3,7 @@
 
 use std::future::Future;
 use std::pin::{Pin, pin};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
 use parking_lot::Mutex;
@@ -13,7 +13,15 @@ use tokio::time::{Sleep, sleep_until};
 #[derive(Debug, Default)]
 pub(super) struct Timer {
     /// It may be set for an earlier limit, which does not count any more; never for a later one.
-    sleep: Mutex<Option<Pin<Box<Sleep>>>>,
+    set: Mutex<Option<Set>>,
+}
+
+/// A timer that is set.
+#[derive(Debug)]
+struct Set {
+    sleep: Pin<Box<Sleep>>,
+    /// Whom it wakes.
+    waker: Waker,
 }
 
 /// A limit was reached.
@@ -37,8 +45,20 @@ impl Timer {
 
     fn poll(&self, until: Instant, cx: &mut Context<'_>) -> Poll<()> {
         let until = until.into();
-        let mut sleep = self.sleep.lock();
-        let sleep = sleep.get_or_insert_with(|| Box::pin(sleep_until(until)));
+        let mut set = self.set.lock();
+        // Mostly it is set from the request before: then the runtime need not be told again.
+        if let Some(Set { sleep, waker }) = &*set
+            && sleep.deadline() <= until
+            && waker.will_wake(cx.waker())
+            && !sleep.is_elapsed()
+        {
+            return Poll::Pending;
+        }
+        let Set { sleep, waker } = set.get_or_insert_with(|| Set {
+            sleep: Box::pin(sleep_until(until)),
+            waker: cx.waker().clone(),
+        });
+        waker.clone_from(cx.waker());
         if sleep.deadline() > until {
             sleep.as_mut().reset(until);
         }

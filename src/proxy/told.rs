@@ -47,6 +47,8 @@ struct UnderWay {
 /// What a try has shown.
 #[derive(Debug, Clone, Copy)]
 pub struct Shown {
+    /// How long it took.
+    pub took: Duration,
     /// What it ended in.
     pub ending: Ending,
     /// How far the request had got.
@@ -91,8 +93,8 @@ impl Told {
         self.under_way = None;
     }
 
-    /// The try that has begun, if one has, ends so.
-    pub fn end_try(&mut self, now: Instant, shown: Shown) {
+    /// The try that has begun ends so.
+    pub fn end_try(&mut self, shown: Shown) {
         let Some(UnderWay {
             endpoint,
             began,
@@ -102,6 +104,7 @@ impl Told {
             return;
         };
         let Shown {
+            took,
             ending,
             sent,
             reused,
@@ -111,7 +114,7 @@ impl Told {
             endpoint,
             started: began.saturating_duration_since(self.report.started),
             waited,
-            took: now.saturating_duration_since(began),
+            took,
             ending,
             sent,
             reused,
@@ -121,18 +124,22 @@ impl Told {
 
     /// The request ends before the try that has begun, if one has: it is told of as far as it came.
     pub fn tell_of_try(&mut self, now: Instant) {
+        let Some(under_way) = &self.under_way else {
+            return;
+        };
         let reason = self.report.reason.unwrap_or(Reason::ClientGone);
         let sent = match self.sending.load(Ordering::Relaxed) {
             true => Sent::Unanswered,
             false => Sent::NotSent,
         };
         let shown = Shown {
+            took: now.saturating_duration_since(under_way.began),
             ending: Ending::Failed(reason),
             sent,
             reused: false,
             outcome: policy::outcome::Outcome::Ignored,
         };
-        self.end_try(now, shown);
+        self.end_try(shown);
     }
 
     /// What is told.

@@ -369,12 +369,13 @@ impl Exchange<'_> {
             breaker::is_failure(settings, tried.ending)
         };
         let shown = Shown {
+            took,
             ending: tried.ending,
             sent: tried.sent,
             reused: tried.reused,
             outcome,
         };
-        self.told.end_try(now, shown);
+        self.told.end_try(shown);
         if let Some(moved) = attempt.settle(Observation { outcome, took }, now) {
             self.proxy.moved_one(passage.route.upstream.name(), &moved);
         }

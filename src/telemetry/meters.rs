@@ -297,9 +297,11 @@ impl UpstreamMeters {
         if let Some(why) = report.denied {
             self.denied[why as usize].add_one();
         }
-        let refused = BULKHEAD_REASONS.iter().zip(&self.bulkhead_refused);
-        for (_, count) in refused.filter(|(reason, _)| report.reason == Some(**reason)) {
-            count.add_one();
+        if let Some(reason) = report.reason {
+            let refused = BULKHEAD_REASONS.iter().zip(&self.bulkhead_refused);
+            for (_, count) in refused.filter(|(one, _)| **one == reason) {
+                count.add_one();
+            }
         }
         if let Some(kind) = report.fallback {
             self.fallbacks[kind as usize][cause(report)].add_one();
