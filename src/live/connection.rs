@@ -49,8 +49,7 @@ pub struct SendError {
 
 impl Connection {
     /// Sends one request and waits for the head of its answer. Interim answers before it are passed on;
-    /// `100 Continue` lets go of a body that is held back. The connection must be fresh or
-    /// [`Self::is_reusable`].
+    /// `100 Continue` lets go of a body that is held back. The connection must be fresh, or from a pool.
     ///
     /// # Errors
     /// How far the request got, and what ended it.

@@ -6,8 +6,8 @@ use http::header::{
     UPGRADE,
 };
 
-/// What speaks of one connection only (RFC 9110 section 7.6.1, and common use). Framing is hyper's:
-/// `transfer-encoding` is rebuilt by it.
+/// What speaks of one connection only (RFC 9110 section 7.6.1, and common use). Framing, the
+/// `transfer-encoding`, is built anew by each connection.
 static HOP_BY_HOP: [HeaderName; 9] = [
     CONNECTION,
     HeaderName::from_static("keep-alive"),

@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use super::{Malformed, bad};
 
 /// Room for headers that we add on the way: then the map does not have to grow.
-const SPARE: usize = 8;
+const SPARE: usize = 4;
 
 /// The fields of a head in a map. They were parsed from `bytes`, of which `head` is a copy that begins
 /// at the same byte: the values are parts of it and not copied again.
