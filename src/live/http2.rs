@@ -12,13 +12,13 @@
 //! are full it waits as long as it would for a connection.
 
 mod driver;
-mod frames;
 mod head;
 mod pool;
 mod pulse;
 mod pump;
 mod shared;
 mod state;
+mod watched;
 
 use std::future::{Future, poll_fn};
 use std::io;

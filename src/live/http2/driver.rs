@@ -13,10 +13,10 @@ use h2::client::{self, SendRequest};
 use http::uri::Scheme;
 use tokio::time::sleep_until;
 
-use super::frames::{Seen, Watched};
 use super::pool::StreamPool;
 use super::pulse::Pulse;
 use super::shared::Shared;
+use super::watched::{Seen, Watched};
 use crate::clock;
 use crate::live::age::after;
 use crate::live::http1::connection::Http1;

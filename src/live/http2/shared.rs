@@ -6,7 +6,7 @@ use bytes::Bytes;
 use h2::client::SendRequest;
 use http::uri::Scheme;
 
-use super::frames::Seen;
+use super::watched::Seen;
 use crate::clock;
 use crate::live::age::Age;
 use crate::live::slots::Slots;

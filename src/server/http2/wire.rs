@@ -17,8 +17,8 @@ use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::floods::{Floods, SETTINGS_WEIGHT};
-use super::frames::{CONTINUATION, DATA, Frames, HEADERS, RST_STREAM, SETTINGS, Seen};
 use crate::clock;
+use crate::live::frames::{CONTINUATION, DATA, Frames, HEADERS, RST_STREAM, SETTINGS, Seen};
 use crate::telemetry::limits::Limit;
 
 /// Heads that may wait for the library's judgement.
@@ -70,7 +70,7 @@ impl<IO> Wire<IO> {
             io,
             ahead,
             from_client: Frames::after_preface(),
-            to_client: Frames::new(),
+            to_client: Frames::without_preface(),
             state: State {
                 floods: Floods::new(max_streams, clock::now()),
                 limit: None,

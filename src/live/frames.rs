@@ -1,15 +1,22 @@
-//! Follows the frames in one direction of a connection (RFC 9113 section 4.1), however their bytes are
-//! cut into pieces. Nothing is copied but the nine bytes of a frame's head.
+//! Follows the frames in one direction of an HTTP/2 connection (RFC 9113 section 4.1), however their bytes
+//! are cut into pieces. Nothing is copied but the nine bytes of a frame's head. Both ends of the proxy
+//! learn by it what the protocol's library does not tell.
 
 /// What a client sends first.
-pub(crate) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+pub const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-pub(super) const DATA: u8 = 0;
-pub(super) const HEADERS: u8 = 1;
-pub(super) const RST_STREAM: u8 = 3;
-pub(super) const SETTINGS: u8 = 4;
-const GOAWAY: u8 = 7;
-pub(super) const CONTINUATION: u8 = 9;
+/// Kinds of frames.
+pub const DATA: u8 = 0;
+/// Begins a header block.
+pub const HEADERS: u8 = 1;
+/// Ends a stream with an error code.
+pub const RST_STREAM: u8 = 3;
+/// Says what its sender takes.
+pub const SETTINGS: u8 = 4;
+/// Says which stream is the last that its sender acts on.
+pub const GOAWAY: u8 = 7;
+/// Goes on with a header block.
+pub const CONTINUATION: u8 = 9;
 /// Stands for what comes before the first frame.
 const NONE: u8 = u8::MAX;
 
@@ -23,11 +30,15 @@ const GOODBYE: usize = 64;
 
 /// A frame's head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Head {
-    pub(super) length: u32,
-    pub(super) kind: u8,
-    pub(super) flags: u8,
-    pub(super) stream: u32,
+pub struct Head {
+    /// Bytes that follow it.
+    pub length: u32,
+    /// What the frame is for.
+    pub kind: u8,
+    /// What its kind makes of them.
+    pub flags: u8,
+    /// Its stream; 0: the connection.
+    pub stream: u32,
 }
 
 impl Head {
@@ -42,28 +53,29 @@ impl Head {
     }
 
     /// Whether it belongs to a header block.
-    pub(super) const fn is_header_block(&self) -> bool {
+    pub const fn is_header_block(&self) -> bool {
         matches!(self.kind, HEADERS | CONTINUATION)
     }
 
     /// Whether its header block ends with it.
-    pub(super) const fn ends_block(&self) -> bool {
+    pub const fn ends_block(&self) -> bool {
         self.is_header_block() && self.flags & END_HEADERS != 0
     }
 }
 
 /// What the bytes have brought.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Seen {
+pub enum Seen {
     /// The head of a frame.
     Begun(Head),
-    /// The last byte of a frame, with the first four bytes of what it carries: the code of a reset.
+    /// The last byte of a frame, with the first four bytes of what it carries where those are wanted: the
+    /// code of a reset, or the last stream of a goodbye.
     Ended(Head, u32),
 }
 
 /// Where one direction stands. Give it every byte once, in order.
 #[derive(Debug)]
-pub(super) struct Frames {
+pub struct Frames {
     partial: [u8; HEAD],
     /// Bytes of `partial`.
     have: usize,
@@ -71,53 +83,54 @@ pub(super) struct Frames {
     current: Option<Head>,
     /// Bytes of it that are still to come.
     left: u32,
-    code: u32,
+    /// The first four bytes of what it carries, where they are wanted.
+    word: u32,
     goodbye: Vec<u8>,
 }
 
 impl Frames {
     /// The client's direction, which begins with the preface.
-    pub(super) const fn after_preface() -> Self {
+    pub const fn after_preface() -> Self {
         let preface = Head {
             length: PREFACE.len() as u32,
             kind: NONE,
             flags: 0,
             stream: 0,
         };
-        let mut frames = Self::new();
+        let mut frames = Self::without_preface();
         frames.left = preface.length;
         frames.current = Some(preface);
         frames
     }
 
     /// A direction that begins with a frame.
-    pub(super) const fn new() -> Self {
+    pub const fn without_preface() -> Self {
         Self {
             partial: [0; HEAD],
             have: 0,
             current: None,
             left: 0,
-            code: 0,
+            word: 0,
             goodbye: Vec::new(),
         }
     }
 
     /// What the frame said that ends the connection, if it has come.
-    pub(super) fn goodbye(&self) -> &[u8] {
+    pub fn goodbye(&self) -> &[u8] {
         self.goodbye.get(8..).unwrap_or_default()
     }
 
     /// Takes in some of the bytes, up to something that is worth telling.
-    pub(super) fn next(&mut self, bytes: &mut &[u8]) -> Option<Seen> {
+    pub fn next(&mut self, bytes: &mut &[u8]) -> Option<Seen> {
         let Some(head) = self.current else {
             return self.begin(bytes).map(Seen::Begun);
         };
         let some = bytes.len().min(self.left as usize);
         let (taken, rest) = bytes.split_at(some);
-        if head.kind == RST_STREAM {
-            let add = |code: u32, byte: &u8| (code << 8) | u32::from(*byte);
-            self.code = taken.iter().fold(self.code, add);
-        } else if head.kind == GOAWAY && self.goodbye.len() < GOODBYE {
+        if matches!(head.kind, RST_STREAM | GOAWAY) {
+            self.read_word(taken, head.length - self.left);
+        }
+        if head.kind == GOAWAY && self.goodbye.len() < GOODBYE {
             let room = GOODBYE - self.goodbye.len();
             self.goodbye.extend(taken.iter().take(room));
         }
@@ -125,8 +138,15 @@ impl Frames {
         self.left -= some as u32;
         (self.left == 0).then(|| {
             self.current = None;
-            Seen::Ended(head, std::mem::take(&mut self.code))
+            Seen::Ended(head, std::mem::take(&mut self.word))
         })
+    }
+
+    /// `before` bytes of the frame have come already.
+    fn read_word(&mut self, bytes: &[u8], before: u32) {
+        let wanted = 4_usize.saturating_sub(before as usize);
+        let add = |word: u32, byte: &u8| (word << 8) | u32::from(*byte);
+        self.word = bytes.iter().take(wanted).fold(self.word, add);
     }
 
     fn begin(&mut self, bytes: &mut &[u8]) -> Option<Head> {
@@ -149,6 +169,10 @@ impl Frames {
             }
         };
         let head = Head::read(head);
+        if head.kind == GOAWAY {
+            // The last one counts.
+            self.goodbye.clear();
+        }
         self.left = head.length;
         self.current = Some(head);
         Some(head)
@@ -184,6 +208,8 @@ mod tests {
         bytes.extend(frame(SETTINGS, 0, 0, &[]));
         bytes.extend(frame(HEADERS, END_HEADERS, 1, b"head"));
         bytes.extend(frame(DATA, 0, 1 << 31 | 1, &[7; 20_000]));
+        bytes.extend(frame(GOAWAY, 0, 0, &[0x80, 0, 1, 5, 0, 0, 0, 2, b'a']));
+        bytes.extend(frame(GOAWAY, 0, 0, b"\0\0\0\x03\0\0\0\x02last"));
         bytes.extend(frame(RST_STREAM, 0, 1, &[0, 0, 1, 8]));
         let whole = all(&mut Frames::after_preface(), &bytes);
         let kinds: Vec<u8> = whole
@@ -192,7 +218,7 @@ mod tests {
                 Seen::Begun(head) | Seen::Ended(head, _) => head.kind,
             })
             .collect();
-        assert_eq!(kinds, [NONE, 4, 4, 1, 1, 0, 0, 3, 3]);
+        assert_eq!(kinds, [NONE, 4, 4, 1, 1, 0, 0, 7, 7, 7, 7, 3, 3]);
         let reset = Head {
             length: 4,
             kind: RST_STREAM,
@@ -200,6 +226,14 @@ mod tests {
             stream: 1,
         };
         assert_eq!(whole.last(), Some(&Seen::Ended(reset, 0x108)));
+        let words: Vec<u32> = whole
+            .iter()
+            .filter_map(|seen| match seen {
+                Seen::Ended(head, word) if head.kind == GOAWAY => Some(*word),
+                Seen::Ended(..) | Seen::Begun(_) => None,
+            })
+            .collect();
+        assert_eq!(words, [0x8000_0105, 3]);
         for size in [1, 2, 3, 8, 9, 10, 64] {
             let mut frames = Frames::after_preface();
             let cut: Vec<Seen> = bytes
@@ -207,6 +241,7 @@ mod tests {
                 .flat_map(|piece| all(&mut frames, piece))
                 .collect();
             assert_eq!(cut, whole, "pieces of {size}");
+            assert_eq!(frames.goodbye(), b"last");
         }
     }
 }

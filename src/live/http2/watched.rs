@@ -12,15 +12,10 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::Notify;
 
+use crate::live::frames::{self, Frames, GOAWAY, HEADERS};
 use crate::live::wire::{Traffic, Wire};
 use crate::tls::{self, Refusal};
 
-/// A frame's head: length in three bytes, kind, flags, and the stream's id in four.
-const HEAD: usize = 9;
-const HEADERS: u8 = 0x1;
-const GOAWAY: u8 = 0x7;
-/// Bytes that a client sends before its first frame.
-const PREFACE: usize = 24;
 /// Stands for "no GOAWAY": above every id.
 const NONE: u32 = u32::MAX;
 
@@ -85,69 +80,6 @@ impl Seen {
     }
 }
 
-/// Goes through the frames in a stream of bytes.
-#[derive(Debug, Default)]
-struct Frames {
-    head: [u8; HEAD],
-    have: usize,
-    /// Bytes of the payload that are still to come.
-    payload: usize,
-    /// The first bytes of the payload that are wanted, and how many there are.
-    wanted: [u8; 4],
-    got: usize,
-}
-
-impl Frames {
-    fn after(preface: usize) -> Self {
-        Self {
-            payload: preface,
-            ..Self::default()
-        }
-    }
-
-    /// Tells of each frame: its kind, its stream and, where they are of a GOAWAY, its first four bytes.
-    fn pass(&mut self, mut bytes: &[u8], mut tell: impl FnMut(u8, u32, Option<u32>)) {
-        while !bytes.is_empty() {
-            if self.payload > 0 {
-                let taken = self.payload.min(bytes.len());
-                self.take_wanted(&bytes[..taken], &mut tell);
-                self.payload -= taken;
-                bytes = &bytes[taken..];
-                continue;
-            }
-            let taken = (HEAD - self.have).min(bytes.len());
-            self.head[self.have..self.have + taken].copy_from_slice(&bytes[..taken]);
-            self.have += taken;
-            bytes = &bytes[taken..];
-            if self.have == HEAD {
-                self.have = 0;
-                self.got = 0;
-                let [a, b, c, kind, ..] = self.head;
-                self.payload = u32::from_be_bytes([0, a, b, c]) as usize;
-                tell(kind, self.stream(), None);
-            }
-        }
-    }
-
-    fn stream(&self) -> u32 {
-        let [.., a, b, c, d] = self.head;
-        u32::from_be_bytes([a, b, c, d]) & 0x7fff_ffff
-    }
-
-    fn take_wanted(&mut self, payload: &[u8], tell: &mut impl FnMut(u8, u32, Option<u32>)) {
-        if self.head[3] != GOAWAY || self.got == self.wanted.len() {
-            return;
-        }
-        let taken = (self.wanted.len() - self.got).min(payload.len());
-        self.wanted[self.got..self.got + taken].copy_from_slice(&payload[..taken]);
-        self.got += taken;
-        if self.got == self.wanted.len() {
-            let id = u32::from_be_bytes(self.wanted) & 0x7fff_ffff;
-            tell(GOAWAY, self.stream(), Some(id));
-        }
-    }
-}
-
 /// A connection's bytes with somebody who looks at them.
 pub(super) struct Watched {
     wire: Wire,
@@ -162,31 +94,34 @@ impl Watched {
         let watched = Self {
             wire,
             seen: Arc::clone(&seen),
-            incoming: Frames::default(),
-            outgoing: Frames::after(PREFACE),
+            incoming: Frames::without_preface(),
+            outgoing: Frames::after_preface(),
         };
         (watched, seen)
     }
 
-    fn note_read(&mut self, bytes: &[u8]) {
-        let seen = &self.seen;
-        self.incoming.pass(bytes, |_, _, goes_to| {
-            if let Some(last) = goes_to {
-                seen.last_stream.fetch_min(last, Ordering::AcqRel);
+    fn note_read(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            if let Some(frames::Seen::Ended(head, last)) = self.incoming.next(&mut bytes)
+                && head.kind == GOAWAY
+            {
+                let last = last & !(1 << 31);
+                self.seen.last_stream.fetch_min(last, Ordering::AcqRel);
             }
-        });
+        }
     }
 
     fn note_written<'a>(&mut self, parts: impl Iterator<Item = &'a [u8]>, mut written: usize) {
-        let seen = &self.seen;
         for part in parts {
-            let taken = written.min(part.len());
-            self.outgoing.pass(&part[..taken], |kind, stream, _| {
-                if kind == HEADERS {
-                    seen.opened.fetch_max(stream, Ordering::AcqRel);
+            let mut bytes = &part[..written.min(part.len())];
+            written -= bytes.len();
+            while !bytes.is_empty() {
+                if let Some(frames::Seen::Begun(head)) = self.outgoing.next(&mut bytes)
+                    && head.kind == HEADERS
+                {
+                    self.seen.opened.fetch_max(head.stream, Ordering::AcqRel);
                 }
-            });
-            written -= taken;
+            }
         }
     }
 }
@@ -256,41 +191,6 @@ impl AsyncWrite for Watched {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn frame(kind: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-        let length = u32::try_from(payload.len()).expect("short");
-        let mut bytes = length.to_be_bytes()[1..].to_vec();
-        bytes.extend([kind, 0]);
-        bytes.extend(stream.to_be_bytes());
-        bytes.extend(payload);
-        bytes
-    }
-
-    #[test]
-    fn frames_are_told_whichever_way_their_bytes_come() {
-        let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
-        bytes.extend(frame(4, 0, &[7; 18]));
-        bytes.extend(frame(HEADERS, 3, b"GOAWAY"));
-        bytes.extend(frame(0, 3, &[]));
-        bytes.extend(frame(GOAWAY, 0, &[0x80, 0, 1, 5, 0, 0, 0, 0, 9, 9]));
-        bytes.extend(frame(HEADERS, 7, &[1]));
-        let told = vec![
-            (4, 0, None),
-            (HEADERS, 3, None),
-            (0, 3, None),
-            (GOAWAY, 0, None),
-            (GOAWAY, 0, Some(261)),
-            (HEADERS, 7, None),
-        ];
-        for step in [1, 2, 5, 9, 10, bytes.len()] {
-            let mut frames = Frames::after(PREFACE);
-            let mut seen = Vec::new();
-            for piece in bytes.chunks(step) {
-                frames.pass(piece, |kind, stream, last| seen.push((kind, stream, last)));
-            }
-            assert_eq!(seen, told, "{step} bytes at a time");
-        }
-    }
 
     #[test]
     fn rule_67_a_stream_is_untouched_until_its_head_leaves_and_where_the_goaway_says_so() {
