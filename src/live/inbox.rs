@@ -28,6 +28,8 @@ struct State {
     part: Option<Part>,
     /// Nothing follows the part.
     over: bool,
+    /// The connection has ended before the body did.
+    broken: bool,
     /// The reader waits for a part.
     wanted: bool,
     /// The reader has gone.
@@ -43,6 +45,7 @@ pub fn inbox(left: Option<u64>) -> (Feed, Inbox) {
     let state = Arc::new(Mutex::new(State {
         part: None,
         over: false,
+        broken: false,
         wanted: false,
         dropped: false,
         left,
@@ -101,13 +104,15 @@ impl Feed {
 
 impl Drop for Feed {
     fn drop(&mut self) {
-        if !self.is_over() {
-            let gone = io::Error::new(io::ErrorKind::UnexpectedEof, "the connection has ended");
-            let mut state = self.0.lock();
-            let part = state.part.take();
-            drop(state);
-            // What was put in comes first.
-            self.put(part.unwrap_or(Err(ReceiveError::Broken(gone))), true);
+        let mut state = self.0.lock();
+        if state.over {
+            return;
+        }
+        state.broken = true;
+        let reader = state.reader.take();
+        drop(state);
+        if let Some(reader) = reader {
+            reader.wake();
         }
     }
 }
@@ -124,6 +129,12 @@ impl Inbox {
         }
         if state.over {
             return Poll::Ready(None);
+        }
+        if state.broken {
+            // What was put in came first.
+            state.over = true;
+            let gone = io::Error::new(io::ErrorKind::UnexpectedEof, "the connection has ended");
+            return Poll::Ready(Some(Err(ReceiveError::Broken(gone))));
         }
         state.wanted = true;
         match &mut state.reader {
@@ -213,6 +224,12 @@ mod tests {
         let (feed, mut one) = inbox(None);
         assert_eq!(taken(&mut one), "wait");
         drop(feed);
+        assert_eq!(taken(&mut one), "the connection has ended");
+        assert_eq!(taken(&mut one), "over");
+        let (feed, mut one) = inbox(None);
+        feed.put(data("ab"), false);
+        drop(feed);
+        assert_eq!(taken(&mut one), "ab");
         assert_eq!(taken(&mut one), "the connection has ended");
         assert_eq!(taken(&mut one), "over");
         let (feed, mut one) = inbox(None);

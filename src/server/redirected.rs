@@ -66,7 +66,7 @@ impl Kept {
         }
     }
 
-    /// Takes note of bytes as they come; whether they may go to the HTTP library. Only the first line of
+    /// Takes note of bytes as they come; whether they may be HTTP. Only the first line of
     /// a connection is looked at: behind it there is HTTP to its end.
     pub(super) fn look(&mut self, fresh: &[u8]) -> bool {
         if self.state == State::Unknown {
@@ -78,7 +78,7 @@ impl Kept {
         self.state != State::Other
     }
 
-    /// These bytes were handed to the HTTP library.
+    /// These bytes came.
     pub(super) fn keep(&mut self, bytes: &[u8]) {
         self.bytes.extend_from_slice(bytes);
     }
@@ -91,11 +91,6 @@ impl Kept {
     /// Whether nothing that came so far shows that the connection speaks HTTP.
     pub(super) fn is_no_http(&self) -> bool {
         self.state != State::Http
-    }
-
-    /// Whether it is known to speak another protocol.
-    pub(super) fn is_other(&self) -> bool {
-        self.state == State::Other
     }
 
     /// All that is kept.

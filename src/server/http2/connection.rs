@@ -25,11 +25,10 @@ use crate::live::received::ReceivedBody;
 use crate::proxy::Reason;
 use crate::proxy::client::Client;
 use crate::server::connection::{LATECOMER, LINGER, end_with};
+use crate::server::deadline::{NEVER, nanos, since};
 use crate::server::door::{Entered, Phase, Settings};
-use crate::server::exchange::NEVER;
 use crate::server::handler::Handler;
 use crate::server::transport::Transport;
-use crate::server::wire::{nanos, since};
 use crate::telemetry::limits::Limit;
 
 /// Bytes of requests' bodies that a client may send ahead, on one stream and on all.

@@ -17,5 +17,3 @@ mod head;
 mod stream;
 mod streams;
 mod wire;
-
-pub(super) use crate::live::frames::PREFACE;

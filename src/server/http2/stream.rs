@@ -21,8 +21,7 @@ use super::channel::Channel;
 use super::head;
 use crate::proxy::client::Client;
 use crate::proxy::tunnel::{Handover, Tunnel};
-use crate::server::exchange::NEVER;
-use crate::server::wire::{nanos, since};
+use crate::server::deadline::{NEVER, nanos, since};
 
 /// Bytes of an answer that room is asked for at once.
 const MOST: usize = 16 * 1024;

@@ -13,7 +13,7 @@ use http_body::Body;
 use super::board::{Bell, Board};
 use super::stream::{End, Stream};
 use crate::proxy::client::Client;
-use crate::server::exchange::NEVER;
+use crate::server::deadline::NEVER;
 
 /// All streams of a connection, and room for those that were.
 pub(super) struct Streams<F, B> {
