@@ -1,10 +1,10 @@
 //! What a parsed request may not be (RFC 9110, RFC 9112): the checks that guard against a request
 //! that two parties read differently.
 //!
-//! Not everything can be seen here: the parser has already dropped a `content-length` beside a
-//! `transfer-encoding`, collapsed equal lengths, accepted bare line feeds and cut a fragment off. The
-//! server looks for those in the bytes, before the parser (`server/scan.rs`). What is checked here is
-//! what needs the parsed head, and the lengths once more, so that no other way in can miss them.
+//! Not everything can be seen here: the parser takes bare line feeds and drops tabs around values, and a
+//! fragment is cut off a target. The server looks for those in the bytes (`server/http1/head.rs`). What is
+//! checked here is what needs the parsed head, and the lengths once more, so that no other way in can miss
+//! them.
 
 use http::request::Parts;
 use http::{HeaderValue, Method, StatusCode, Uri, Version, response};

@@ -10,27 +10,25 @@
 //! wait until the answer has been written out, so that a refused request can never spoil the answer before
 //! it.
 
-use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use http::{Request, Response};
-use http_body::Body;
 use pin_project_lite::pin_project;
 
-use super::answer::{self, Framing, Part, Size};
+use super::answer::{self, Framing};
 use super::head::{Asked, Fault, Head, Limits};
 use super::upload::Upload;
 use crate::live::http1::output::Output;
 use crate::live::received::ReceivedBody;
 use crate::proxy::Protocol;
 use crate::proxy::client::Client;
-use crate::proxy::tunnel::{Handover, Tunnel};
-use crate::server::deadline::{NEVER, nanos, since};
+use crate::proxy::tunnel::Tunnel;
+use crate::server::deadline::{NEVER, since};
 use crate::server::door::{Entered, Settings};
 use crate::server::handler::Handler;
 use crate::server::redirected::Kept;
@@ -149,20 +147,20 @@ pub(super) struct Connection<'a, IO, H: Handler, M, F> {
     pub(super) room: usize,
     /// The body of the current request, until it is read and delivered.
     pub(super) upload: Option<Upload>,
-    asked: Asked,
-    // One place for all requests of the connection.
-    work: Pin<Box<Work<F, H::Body>>>,
-    framing: Framing,
+    pub(super) asked: Asked,
+    /// One place for all requests of the connection.
+    pub(super) work: Pin<Box<Work<F, H::Body>>>,
+    pub(super) framing: Framing,
     /// The current answer is the last.
-    last: bool,
+    pub(super) last: bool,
     /// The current answer has broken off.
-    broken: bool,
-    tunnel: Option<Box<Tunnel>>,
-    output: Output,
+    pub(super) broken: bool,
+    pub(super) tunnel: Option<Box<Tunnel>>,
+    pub(super) output: Output,
     /// Something was written and may wait below, under TLS.
-    unflushed: bool,
+    pub(super) unflushed: bool,
     /// The client does not take what is written.
-    blocked: bool,
+    pub(super) blocked: bool,
     /// The listener drains: after the current request it ends.
     pub(super) draining: bool,
     /// The time of this turn, where somebody has asked for it.
@@ -241,7 +239,8 @@ where
         *self.now.get_or_insert_with(|| since(client))
     }
 
-    fn instant(&mut self) -> Instant {
+    /// The same as a time.
+    pub(super) fn instant(&mut self) -> Instant {
         self.client.accepted() + Duration::from_nanos(self.now())
     }
 
@@ -352,145 +351,18 @@ where
     }
 
     /// Whether the last byte of the current request has come.
-    fn is_whole(&self) -> bool {
+    pub(super) fn is_whole(&self) -> bool {
         self.upload.as_ref().is_none_or(Upload::is_whole)
-    }
-
-    fn begin_answer(&mut self, answer: Response<H::Body>) {
-        let (mut head, body) = answer.into_parts();
-        let mut closing = false;
-        if !head.extensions.is_empty()
-            && let Some(handover) = head.extensions.remove::<Handover>()
-        {
-            self.tunnel = handover.take();
-        } else {
-            // A drain may not have come to this connection's own attention yet. And what is missing of a
-            // request that is answered already is not waited for (rule 20): unless it is said, the client
-            // would lose its next request to the end of the connection.
-            closing = self.door.closing() || !self.is_whole();
-        }
-        let (size, now) = (Size::of(&body), self.instant());
-        let to = self.output.bytes();
-        match answer::append_head(&head, size, &self.asked, closing, now, to) {
-            Ok((framing, last)) => {
-                (self.framing, self.last) = (framing, last);
-                self.work.set(Work::Answering { body });
-            }
-            Err(answer::BadLength) => {
-                self.broken = true;
-                self.work.set(Work::Free);
-            }
-        }
-    }
-
-    /// Sends the answer's body. Ready when it is complete; `false`: it broke off.
-    fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
-        loop {
-            if self.output.is_full() {
-                ready!(self.poll_write(cx))?;
-                continue;
-            }
-            let Working::Answering { body } = self.work.as_mut().project() else {
-                return Poll::Ready(Ok(!self.broken));
-            };
-            if let Framing::Length(0) = self.framing {
-                return Poll::Ready(Ok(true));
-            }
-            let polled = catch_unwind(AssertUnwindSafe(|| {
-                let mut body = body;
-                let polled = body.as_mut().poll_frame(cx);
-                polled.map(|frame| (frame, body.is_end_stream()))
-            }));
-            let Ok(polled) = polled else {
-                return Poll::Ready(Ok(false));
-            };
-            let (frame, end) = ready!(polled);
-            let part = match frame {
-                None => return Poll::Ready(Ok(self.append_end(None))),
-                Some(Err(_)) => return Poll::Ready(Ok(false)),
-                Some(Ok(frame)) => answer::part(frame),
-            };
-            let data = match part {
-                Part::Data(data) => data,
-                Part::Trailers(trailers) => {
-                    return Poll::Ready(Ok(self.append_end(Some(trailers))));
-                }
-                Part::Other => Bytes::new(),
-            };
-            if data.is_empty() {
-                if end {
-                    return Poll::Ready(Ok(self.append_end(None)));
-                }
-                continue;
-            }
-            if self.framing.append(data, end, &mut self.output) {
-                return Poll::Ready(Ok(true));
-            }
-            if end {
-                return Poll::Ready(Ok(false));
-            }
-        }
-    }
-
-    fn append_end(&mut self, trailers: Option<http::HeaderMap>) -> bool {
-        self.framing.append_end(trailers, self.output.bytes())
-    }
-
-    /// Writes what there is, down to the socket.
-    fn poll_out(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while !self.output.is_empty() {
-            ready!(self.poll_write(cx))?;
-        }
-        if self.unflushed {
-            let flushed = Pin::new(&mut self.io).poll_flush(cx);
-            if flushed.is_pending() {
-                // Under TLS what the client does not take may wait here, all of it written.
-                self.block();
-            }
-            ready!(flushed)?;
-            self.unflushed = false;
-            self.unblock();
-        }
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let outcome = self.output.poll_write(&mut self.io, cx);
-        match &outcome {
-            Poll::Pending => self.block(),
-            Poll::Ready(Ok(bytes)) => {
-                self.client.add_progress(*bytes);
-                self.unflushed = true;
-                self.unblock();
-            }
-            Poll::Ready(Err(_)) => {}
-        }
-        outcome.map_ok(drop)
-    }
-
-    /// The client does not take what is written: it has its time for that.
-    fn block(&mut self) {
-        if !self.blocked {
-            self.blocked = true;
-            let stall = nanos(self.client.stall());
-            self.deadline = self.now().saturating_add(stall);
-        }
-    }
-
-    fn unblock(&mut self) {
-        if self.blocked {
-            self.blocked = false;
-            self.deadline = NEVER;
-        }
     }
 
     /// Ends the exchange: the answer is written out, and the request read to its end where somebody still
     /// reads it.
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
-        let written = match self.poll_out(cx) {
-            Poll::Ready(Err(_)) => return Poll::Ready(Err(End::Failed)),
-            polled => polled.is_ready(),
-        };
+        let written = self.poll_out(cx);
+        if let Poll::Ready(Err(_)) = written {
+            return Poll::Ready(Err(End::Failed));
+        }
+        let written = written.is_ready();
         if self.broken && written {
             // What came before the break has gone out.
             return Poll::Ready(Err(End::BrokenOff));

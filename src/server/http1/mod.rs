@@ -7,6 +7,7 @@ mod head;
 mod read;
 mod upload;
 mod watch;
+mod write;
 
 use std::sync::Arc;
 
@@ -67,21 +68,21 @@ where
         pass_on(parts.io, kept.into_bytes(), door, client).await;
         return None;
     }
-    match end {
-        End::Http2 => return Some((parts.io, parts.buffer)),
-        End::Tunnel(tunnel) => tunnel_through(tunnel, parts, door).await,
-        end => {
-            let bytes = refusal(&end).and_then(|(reason, detail)| {
-                handler.refuse(client, reason, detail, client.began())
-            });
-            let closing = closing(&end, &parts, bytes.is_some());
-            drop(end);
-            match closing {
-                Closing::Orderly { linger } => end_with(parts.io, bytes, linger).await,
-                Closing::Break => parts.io.break_off(),
-                Closing::Silent => {}
-            }
-        }
+    if let End::Http2 = end {
+        return Some((parts.io, parts.buffer));
+    }
+    if let End::Tunnel(tunnel) = end {
+        tunnel_through(tunnel, parts, door).await;
+        return None;
+    }
+    let bytes = refusal(&end)
+        .and_then(|(reason, detail)| handler.refuse(client, reason, detail, client.began()));
+    let closing = closing(&end, &parts, bytes.is_some());
+    drop(end);
+    match closing {
+        Closing::Orderly { linger } => end_with(parts.io, bytes, linger).await,
+        Closing::Break => parts.io.break_off(),
+        Closing::Silent => {}
     }
     None
 }

@@ -187,11 +187,13 @@ impl Upload {
                     self.feed = None;
                     return Wish::Over;
                 }
-                Poll::Ready(true) => match self.put() {
-                    // To be woken when the next part is wanted.
-                    Wish::Nothing => {}
-                    wish => return wish,
-                },
+                Poll::Ready(true) => {
+                    let wish = self.put();
+                    // Otherwise once more, to be woken when the next part is wanted.
+                    if wish != Wish::Nothing {
+                        return wish;
+                    }
+                }
             }
         }
     }
@@ -213,3 +215,6 @@ fn copied(first: &[u8]) -> BytesMut {
     both.extend_from_slice(first);
     both
 }
+
+#[cfg(test)]
+mod tests;
