@@ -12,6 +12,8 @@ use http_body::{Body, Frame};
 
 use super::date;
 use super::head::{Asked, has_word};
+use crate::live::http1::answer::ReasonPhrase;
+use crate::live::http1::encoder::{Encoder, WrongLength};
 use crate::live::http1::fields;
 use crate::live::http1::output::Output;
 use crate::live::interim;
@@ -40,15 +42,12 @@ impl Size {
     }
 }
 
-/// What tells the end of an answer.
+/// How the end of an answer is told, and what may come with it.
 #[derive(Debug)]
-pub(super) enum Framing {
-    /// So many bytes that are still to come.
-    Length(u64),
-    /// The last chunk; and the trailers that may come with it.
-    Chunked(Vec<HeaderName>),
-    /// The end of the connection.
-    UntilEnd,
+pub(super) struct Framing {
+    encoder: Encoder,
+    /// Trailers that were announced, and that the client takes.
+    announced: Vec<HeaderName>,
 }
 
 /// The answer gives a length that is none.
@@ -75,7 +74,7 @@ pub(super) fn append_head(
     let bodiless = no_length || asked.head_only;
     let begin = to.len();
     to.reserve(64 + head.headers.len() * LINE);
-    append_status(status, asked.old, to);
+    append_status(head, asked.old, to);
     let mut length = None;
     let (mut has_connection, mut has_date, mut has_trailer) = (false, false, false);
     for (name, value) in &head.headers {
@@ -100,23 +99,21 @@ pub(super) fn append_head(
     if !has_date {
         date::append(now, to);
     }
-    let mut framing = match append_length(length, size, asked, no_length, bodiless, to) {
-        Ok(framing) => framing,
+    let encoder = match append_length(length, size, asked, no_length, bodiless, to) {
+        Ok(encoder) => encoder,
         Err(bad) => {
             to.truncate(begin);
             return Err(bad);
         }
     };
-    if let Framing::Chunked(announced) = &mut framing
-        && has_trailer
-        && asked.takes_trailers
-    {
-        *announced = trailers_of(&head.headers);
+    let mut announced = Vec::new();
+    if has_trailer && asked.takes_trailers && encoder == Encoder::Chunked {
+        announced = trailers_of(&head.headers);
     }
-    let closing = closing || matches!(framing, Framing::UntilEnd);
+    let closing = closing || encoder == Encoder::UntilEnd;
     let last = append_connection(&head.headers, has_connection, asked, closing, switches, to);
     to.extend_from_slice(b"\r\n");
-    Ok((framing, last))
+    Ok((Framing { encoder, announced }, last))
 }
 
 /// Whether an answer with this status has no body, and says nothing of its length either.
@@ -126,8 +123,9 @@ fn has_no_body(status: StatusCode) -> bool {
         || status.is_informational()
 }
 
-fn append_status(status: StatusCode, old: bool, to: &mut Vec<u8>) {
-    if status == StatusCode::OK && !old {
+fn append_status(head: &response::Parts, old: bool, to: &mut Vec<u8>) {
+    let status = head.status;
+    if status == StatusCode::OK && !old && head.extensions.is_empty() {
         to.extend_from_slice(b"HTTP/1.1 200 OK\r\n");
         return;
     }
@@ -135,7 +133,9 @@ fn append_status(status: StatusCode, old: bool, to: &mut Vec<u8>) {
     to.extend_from_slice(status.as_str().as_bytes());
     to.push(b' ');
     // Many parsers expect some words here.
-    to.extend_from_slice(status.canonical_reason().unwrap_or("<none>").as_bytes());
+    let usual = status.canonical_reason().unwrap_or("<none>");
+    let words = head.extensions.get::<ReasonPhrase>();
+    to.extend_from_slice(words.map_or(usual.as_bytes(), |words| &words.0));
     to.extend_from_slice(b"\r\n");
 }
 
@@ -147,7 +147,7 @@ fn append_length(
     no_length: bool,
     bodiless: bool,
     to: &mut Vec<u8>,
-) -> Result<Framing, BadLength> {
+) -> Result<Encoder, BadLength> {
     const NAME: &[u8] = b"content-length";
     let said_length = || said.and_then(|value| atoi(value.as_bytes()));
     if bodiless {
@@ -158,30 +158,30 @@ fn append_length(
             (Size::Known(1..), None) if !no_length => append_number(size_of(size), to),
             (Size::None | Size::Known(_) | Size::Unknown, None) => {}
         }
-        return Ok(Framing::Length(0));
+        return Ok(Encoder::Length(0));
     }
     match (size, said) {
         (Size::None, _) => {
             append_number(0, to);
-            Ok(Framing::Length(0))
+            Ok(Encoder::Length(0))
         }
         (Size::Known(bytes), Some(value)) if said_length() == Some(bytes) => {
             fields::append_one(NAME, value.as_bytes(), to);
-            Ok(Framing::Length(bytes))
+            Ok(Encoder::Length(bytes))
         }
         (Size::Known(bytes), _) => {
             append_number(bytes, to);
-            Ok(Framing::Length(bytes))
+            Ok(Encoder::Length(bytes))
         }
         (Size::Unknown, Some(value)) => {
             let bytes = said_length().ok_or(BadLength)?;
             fields::append_one(NAME, value.as_bytes(), to);
-            Ok(Framing::Length(bytes))
+            Ok(Encoder::Length(bytes))
         }
-        (Size::Unknown, None) if asked.old => Ok(Framing::UntilEnd),
+        (Size::Unknown, None) if asked.old => Ok(Encoder::UntilEnd),
         (Size::Unknown, None) => {
             to.extend_from_slice(b"transfer-encoding: chunked\r\n");
-            Ok(Framing::Chunked(Vec::new()))
+            Ok(Encoder::Chunked)
         }
     }
 }
@@ -253,45 +253,54 @@ fn trailers_of(headers: &HeaderMap) -> Vec<HeaderName> {
 }
 
 impl Framing {
-    /// Appends a part of the body, which has some bytes; `end`: it is the last. Gives whether the
-    /// answer is complete.
-    pub(super) fn append(&mut self, mut data: Bytes, end: bool, output: &mut Output) -> bool {
-        match self {
-            Self::Length(left) => {
-                // More than what was announced would be taken for another answer.
-                data.truncate(usize::try_from(*left).unwrap_or(usize::MAX));
-                *left -= data.len() as u64;
-                output.piece(data, b"");
-                *left == 0
-            }
-            Self::Chunked(_) => {
-                append_hex(data.len(), output.bytes());
-                output.piece(data, if end { b"\r\n0\r\n\r\n" } else { b"\r\n" });
-                end
-            }
-            Self::UntilEnd => {
-                output.piece(data, b"");
-                end
-            }
-        }
+    /// There is nothing to be framed.
+    pub(super) const NONE: Self = Self {
+        encoder: Encoder::Length(0),
+        announced: Vec::new(),
+    };
+
+    /// Whether the answer is complete, and no end has to be told.
+    pub(super) fn is_done(&self) -> bool {
+        self.encoder.is_done()
     }
 
-    /// Appends what tells the end of the body. `false`: it has not come to its end.
-    pub(super) fn append_end(&self, trailers: Option<HeaderMap>, to: &mut Vec<u8>) -> bool {
-        match self {
-            Self::Length(left) => *left == 0,
-            Self::Chunked(announced) => {
-                to.extend_from_slice(b"0\r\n");
-                for (name, value) in &trailers.unwrap_or_default() {
-                    if announced.contains(name) {
-                        fields::append_one(name.as_str().as_bytes(), value.as_bytes(), to);
-                    }
-                }
-                to.extend_from_slice(b"\r\n");
-                true
-            }
-            Self::UntilEnd => true,
+    /// Appends a part of the body; `end`: it is the last. Gives whether the answer is complete.
+    ///
+    /// # Errors
+    /// The body is not as long as was said.
+    pub(super) fn append(
+        &mut self,
+        data: Bytes,
+        end: bool,
+        output: &mut Output,
+    ) -> Result<bool, WrongLength> {
+        self.encoder.part(data, output)?;
+        if end && !output.is_full() {
+            self.encoder.end(None, output)?;
+            return Ok(true);
         }
+        Ok(self.is_done())
+    }
+
+    /// Appends what tells the end of the body.
+    ///
+    /// # Errors
+    /// It is shorter than was said.
+    pub(super) fn append_end(
+        &self,
+        trailers: Option<HeaderMap>,
+        output: &mut Output,
+    ) -> Result<(), WrongLength> {
+        let mut trailers = trailers.filter(|_| !self.announced.is_empty());
+        if let Some(trailers) = &mut trailers {
+            let others = trailers
+                .keys()
+                .filter(|name| !self.announced.contains(name));
+            for other in others.cloned().collect::<Vec<_>>() {
+                trailers.remove(other);
+            }
+        }
+        self.encoder.end(trailers.as_ref(), output)
     }
 }
 
@@ -350,22 +359,6 @@ fn append_number(mut number: u64, to: &mut Vec<u8>) {
         }
     }
     fields::append_one(b"content-length", &digits[begin..], to);
-}
-
-/// Appends the line that a chunk of so many bytes begins with.
-fn append_hex(mut number: usize, to: &mut Vec<u8>) {
-    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
-    let mut line = *b"0000000000000000\r\n";
-    let mut begin = 16;
-    loop {
-        begin -= 1;
-        line[begin] = DIGITS[number % 16];
-        number /= 16;
-        if number == 0 {
-            break;
-        }
-    }
-    to.extend_from_slice(&line[begin..]);
 }
 
 #[cfg(test)]

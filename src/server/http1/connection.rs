@@ -205,7 +205,7 @@ where
             upload: None,
             asked: Asked::default(),
             work: Box::pin(Work::Free),
-            framing: Framing::Length(0),
+            framing: Framing::NONE,
             last: false,
             broken: false,
             tunnel: None,

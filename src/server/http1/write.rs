@@ -5,12 +5,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
 use http_body::Body;
 
-use super::answer::{self, Framing, Part, Size};
+use super::answer::{self, Part, Size};
 use super::connection::{Connection, Work, Working};
+use crate::live::http1::encoder::WrongLength;
 use crate::live::received::ReceivedBody;
 use crate::proxy::tunnel::Handover;
 use crate::server::deadline::{NEVER, nanos};
@@ -62,7 +62,7 @@ where
             let Working::Answering { body } = self.work.as_mut().project() else {
                 return Poll::Ready(Ok(!self.broken));
             };
-            if let Framing::Length(0) = self.framing {
+            if self.framing.is_done() {
                 return Poll::Ready(Ok(true));
             }
             let polled = catch_unwind(AssertUnwindSafe(|| {
@@ -79,30 +79,24 @@ where
                 Some(Err(_)) => return Poll::Ready(Ok(false)),
                 Some(Ok(frame)) => answer::part(frame),
             };
-            let data = match part {
-                Part::Data(data) => data,
+            match part {
+                Part::Data(data) => match self.framing.append(data, end, &mut self.output) {
+                    Ok(false) => {}
+                    Ok(true) => return Poll::Ready(Ok(true)),
+                    Err(WrongLength) => return Poll::Ready(Ok(false)),
+                },
                 Part::Trailers(trailers) => {
                     return Poll::Ready(Ok(self.append_end(Some(trailers))));
                 }
-                Part::Other => Bytes::new(),
-            };
-            if data.is_empty() {
-                if end {
-                    return Poll::Ready(Ok(self.append_end(None)));
-                }
-                continue;
-            }
-            if self.framing.append(data, end, &mut self.output) {
-                return Poll::Ready(Ok(true));
-            }
-            if end {
-                return Poll::Ready(Ok(false));
+                Part::Other => {}
             }
         }
     }
 
+    /// Appends the end of the body; `false`: it has not come to its end.
     fn append_end(&mut self, trailers: Option<HeaderMap>) -> bool {
-        self.framing.append_end(trailers, self.output.bytes())
+        let ended = self.framing.append_end(trailers, &mut self.output);
+        ended.is_ok()
     }
 
     /// Writes what there is, down to the socket.

@@ -168,44 +168,76 @@ fn an_answer_without_a_date_gets_one() {
     );
 }
 
-fn sent(framing: &mut Framing, parts: &[&'static str], end: Option<HeaderMap>) -> (String, bool) {
-    let mut output = Output::default();
-    for part in parts {
-        framing.append(Bytes::from_static(part.as_bytes()), false, &mut output);
+fn framing(encoder: Encoder) -> Framing {
+    Framing {
+        encoder,
+        announced: Vec::new(),
     }
-    let whole = framing.append_end(end, output.bytes());
+}
+
+fn sent(mut framing: Framing, parts: &[&'static str], end: Option<HeaderMap>) -> (String, bool) {
+    let mut output = Output::default();
+    let mut fits = true;
+    for part in parts {
+        fits &= framing
+            .append(Bytes::from_static(part.as_bytes()), false, &mut output)
+            .is_ok();
+    }
+    let whole = fits && framing.append_end(end, &mut output).is_ok();
     (String::from_utf8(output.bytes().clone()).unwrap(), whole)
 }
 
 #[test]
 fn parts_of_a_body_are_framed_one_by_one() {
-    let (text, whole) = sent(
-        &mut Framing::Chunked(Vec::new()),
-        &["0123456789abcdef0", "x"],
-        None,
-    );
-    assert_eq!(text, "11\r\n0123456789abcdef0\r\n1\r\nx\r\n0\r\n\r\n");
-    assert!(whole);
+    let text = |encoder, parts: &[&'static str]| sent(framing(encoder), parts, None);
+    let chunks = "11\r\n0123456789abcdef0\r\n1\r\nx\r\n0\r\n\r\n";
     assert_eq!(
-        sent(&mut Framing::Length(5), &["he", "llo"], None),
+        text(Encoder::Chunked, &["0123456789abcdef0", "x"]),
+        (chunks.into(), true)
+    );
+    assert_eq!(
+        text(Encoder::Length(5), &["he", "llo"]),
         ("hello".into(), true)
     );
-    assert_eq!(
-        sent(&mut Framing::Length(5), &["he"], None),
-        ("he".into(), false)
-    );
+    assert_eq!(text(Encoder::Length(5), &["he"]), ("he".into(), false));
     // More than announced would be read as another answer.
     assert_eq!(
-        sent(&mut Framing::Length(5), &["hello!"], None),
-        ("hello".into(), true)
+        text(Encoder::Length(5), &["hello", "!"]),
+        ("hello".into(), false)
     );
-    assert_eq!(
-        sent(&mut Framing::UntilEnd, &["hello"], None),
-        ("hello".into(), true)
-    );
+    assert_eq!(text(Encoder::UntilEnd, &["hello"]), ("hello".into(), true));
     let mut output = Output::default();
-    assert!(Framing::Chunked(Vec::new()).append("abc".into(), true, &mut output));
+    assert_eq!(
+        framing(Encoder::Chunked).append("abc".into(), true, &mut output),
+        Ok(true)
+    );
     assert_eq!(output.bytes(), b"3\r\nabc\r\n0\r\n\r\n");
+    // Behind a large part the end waits until that is written.
+    let large = Bytes::from(vec![b'x'; 10_000]);
+    assert_eq!(
+        framing(Encoder::Chunked).append(large, true, &mut output),
+        Ok(false)
+    );
+}
+
+#[test]
+fn words_of_the_upstreams_own_are_passed_on() {
+    let mut parts = answer(200, &[]);
+    parts
+        .extensions
+        .insert(ReasonPhrase(Bytes::from_static(b"Fine")));
+    assert_head(
+        &parts,
+        Size::None,
+        ASKED,
+        &["HTTP/1.1 200 Fine", "content-length: 0"],
+    );
+    assert_head(
+        &answer(599, &[]),
+        Size::None,
+        ASKED,
+        &["HTTP/1.1 599 <none>", "content-length: 0"],
+    );
 }
 
 #[test]
@@ -225,12 +257,12 @@ fn fault_023_only_trailers_that_were_announced_and_are_taken_are_sent() {
         let mut bytes = Vec::new();
         let now = crate::clock::now();
         let outcome = append_head(&announced, Size::Unknown, &asked, false, now, &mut bytes);
-        let (mut framing, _) = outcome.unwrap();
-        let (text, whole) = sent(&mut framing, &[], trailers());
+        let (framing, _) = outcome.unwrap();
+        let (text, whole) = sent(framing, &[], trailers());
         assert_eq!((text, whole), (format!("0\r\n{lines}\r\n"), true));
     }
     assert_eq!(
-        sent(&mut Framing::Length(0), &[], trailers()),
+        sent(framing(Encoder::Length(0)), &[], trailers()),
         (String::new(), true)
     );
 }
