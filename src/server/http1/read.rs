@@ -22,6 +22,7 @@ use tokio::io::{AsyncReadExt, ReadBuf};
 use super::connection::{Connection, End, Stage};
 use super::head::{self, Fault, Head, TOO_LARGE};
 use super::upload::Wish;
+use crate::live::frames::PREFACE;
 use crate::live::received::ReceivedBody;
 use crate::proxy::Reason;
 use crate::server::handler::Handler;
@@ -43,8 +44,8 @@ const MAX_READ: usize = 64 * 1024;
 /// Bytes of a head up to which it is looked at whenever more of it comes; later, only with whole lines.
 const SHORT: usize = 1024;
 
-/// What a client of HTTP/2 begins with: the first line of its preface.
-const PREFACE_LINE: &[u8] = b"PRI * HTTP/2.0\r\n";
+/// Bytes of the first line of what a client of HTTP/2 begins with.
+const PREFACE_LINE: usize = "PRI * HTTP/2.0\r\n".len();
 
 /// A redirected client speaks another protocol.
 const NO_HTTP: Fault = (
@@ -151,11 +152,11 @@ where
             self.deadline = now.saturating_add(self.times.header);
         }
         if self.may_be_http2 && self.empty == 0 {
-            let some = rest.len().min(PREFACE_LINE.len());
-            if rest[..some] == PREFACE_LINE[..some] {
-                return match some == PREFACE_LINE.len() {
-                    true => Err(End::Http2),
-                    false => Ok((0, None)),
+            let some = rest.len().min(PREFACE_LINE);
+            if rest[..some] == PREFACE[..some] {
+                return match some {
+                    PREFACE_LINE => Err(End::Http2),
+                    _ => Ok((0, None)),
                 };
             }
         }
