@@ -62,6 +62,23 @@ class Report:
         )
         self._table(["", "MiB"], [[name, f"{size / 2**20:.1f}"] for name, size in found.items()])
 
+    def crowd(self, size, found):
+        """What idle connections cost."""
+        self._say(
+            "## Idle connections",
+            "",
+            f"{size} connections that have had one answer each: resident memory for one, and the CPU time of a request "
+            "without and beside them.",
+            "",
+        )
+        rows = [
+            [f"{name}, {kind}", f"{memory / 1024:.1f}", f"{row['alone', kind]:.1f}", f"{row['beside', kind]:.1f}"]
+            for name, row in found.items()
+            for (what, kind), memory in row.items()
+            if what == "memory"
+        ]
+        self._table(["", "KiB each", "µs/request alone", "µs/request beside them"], rows)
+
     def start(self, found):
         """Time to the first answer."""
         self._say("## Start", "", "From exec to the first answer through the proxy, median of 10.", "")
