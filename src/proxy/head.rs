@@ -3,6 +3,8 @@
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Uri};
 
+use super::headers::ADDED;
+
 /// What the heads of all tries are made from.
 #[derive(Debug)]
 pub(super) struct Head {
@@ -29,7 +31,7 @@ impl Head {
     /// The headers as they came, for one try to make its own of.
     pub(super) fn headers(&mut self) -> HeaderMap {
         self.headers.take().unwrap_or_else(|| {
-            let mut headers = HeaderMap::with_capacity(self.lines.len());
+            let mut headers = HeaderMap::with_capacity(self.lines.len() + ADDED);
             for (name, value) in &self.lines {
                 headers.append(name.clone(), value.clone());
             }

@@ -21,7 +21,7 @@ const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 /// Headers that a request gets on its way, at most.
-const ADDED: usize = 8;
+pub(super) const ADDED: usize = 8;
 const OUR_PREFIX: &str = "x-mamparo-";
 
 /// Which of a request's headers are there that matter on its way.
@@ -109,8 +109,6 @@ pub fn onward(headers: &mut HeaderMap, onward: &Onward<'_>) {
     if let Some(upgrade) = onward.upgrade {
         ask_for(headers, upgrade);
     }
-    // Room for all that follows at once.
-    headers.reserve(ADDED);
     if found.expect {
         headers.remove(EXPECT);
     }
@@ -184,7 +182,7 @@ pub fn back(
 ) {
     hop_by_hop::strip(headers);
     if let Some(via) = via {
-        let is_there = headers.contains_key(VIA);
+        let is_there = headers.keys().any(|name| *name == VIA);
         continue_list(headers, VIA, is_there, via);
     }
     headers.insert(REQUEST_ID, request_id.clone());

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, HOST, HeaderValue, TRANSFER_ENCODING};
 use http::request::Parts;
-use http::uri::{PathAndQuery, Uri};
+use http::uri::{self, PathAndQuery, Uri};
 use http::{HeaderMap, Method, Response, Version, response};
 use http_body::Body;
 use smallvec::SmallVec;
@@ -18,7 +18,7 @@ use super::attempt::{Attempt, Attempted};
 use super::body::{AnswerBody, Stream, WholeCall};
 use super::handle::{Deadline, Exchange, Failed, Way};
 use super::head::Head;
-use super::headers::Found;
+use super::headers::{self, Found};
 use super::message::{self, Tried};
 use super::retry_after;
 use super::site::RouteSite;
@@ -520,6 +520,8 @@ fn or_kept(failed: Failed, kept: Option<Ended>) -> Result<Ended, Failed> {
 
 /// The head that came in, as far as all tries share it.
 fn onward(head: &mut Parts, route: &plan::Route) -> Head {
+    // Room for all that is to come at once: the map of a request over HTTP/2 has none to spare.
+    head.headers.reserve(headers::ADDED);
     if let Some(authority) = head.uri.authority()
         && let Ok(host) = HeaderValue::from_str(authority.as_str())
     {
@@ -531,11 +533,17 @@ fn onward(head: &mut Parts, route: &plan::Route) -> Head {
 
 /// The target in the form that an origin server expects, with the route's rewrite.
 fn onward_target(uri: Uri, route: &plan::Route) -> Uri {
-    let target = uri.path_and_query().map_or("/", PathAndQuery::as_str);
+    let path = uri.path_and_query();
+    let target = path.map_or("/", PathAndQuery::as_str);
     match router::rewritten_path(route, target) {
         Some(rewritten) => rewritten.parse().unwrap_or(uri),
-        None if uri.authority().is_some() => target.parse().unwrap_or(uri),
-        None => uri,
+        None if uri.authority().is_none() => uri,
+        None if target.starts_with('/') && path.is_some() => {
+            let mut parts = uri::Parts::default();
+            parts.path_and_query = path.cloned();
+            Uri::from_parts(parts).unwrap_or(uri)
+        }
+        None => target.parse().unwrap_or(uri),
     }
 }
 

@@ -89,7 +89,7 @@ impl TraceContext {
     /// would otherwise never keep a trace of a caller that sends none.
     pub fn begin() -> Self {
         Self {
-            trace_id: fastrand::u128(1..),
+            trace_id: fastrand::u128(..).max(1),
             span_id: span(),
             parent: None,
             flags: SAMPLED,
@@ -138,7 +138,7 @@ impl TraceContext {
 
 /// A span id; never 0.
 pub fn span() -> u64 {
-    fastrand::u64(1..)
+    fastrand::u64(..).max(1)
 }
 
 fn is_valid(id: &HeaderValue) -> bool {
