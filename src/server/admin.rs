@@ -3,6 +3,7 @@
 //! nor a stuck scraper can harm the other.
 
 mod answer;
+mod desk;
 mod guard;
 mod handle;
 mod page;
@@ -14,17 +15,15 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinSet};
 
+use self::desk::Desk;
 use self::reserve::{RESERVED, Reserve, is_want_of_descriptors};
 use super::socket::{Accepted, Accepting};
 use super::status::{LastReload, Status};
+use super::transport::Transport;
 
 /// Connections that are served at once. One more ends the oldest, so that a probe always gets through.
 pub const MAX_CONNECTIONS: usize = 64;
@@ -34,8 +33,6 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 const LIFETIME: Duration = Duration::from_secs(60);
 /// How long an answer may still take when its connection has been asked to end.
 const LINGER: Duration = Duration::from_secs(10);
-/// Bytes of a request's head.
-const MAX_HEAD: usize = 16 * 1024;
 /// A pause after a failed accept, so that a lack of file descriptors is no busy loop.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -232,21 +229,13 @@ async fn connection(accepted: Accepted, control: Arc<Control>) {
     }
 }
 
-async fn serve_stream(stream: impl AsyncRead + AsyncWrite + Unpin, control: Arc<Control>) {
-    let service = service_fn(move |request| {
-        let control = Arc::clone(&control);
-        async move { Ok::<_, std::convert::Infallible>(handle::handle(request, &control).await) }
-    });
-    let serving = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
-        .max_buf_size(MAX_HEAD)
-        .serve_connection(TokioIo::new(stream), service);
-    let mut serving = std::pin::pin!(serving);
+async fn serve_stream(stream: impl Transport, control: Arc<Control>) {
+    let door = Desk::door(control);
+    let mut serving = std::pin::pin!(super::connection::serve(stream, &door, None, 0));
     if let Ok(_ended) = tokio::time::timeout(LIFETIME, serving.as_mut()).await {
         return;
     }
-    serving.as_mut().graceful_shutdown();
+    door.begin_drain();
     // Whoever has not read its answer by now never will.
     let _ = tokio::time::timeout(LINGER, serving).await;
 }

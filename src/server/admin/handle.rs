@@ -6,12 +6,12 @@ use bytes::Bytes;
 use http::request::Parts;
 use http::{Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use hyper::body::Incoming;
 use serde_json::json;
 use tokio::sync::oneshot;
 
 use super::answer::{self, Answer};
 use super::{Control, Force, ForceError, Readiness, guard, page};
+use crate::live::received::ReceivedBody;
 use crate::server::status::{Circuit, ReloadResult, Upstream};
 use crate::telemetry::exposition;
 
@@ -122,7 +122,7 @@ impl Target {
 }
 
 /// Answers one request.
-pub(super) async fn handle(request: Request<Incoming>, control: &Control) -> Answer {
+pub(super) async fn handle(request: Request<ReceivedBody>, control: &Control) -> Answer {
     let (parts, body) = request.into_parts();
     let Some(target) = Target::of(parts.uri.path()) else {
         return unknown_path(&parts);
@@ -278,7 +278,7 @@ async fn reload(control: &Control) -> Answer {
     }
 }
 
-async fn breaker(control: &Control, upstream: &str, endpoint: &str, body: Incoming) -> Answer {
+async fn breaker(control: &Control, upstream: &str, endpoint: &str, body: ReceivedBody) -> Answer {
     let wanted = match read(body).await {
         Ok(body) => body,
         Err(answer) => return *answer,
@@ -324,7 +324,7 @@ fn cannot_force(upstream: &str, endpoint: &str, error: ForceError) -> Answer {
 }
 
 /// The level comes as `{"level":"debug"}` or as the bare word.
-async fn log_level(control: &Control, body: Incoming) -> Answer {
+async fn log_level(control: &Control, body: ReceivedBody) -> Answer {
     let wanted = match read(body).await {
         Ok(body) => body,
         Err(answer) => return *answer,
@@ -352,7 +352,7 @@ async fn log_level(control: &Control, body: Incoming) -> Answer {
 }
 
 /// The whole body, or the answer for whoever sends too much or takes too long. Boxed: it is the rare case.
-async fn read(body: Incoming) -> Result<Bytes, Box<Answer>> {
+async fn read(body: ReceivedBody) -> Result<Bytes, Box<Answer>> {
     let collected = Limited::new(body, MAX_BODY).collect();
     let refused = |status, why: &str| Err(Box::new(answer::refusal(status, why, &[])));
     match tokio::time::timeout(BODY_TIMEOUT, collected).await {

@@ -276,6 +276,21 @@ async fn fault_074_a_query_of_a_mebibyte_is_refused() {
 }
 
 #[tokio::test]
+async fn fault_074_what_is_no_request_is_told_so_and_ends_the_connection() {
+    let admin = admin().await;
+    for (bytes, wanted) in [
+        ("GET / HTTP/1.1\nhost: a\r\n\r\n", 400),
+        ("\u{16}\u{3}\u{1}", 400),
+        ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400),
+    ] {
+        let answer = admin.raw(bytes.as_bytes()).await;
+        assert_eq!(status_of(&answer), wanted, "{answer}");
+        assert!(answer.contains("connection: close\r\n"), "{answer}");
+        assert!(json_of(&answer)["error"].is_string(), "{answer}");
+    }
+}
+
+#[tokio::test]
 async fn fault_074_a_browsers_request_from_another_site_changes_nothing() {
     let admin = admin().await;
     let own = admin.address.to_string();
