@@ -1,10 +1,10 @@
 //! The head of an answer: from bytes.
 
-use std::mem::MaybeUninit;
+use std::mem::{MaybeUninit, take};
 
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
-use http::{Method, Response, StatusCode, Version};
+use http::{HeaderMap, Method, Response, StatusCode, Version};
 
 use super::body::Decoder;
 use super::chunked::Chunked;
@@ -19,12 +19,13 @@ const MAX_LINES: usize = 100;
 pub struct ReasonPhrase(pub Bytes);
 
 /// The head that these bytes begin with, and its length. `copy` gives a copy of so many of them from the
-/// front. `None`: more has to come.
+/// front; `spare` is an empty map whose memory may be used again. `None`: more has to come.
 ///
 /// # Errors
 /// It is no head of an answer.
 pub fn parse(
     bytes: &[u8],
+    spare: &mut HeaderMap,
     copy: impl FnOnce(usize) -> Bytes,
 ) -> Result<Option<(Response<()>, usize)>, Malformed> {
     let mut space = [const { MaybeUninit::uninit() }; MAX_LINES];
@@ -44,7 +45,7 @@ pub fn parse(
     if parsed.version != Some(1) {
         *answer.version_mut() = Version::HTTP_10;
     }
-    *answer.headers_mut() = fields::map(&head, bytes, parsed.headers)?;
+    *answer.headers_mut() = fields::map(&head, bytes, parsed.headers, take(spare))?;
     let usual = status.canonical_reason();
     if let Some(reason) = parsed.reason.filter(|reason| usual != Some(reason))
         && let Some(reason) = fields::part(&head, bytes, reason.as_bytes())

@@ -245,7 +245,7 @@ impl Chunked {
         let mut space = [httparse::EMPTY_HEADER; MAX_LINES];
         match httparse::parse_headers(&bytes, &mut space) {
             Ok(httparse::Status::Complete((_, parsed))) => {
-                fields::map(&bytes, &bytes, parsed).map(Some)
+                fields::map(&bytes, &bytes, parsed, HeaderMap::new()).map(Some)
             }
             Ok(httparse::Status::Partial) | Err(_) => bad("A trailer is malformed."),
         }

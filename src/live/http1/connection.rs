@@ -13,7 +13,7 @@ use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes, BytesMut};
-use http::{Method, Request, Response, StatusCode};
+use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
@@ -94,6 +94,8 @@ enum UploadFailed {
 /// A request whose answer is waited for.
 struct Waiting<'a> {
     method: Method,
+    /// The memory of the request's headers, for the answer's.
+    spare: HeaderMap,
     interim: &'a Interim,
     held: Option<Held>,
     /// Bytes that have come since it was sent.
@@ -177,8 +179,11 @@ impl Http1 {
         let to = self.output.bytes();
         let encoder = request::head(&head.method, &head.uri, &head.headers, left, to);
         self.upload = (!encoder.is_done()).then_some(Upload { body, encoder });
+        let mut spare = head.headers;
+        spare.clear();
         Waiting {
             method: head.method,
+            spare,
             interim,
             held,
             came: 0,
@@ -237,7 +242,9 @@ impl Http1 {
         waiting.count(read.map(|()| fresh.len()))?;
         let input = &mut self.input;
         *input = BytesMut::from(fresh);
-        let parsed = answer::parse(fresh, |length| input.split_to(length).freeze());
+        let parsed = answer::parse(fresh, &mut waiting.spare, |length| {
+            input.split_to(length).freeze()
+        });
         let head = parsed.map_err(NoAnswer::Malformed)?;
         if head.is_none() {
             waiting.seen = self.input.len();
@@ -258,7 +265,7 @@ impl Http1 {
             };
         }
         let copy = |length| Bytes::copy_from_slice(&input[..length]);
-        let parsed = answer::parse(input, copy).map_err(NoAnswer::Malformed)?;
+        let parsed = answer::parse(input, &mut waiting.spare, copy).map_err(NoAnswer::Malformed)?;
         Ok(parsed.map(|(head, length)| {
             self.input.advance(length);
             waiting.seen = 0;

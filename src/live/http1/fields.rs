@@ -11,14 +11,18 @@ const SPARE: usize = 4;
 /// The fields of a head in a map. They were parsed from `bytes`, of which `head` is a copy that begins
 /// at the same byte: the values are parts of it and not copied again.
 ///
+/// `spare` is an empty map whose memory is used again.
+///
 /// # Errors
 /// A name or value that is none. The parser lets hardly any through.
 pub fn map(
     head: &Bytes,
     bytes: &[u8],
     parsed: &[httparse::Header<'_>],
+    spare: HeaderMap,
 ) -> Result<HeaderMap, Malformed> {
-    let mut map = HeaderMap::with_capacity(parsed.len() + SPARE);
+    let mut map = spare;
+    map.reserve(parsed.len() + SPARE);
     for field in parsed {
         let Ok(name) = HeaderName::from_bytes(field.name.as_bytes()) else {
             return bad("A header's name is malformed.");
@@ -71,7 +75,7 @@ mod tests {
             panic!("the lines are not complete");
         };
         let head = Bytes::copy_from_slice(&LINES[..length]);
-        let headers = map(&head, LINES, parsed).unwrap();
+        let headers = map(&head, LINES, parsed, HeaderMap::new()).unwrap();
         let mut bytes = Vec::new();
         append(&headers, &mut bytes);
         let text = String::from_utf8(bytes).unwrap();

@@ -8,7 +8,7 @@ use std::mem::MaybeUninit;
 
 use bytes::Bytes;
 use http::header::TE;
-use http::{Method, Request, Uri, Version};
+use http::{HeaderMap, Method, Request, Uri, Version};
 use httparse::{ParserConfig, Status};
 
 use crate::live::http1::Malformed;
@@ -124,7 +124,7 @@ fn parse_in<'b>(
         found.take(header)?;
     }
     let head = Bytes::copy_from_slice(&bytes[..length]);
-    let map = fields::map(&head, bytes, parsed.headers);
+    let map = fields::map(&head, bytes, parsed.headers, HeaderMap::new());
     let headers = map.map_err(|Malformed(sentence)| (Reason::BadRequest, sentence))?;
     let target = fields::part(&head, bytes, target.as_bytes()).unwrap_or_default();
     let mut request = Request::new(ReceivedBody::Empty);

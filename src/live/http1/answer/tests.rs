@@ -2,7 +2,8 @@ use super::*;
 
 fn parsed(text: &str) -> Result<Option<(Response<()>, usize)>, Malformed> {
     let bytes = text.as_bytes();
-    parse(bytes, |length| Bytes::copy_from_slice(&bytes[..length]))
+    let copy = |length| Bytes::copy_from_slice(&bytes[..length]);
+    parse(bytes, &mut HeaderMap::new(), copy)
 }
 
 fn answer(lines: &str) -> Response<()> {
