@@ -5,13 +5,10 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::{Malformed, bad};
 
-/// Room for headers that we add on the way: then the map does not have to grow.
-const SPARE: usize = 4;
-
 /// The fields of a head in a map. They were parsed from `bytes`, of which `head` is a copy that begins
 /// at the same byte: the values are parts of it and not copied again.
 ///
-/// `spare` is an empty map whose memory is used again.
+/// They are put into `spare`, an empty map.
 ///
 /// # Errors
 /// A name or value that is none. The parser lets hardly any through.
@@ -22,7 +19,6 @@ pub fn map(
     spare: HeaderMap,
 ) -> Result<HeaderMap, Malformed> {
     let mut map = spare;
-    map.reserve(parsed.len() + SPARE);
     for field in parsed {
         let Ok(name) = HeaderName::from_bytes(field.name.as_bytes()) else {
             return bad("A header's name is malformed.");
