@@ -21,7 +21,7 @@ pub struct Dev {
     /// Print the configuration that this stands for, and end
     #[arg(long)]
     pub print_config: bool,
-    /// What the log tells: error, warn, info, debug, or directives by module
+    /// What the log tells: off, error, warn, info, debug, or directives by module
     #[arg(long, env = "MAMPARO_LOG", value_name = "LEVEL", default_value = log::DEFAULT_LEVEL)]
     pub log: String,
 }

@@ -20,7 +20,7 @@ pub struct Run {
     /// Files or folders of YAML [default: ./mamparo.yaml, then /etc/mamparo/]
     #[arg(long, value_name = "PATH", num_args = 1..)]
     pub config: Vec<PathBuf>,
-    /// What the log tells: error, warn, info, debug, or directives by module
+    /// What the log tells: off, error, warn, info, debug, or directives by module
     #[arg(long, env = "MAMPARO_LOG", value_name = "LEVEL", default_value = log::DEFAULT_LEVEL)]
     pub log: String,
 }

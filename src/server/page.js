@@ -131,6 +131,29 @@ function listeners(status) {
     el('p', 'quiet', `requests kept for another try: ${kept}`))];
 }
 
+const DAY = 86400e3;
+const SOON = 14; // days, as for the warning of `mamparo check`
+
+/** Whole days until a certificate expires; below 0: it has expired. */
+const daysLeft = (certificate, status) => Math.floor((Date.parse(certificate.expires_at) - Date.parse(status.at)) / DAY);
+const userOf = (certificate) => (certificate.listener !== null ? `listener ${certificate.listener}` : `upstream ${certificate.upstream}`);
+
+function left(certificate, status) {
+  const days = daysLeft(certificate, status);
+  if (Number.isNaN(days)) return '–';
+  if (days < 0) return pill('expired', 'bad');
+  return pill(`${number(days)} ${days === 1 ? 'day' : 'days'}`, days < SOON ? 'warn' : 'good');
+}
+
+function certificates(status) {
+  if (status.certificates.length === 0) return [];
+  const rows = status.certificates.map((certificate) => [
+    certificate.file, userOf(certificate), left(certificate, status), certificate.expires_at.slice(0, 10),
+    certificate.problem === null ? 'the files are in use' : el('span', 'bad', certificate.problem),
+  ]);
+  return [el('div', 'card', el('h2', '', 'Certificates'), table(['file', 'used by', 'left', 'expires', 'state'], rows))];
+}
+
 const list = (lines) => el('ul', '', ...lines.map((line) => el('li', '', line)));
 
 function reload(status) {
@@ -159,6 +182,13 @@ function alerts(status) {
     const why = upstream.endpoints.map((endpoint) => endpoint.reason).find(Boolean) ?? 'open';
     found.push(el('p', 'alert', `The circuit of '${upstream.name}' is open: ${why}.`));
   }
+  for (const certificate of status.certificates) {
+    const days = daysLeft(certificate, status);
+    if (days < 0) found.push(el('p', 'alert', `The certificate in ${certificate.file} (${userOf(certificate)}) has expired.`));
+    else if (days < SOON) found.push(el('p', 'alert warn', `The certificate in ${certificate.file} (${userOf(certificate)}) expires in ${days} days.`));
+  }
+  const unused = new Map(status.certificates.filter((one) => one.problem !== null).map((one) => [userOf(one), one.problem]));
+  for (const [user, problem] of unused) found.push(el('p', 'alert', `The newer certificates of ${user} are not in use: ${problem}`));
   if (status.last_reload?.result === 'refused') {
     const count = status.last_reload.problems.length;
     found.push(el('p', 'alert', `The last reload was refused (${count} ${count === 1 ? 'problem' : 'problems'}); generation ${status.last_reload.generation} still runs.`));
@@ -192,6 +222,7 @@ function show(status) {
   put('alerts', alerts(status));
   put('upstreams', upstreams(status, before));
   put('listeners', listeners(status));
+  put('certificates', certificates(status));
   put('reload', reload(status));
   put('events', events(status));
   put('read', ['read ', when(status.at)]);

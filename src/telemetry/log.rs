@@ -8,7 +8,7 @@ use std::time::SystemTime;
 
 use serde_json::{Map, Value};
 use tracing::field::{Field, Visit};
-use tracing::level_filters::LevelFilter;
+use tracing::level_filters::{LevelFilter, STATIC_MAX_LEVEL};
 use tracing::{Event, Subscriber};
 use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
 use tracing_subscriber::fmt::time::FormatTime;
@@ -23,7 +23,7 @@ use super::events::stamp;
 pub const DEFAULT_LEVEL: &str = "info";
 
 /// The levels, for messages.
-const LEVELS: &str = "off, error, warn, info, debug or trace";
+const LEVELS: &str = "off, error, warn, info or debug";
 
 /// How lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -108,16 +108,26 @@ where
 
 /// The library takes any unknown word for the name of a module; a misspelt level must not silence us.
 fn filter(level: &str) -> Result<EnvFilter, String> {
+    filter_down_to(level, STATIC_MAX_LEVEL)
+}
+
+/// `finest`: the level below which this build has none.
+fn filter_down_to(level: &str, finest: LevelFilter) -> Result<EnvFilter, String> {
     let no_level = |word: &str| format!("'{word}' is no log level; levels are {LEVELS}");
     for directive in level.split(',') {
         let word = directive
             .rsplit_once('=')
             .map_or(directive, |(_target, word)| word)
             .trim();
-        word.parse::<LevelFilter>()
+        let level = word
+            .parse::<LevelFilter>()
             .ok()
             .filter(|_| !word.is_empty() && !word.bytes().all(|byte| byte.is_ascii_digit()))
             .ok_or_else(|| no_level(word))?;
+        // Compiled out for its cost, it would be silence that looks like peace.
+        if level > finest {
+            return Err(format!("'{word}' is not in this build; levels are {LEVELS}"));
+        }
     }
     EnvFilter::try_new(level).map_err(|error| format!("'{level}' is no log level: {error}"))
 }
@@ -307,10 +317,21 @@ mod tests {
                 assert!(why.contains("is no log level"), "{wrong}: {why}");
             }
             tracing::info!("still here");
-            for right in ["TRACE", "warn", "info,mamparo::reload=debug"] {
+            for right in ["DEBUG", "warn", "info,mamparo::reload=debug"] {
                 level.set(right).unwrap();
             }
         });
         assert!(text.contains("still here"), "{text}");
+    }
+
+    #[test]
+    fn a_level_that_is_compiled_out_is_refused() {
+        for finer in ["trace", "info,h2=trace"] {
+            let why = filter_down_to(finer, LevelFilter::DEBUG).unwrap_err();
+            assert!(why.contains("'trace' is not in this build"), "{why}");
+            assert!(why.contains("off, error, warn, info or debug"), "{why}");
+            filter_down_to(finer, LevelFilter::TRACE).unwrap();
+        }
+        filter_down_to("debug", LevelFilter::DEBUG).unwrap();
     }
 }

@@ -341,7 +341,7 @@ async fn log_level(control: &Control, body: ReceivedBody) -> Answer {
     let Some(level) = level.filter(|level| !level.is_empty()) else {
         return answer::refusal(
             StatusCode::BAD_REQUEST,
-            r#"the body must be {"level":"debug"} or the bare word: off, error, warn, info, debug, trace"#,
+            r#"the body must be {"level":"debug"} or the bare word: off, error, warn, info, debug"#,
             &[],
         );
     };
