@@ -212,6 +212,25 @@ def test_what_no_route_matches_passes_untouched(stack, tmp_path):
     assert [one["connections"] for one in status["listeners"]] == [0]
 
 
+def test_http2_is_served_or_passed_as_a_whole(stack, tmp_path):
+    """Requests share a connection, so that none of them can be passed on; unless HTTP/2 is not spoken here at all."""
+    it = Redirected(stack, tmp_path)
+    curl = ["curl", "-sS", "-i", "--http2-prior-knowledge", "--connect-to", f"::{OTHER}:80"]
+    answer = it.net.run(*curl, "http://shop.internal/a").decode()
+    assert answer.startswith("HTTP/2 200") and "shop GET /a HTTP/1.1" in answer
+    answer = it.net.run(*curl, "http://other.internal/a").decode()
+    assert answer.startswith("HTTP/2 404") and "no_route" in answer
+    assert it.metric("mamparo_passed_connections_total") == 0
+
+
+def test_http2_passes_where_it_is_not_spoken(stack, tmp_path):
+    """With `protocol: http1` it is another protocol."""
+    it = Redirected(stack, tmp_path, protocol="http1")
+    preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+    assert it.ask(OTHER, 99, preface, len(preface)) == preface.encode()
+    assert it.metric("mamparo_passed_connections_total") == 1
+
+
 @pytest.mark.skipif(REASON6 is not None, reason=str(REASON6))
 def test_ipv6_is_redirected_alike(stack, tmp_path):
     """One listener on every address: what ip6tables sends to it, and what iptables does."""
