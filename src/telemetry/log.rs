@@ -126,7 +126,9 @@ fn filter_down_to(level: &str, finest: LevelFilter) -> Result<EnvFilter, String>
             .ok_or_else(|| no_level(word))?;
         // Compiled out for its cost, it would be silence that looks like peace.
         if level > finest {
-            return Err(format!("'{word}' is not in this build; levels are {LEVELS}"));
+            return Err(format!(
+                "'{word}' is not in this build; levels are {LEVELS}"
+            ));
         }
     }
     EnvFilter::try_new(level).map_err(|error| format!("'{level}' is no log level: {error}"))

@@ -471,7 +471,11 @@ async fn the_page_needs_nothing_from_outside_and_its_policy_says_so() {
     }
     // Whoever looks sees how long certificates last.
     assert!(html.contains(r#"<section id="certificates""#), "{html}");
-    assert!(page::FILES[1].body.contains("put('certificates', certificates(status))"));
+    assert!(
+        page::FILES[1]
+            .body
+            .contains("put('certificates', certificates(status))")
+    );
     // What comes from the status must never become markup.
     let script = page::FILES[1].body;
     for sink in [
