@@ -126,7 +126,11 @@ pub fn onward(headers: &mut HeaderMap, onward: &Onward<'_>) {
         continue_list(headers, FORWARDED_FOR, found.forwarded_for, client);
     }
     if !found.forwarded_proto {
-        headers.insert(FORWARDED_PROTO, HeaderValue::from_static(onward.scheme));
+        let scheme = match onward.scheme {
+            "https" => const { HeaderValue::from_static("https") },
+            _ => const { HeaderValue::from_static("http") },
+        };
+        headers.insert(FORWARDED_PROTO, scheme);
     }
     let asked = headers.get(HOST).cloned();
     if let Some(host) = onward.host {
