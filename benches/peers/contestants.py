@@ -42,7 +42,10 @@ class Contestant:
 
     def command(self, ports, folder):
         """The command line, with the configuration rendered into the folder; `{}` stands for that file."""
-        config = folder / f"{self.name}-{self.config}"
+        # Not where the origin's files are: a program that watches its configuration would see each being opened.
+        place = folder / self.name
+        place.mkdir(exist_ok=True)
+        config = place / self.config
         config.write_text(render(HERE / self.config, ports | {"FOLDER": folder}))
         return [self.binary(), *(argument.format(config) for argument in self.arguments)]
 
@@ -96,12 +99,14 @@ def write_files(folder):
     (folder / "1m").write_bytes(bytes(1 << 20))
     message = bytes(range(64))
     (folder / "call").write_bytes(b"\0" + len(message).to_bytes(4, "big") + message)
-    cert, key = folder / "tls.crt", folder / "tls.key"
+    place = folder / "tls"
+    place.mkdir()
+    cert, key = place / "crt", place / "key"
     command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
     command += ["-days", "2", "-subj", "/CN=bench", "-addext", "subjectAltName=IP:127.0.0.1"]
     subprocess.run([*command, "-keyout", key, "-out", cert], check=True, capture_output=True)
-    (folder / "tls.pem").write_bytes(cert.read_bytes() + key.read_bytes())
-    for file in folder.glob("tls.*"):
+    (place / "pem").write_bytes(cert.read_bytes() + key.read_bytes())
+    for file in place.iterdir():
         file.chmod(0o644)
 
 

@@ -65,6 +65,8 @@ WORKS = {
             "/bench.Bench/Call",
             port="LISTEN_GRPC",
             h2load=("-d", "@FOLDER@/call", "-H", "content-type: application/grpc", "-H", "te: trailers"),
+            # Not nginx 1.22: of calls over kept connections it fails some ("upstream sent frame for unknown stream").
+            contestants=("mamparo", "haproxy", "envoy"),
         ),
         Work(
             "passthrough",
