@@ -535,10 +535,19 @@ fn onward(head: &mut Parts, route: &plan::Route) -> Head {
 fn onward_target(uri: Uri, route: &plan::Route) -> Uri {
     let path = uri.path_and_query();
     let target = path.map_or("/", PathAndQuery::as_str);
+    let with_path;
+    // A whole URL may have a query and no path, which stands for the root.
+    let target = match target.starts_with('?') {
+        true => {
+            with_path = format!("/{target}");
+            &with_path
+        }
+        false => target,
+    };
     match router::rewritten_path(route, target) {
         Some(rewritten) => rewritten.parse().unwrap_or(uri),
         None if uri.authority().is_none() => uri,
-        None if target.starts_with('/') && path.is_some() => {
+        None if path.is_some_and(|path| path.as_str().starts_with('/')) => {
             let mut parts = uri::Parts::default();
             parts.path_and_query = path.cloned();
             Uri::from_parts(parts).unwrap_or(uri)

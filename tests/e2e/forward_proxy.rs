@@ -56,6 +56,9 @@ fn fault_015_a_url_says_where_the_request_goes_and_wins_over_host() {
         assert_eq!(last.header("proxy-connection"), None);
         assert_eq!(last.header("proxy-authorization"), None);
     }
+    let head = "GET http://shop.internal?b=c HTTP/1.1\r\nhost: shop.internal";
+    assert_eq!(send(&proxy, "outbound", head).status, 200);
+    assert_eq!(upstream.last().target, "/?b=c");
     // Elsewhere a URL beside another host is suspicious.
     let head = "GET http://shop.internal/ HTTP/1.1\r\nhost: evil.internal";
     let answer = send(&proxy, "inbound", head);
@@ -66,7 +69,7 @@ fn fault_015_a_url_says_where_the_request_goes_and_wins_over_host() {
         send(&proxy, "outbound", head).reason().as_deref(),
         Some("no_route")
     );
-    assert_eq!(upstream.count(), 3);
+    assert_eq!(upstream.count(), 4);
 }
 
 #[test]

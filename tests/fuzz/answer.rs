@@ -1,6 +1,7 @@
 //! What an endpoint sends, against what a client gets: the answer that was meant, whole or visibly broken
 //! off, or one of ours; and nothing of it in the answer to another request.
 
+use super::chance;
 use super::stage::{Play, Stage};
 use super::strict::{self, Begin, Message};
 use super::text;
@@ -53,7 +54,7 @@ const NEXT: &[u8] = b"GET /next HTTP/1.1\r\nhost: a\r\n\r\n";
 #[test]
 fn fuzz_answers() {
     let stage = Stage::new("inbound", "timeouts: { request: 5s, idle: 3s }");
-    bolero::check!().for_each(|input: &[u8]| {
+    let target = |input: &[u8]| {
         let [letter, kind, input @ ..] = input else {
             return;
         };
@@ -104,7 +105,11 @@ fn fuzz_answers() {
         if !(late && more) {
             assert_next(rest);
         }
-    });
+    };
+    chance::fixed(300, 120, target);
+    bolero::check!()
+        .with_iterations(chance::iterations())
+        .for_each(target);
 }
 
 /// The final answer that bytes mean.

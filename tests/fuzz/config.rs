@@ -3,6 +3,7 @@
 
 use mamparo::config::{self, diff, lint};
 
+use super::chance;
 use super::text;
 
 #[rustfmt::skip]
@@ -31,7 +32,7 @@ const PIECES: &[&[u8]] = &[
 
 #[test]
 fn fuzz_configurations() {
-    bolero::check!().for_each(|input: &[u8]| {
+    let target = |input: &[u8]| {
         let text = text::spell(input, PIECES);
         let text = String::from_utf8_lossy(&text);
         // It would read files that chance names.
@@ -69,7 +70,11 @@ fn fuzz_configurations() {
                 }
             }
         }
-    });
+    };
+    chance::fixed(300, 120, target);
+    bolero::check!()
+        .with_iterations(chance::iterations())
+        .for_each(target);
 }
 
 #[track_caller]

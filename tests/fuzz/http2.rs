@@ -3,6 +3,7 @@
 
 use bolero::TypeGenerator;
 
+use super::chance;
 use super::stage::Stage;
 
 /// One frame, more or less as it should be.
@@ -132,23 +133,26 @@ fn block(fields: &[u8]) -> Vec<u8> {
 #[test]
 fn fuzz_frames() {
     let stage = Stage::speaking("http2", "inbound", "timeouts: { request: 5s, idle: 3s }");
+    let target = |(letter, frames): &(u8, Vec<Frame>)| {
+        let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".to_vec();
+        for frame in frames.iter().take(60) {
+            frame.write(&mut bytes);
+        }
+        let (_, seen) = stage.run(&bytes, *letter, Vec::new());
+        assert_eq!(seen.wrong, [], "what goes on is well-formed");
+        for request in seen.whole.iter().chain(&seen.parts) {
+            assert_eq!(request.all("host").count(), 1, "{request:?}");
+            for name in ["upgrade", "http2-settings", "x-mamparo-attempt"] {
+                assert!(!request.has(name), "{name}: {request:?}");
+            }
+            let framed = request.has("content-length") && request.has("transfer-encoding");
+            assert!(!framed, "{request:?}");
+            assert!(!request.line[1].contains(&b' '), "{request:?}");
+        }
+    };
+    chance::fixed_values(300, 120, target);
     bolero::check!()
         .with_type::<(u8, Vec<Frame>)>()
-        .for_each(|(letter, frames)| {
-            let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".to_vec();
-            for frame in frames.iter().take(60) {
-                frame.write(&mut bytes);
-            }
-            let (_, seen) = stage.run(&bytes, *letter, Vec::new());
-            assert_eq!(seen.wrong, [], "what goes on is well-formed");
-            for request in seen.whole.iter().chain(&seen.parts) {
-                assert_eq!(request.all("host").count(), 1, "{request:?}");
-                for name in ["upgrade", "http2-settings", "x-mamparo-attempt"] {
-                    assert!(!request.has(name), "{name}: {request:?}");
-                }
-                let framed = request.has("content-length") && request.has("transfer-encoding");
-                assert!(!framed, "{request:?}");
-                assert!(!request.line[1].contains(&b' '), "{request:?}");
-            }
-        });
+        .with_iterations(chance::iterations())
+        .for_each(target);
 }

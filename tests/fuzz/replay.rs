@@ -3,6 +3,7 @@
 
 use bolero::TypeGenerator;
 
+use super::chance;
 use super::stage::{Play, Stage};
 use super::strict;
 
@@ -92,7 +93,7 @@ fn fuzz_replays() {
          backoff: {{ base: 1ms }}, max_body: {MAX_BODY}B }}"
     );
     let stage = Stage::new("inbound", &retry);
-    bolero::check!().with_type::<Case>().for_each(|case| {
+    let target = |case: &Case| {
         let (mut bytes, body, plays) = (case.bytes(), case.body(), case.plays());
         let whole = bytes.len();
         if let Some(cut) = case.cut {
@@ -122,5 +123,11 @@ fn fuzz_replays() {
                 "{failures} failures: {answer:#?}"
             );
         }
-    });
+    };
+    // A body of thousands of bytes that come one by one takes its time.
+    chance::fixed_values(60, 12, target);
+    bolero::check!()
+        .with_type::<Case>()
+        .with_iterations(chance::iterations())
+        .for_each(target);
 }

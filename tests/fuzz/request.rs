@@ -1,6 +1,7 @@
 //! What a client sends, against what goes on: requests that mean one thing, in their order, each whole or
 //! not completed, and with no header that concerned only the client's connection.
 
+use super::chance;
 use super::stage::Stage;
 use super::strict::{self, Begin, Message};
 use super::text;
@@ -66,7 +67,7 @@ const SET: [&str; 15] = [
 #[test]
 fn fuzz_requests() {
     let stage = Stage::new("inbound", "timeouts: { request: 5s, idle: 3s }");
-    bolero::check!().for_each(|input: &[u8]| {
+    let target = |input: &[u8]| {
         let Some((letter, input)) = input.split_first() else {
             return;
         };
@@ -82,7 +83,11 @@ fn fuzz_requests() {
             assert_clean(part);
         }
         assert_answers(&back, &meant);
-    });
+    };
+    chance::fixed(300, 120, target);
+    bolero::check!()
+        .with_iterations(chance::iterations())
+        .for_each(target);
 }
 
 /// The requests that bytes mean, up to what is none.
