@@ -18,6 +18,7 @@
 mod answer;
 mod authority;
 mod client;
+mod descriptors;
 mod grpc;
 mod http2;
 mod http2_upstream;
@@ -35,6 +36,7 @@ mod wait;
 pub(crate) use answer::Answer;
 pub(crate) use authority::{Authority, Identity};
 pub(crate) use client::{Broken, Client};
+pub(crate) use descriptors::descriptors;
 pub(crate) use grpc::{GrpcService, message as grpc_message};
 pub(crate) use http2::{Answer2, Http2, Tunnel2};
 pub(crate) use http2_upstream::{Http2Upstream, Manners};
