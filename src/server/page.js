@@ -136,13 +136,14 @@ const SOON = 14; // days, as for the warning of `mamparo check`
 
 /** Whole days until a certificate expires; below 0: it has expired. */
 const daysLeft = (certificate, status) => Math.floor((Date.parse(certificate.expires_at) - Date.parse(status.at)) / DAY);
+const daysOf = (days) => `${number(days)} ${days === 1 ? 'day' : 'days'}`;
 const userOf = (certificate) => (certificate.listener !== null ? `listener ${certificate.listener}` : `upstream ${certificate.upstream}`);
 
 function left(certificate, status) {
   const days = daysLeft(certificate, status);
   if (Number.isNaN(days)) return '–';
   if (days < 0) return pill('expired', 'bad');
-  return pill(`${number(days)} ${days === 1 ? 'day' : 'days'}`, days < SOON ? 'warn' : 'good');
+  return pill(daysOf(days), days < SOON ? 'warn' : 'good');
 }
 
 function certificates(status) {
@@ -185,7 +186,7 @@ function alerts(status) {
   for (const certificate of status.certificates) {
     const days = daysLeft(certificate, status);
     if (days < 0) found.push(el('p', 'alert', `The certificate in ${certificate.file} (${userOf(certificate)}) has expired.`));
-    else if (days < SOON) found.push(el('p', 'alert warn', `The certificate in ${certificate.file} (${userOf(certificate)}) expires in ${days} days.`));
+    else if (days < SOON) found.push(el('p', 'alert warn', `The certificate in ${certificate.file} (${userOf(certificate)}) expires ${days < 1 ? 'within a day' : `in ${daysOf(days)}`}.`));
   }
   const unused = new Map(status.certificates.filter((one) => one.problem !== null).map((one) => [userOf(one), one.problem]));
   for (const [user, problem] of unused) found.push(el('p', 'alert', `The newer certificates of ${user} are not in use: ${problem}`));

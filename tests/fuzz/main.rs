@@ -5,8 +5,10 @@
 //!
 //! ```sh
 //! cargo install cargo-bolero
-//! cargo +nightly bolero test -T 1h request::fuzz_requests
+//! ASAN_OPTIONS=detect_leaks=0 cargo +nightly bolero test -T 1h request::fuzz_requests
 //! ```
+//!
+//! (What it takes for leaks at the end are buffers that are in use, of which it knows only the beginning.)
 //!
 //! What it finds it puts beside the corpus, into `crashes`, from where it is tried first from then on; put right,
 //! it moves to the corpus under a name of its own. Inputs that reach new code are added to the corpus by
