@@ -148,8 +148,8 @@ pub(super) struct Connection<'a, IO, H: Handler, M, F> {
     /// The body of the current request, until it is read and delivered.
     pub(super) upload: Option<Upload>,
     pub(super) asked: Asked,
-    /// One place for all requests of the connection.
-    pub(super) work: Pin<Box<Work<F, H::Body>>>,
+    /// One place for all requests of the connection, as long as it is in use.
+    work: Option<Pin<Box<Work<F, H::Body>>>>,
     pub(super) framing: Framing,
     /// The current answer is the last.
     pub(super) last: bool,
@@ -204,7 +204,7 @@ where
             room: 0,
             upload: None,
             asked: Asked::default(),
-            work: Box::pin(Work::Free),
+            work: None,
             framing: Framing::NONE,
             last: false,
             broken: false,
@@ -265,14 +265,14 @@ where
     }
 
     /// Gives a request to the handler.
-    fn begin(&mut self, head: Head) -> Result<(), End> {
+    fn begin(&mut self, head: Box<Head>) -> Result<(), End> {
         let Head {
             mut request,
             body,
             asked,
             expects,
             ..
-        } = head;
+        } = *head;
         self.asked = asked;
         if !body.is_end() {
             let (mut upload, received) = Upload::new(body, expects);
@@ -291,14 +291,32 @@ where
             }
         }
         let future = (self.handle)(request);
-        self.work.set(Work::Handling { future });
+        self.set_work(Work::Handling { future });
         (self.stage, self.deadline) = (Stage::Serving, NEVER);
         Ok(())
     }
 
+    pub(super) fn set_work(&mut self, next: Work<F, H::Body>) {
+        match &mut self.work {
+            Some(work) => work.set(next),
+            none => *none = Some(Box::pin(next)),
+        }
+    }
+
+    /// What is done about the current request.
+    pub(super) fn working(&mut self) -> Option<Working<'_, F, H::Body>> {
+        Some(self.work.as_mut()?.as_mut().project())
+    }
+
+    /// Gives back what only requests need; it has been idle for a while.
+    pub(super) fn release(&mut self) {
+        self.work = None;
+        self.output = Output::default();
+    }
+
     /// Drives the handler, then the answer's body, until the answer is complete.
     fn poll_serving(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
-        if let Working::Handling { future } = self.work.as_mut().project() {
+        if let Some(Working::Handling { future }) = self.working() {
             // What a panic leaves behind is dropped, not looked at.
             let polled = catch_unwind(AssertUnwindSafe(|| future.poll(cx)));
             if self.client.interim().is_waiting() {
@@ -312,7 +330,7 @@ where
         }
         match self.poll_body(cx) {
             Poll::Ready(Ok(whole)) => {
-                self.work.set(Work::Free);
+                self.set_work(Work::Free);
                 self.broken = !whole;
                 self.stage = Stage::Answered;
                 Poll::Ready(Ok(()))
@@ -344,7 +362,7 @@ where
 
     /// Tells the client to send the body that is wanted.
     pub(super) fn append_continue(&mut self) {
-        if let Working::Handling { .. } = self.work.as_mut().project() {
+        if let Some(Working::Handling { .. }) = self.working() {
             let go_on = b"HTTP/1.1 100 Continue\r\n\r\n";
             self.output.bytes().extend_from_slice(go_on);
         }

@@ -11,6 +11,7 @@ use http::header::TE;
 use http::{HeaderMap, Method, Request, Uri, Version};
 use httparse::{ParserConfig, Status};
 
+use super::maps;
 use crate::live::http1::Malformed;
 use crate::live::http1::body::Decoder;
 use crate::live::http1::chunked::Chunked;
@@ -46,7 +47,7 @@ pub(super) struct Limits {
     pub(super) lines: usize,
 }
 
-/// A request's head.
+/// A request's head. Boxed where it is passed on, since it is large.
 #[derive(Debug)]
 pub(super) struct Head {
     /// The request, without its body.
@@ -86,7 +87,7 @@ pub(super) fn empty_lines(bytes: &[u8]) -> usize {
 ///
 /// # Errors
 /// What is wrong with it. Nothing may be read from the connection after that.
-pub(super) fn parse(bytes: &[u8], limits: Limits) -> Result<Option<Head>, Fault> {
+pub(super) fn parse(bytes: &[u8], limits: Limits) -> Result<Option<Box<Head>>, Fault> {
     let mut space = [MaybeUninit::uninit(); LINES];
     if limits.lines > LINES {
         let mut space = vec![MaybeUninit::uninit(); limits.lines];
@@ -99,7 +100,7 @@ fn parse_in<'b>(
     bytes: &'b [u8],
     limits: Limits,
     space: &mut [MaybeUninit<httparse::Header<'b>>],
-) -> Result<Option<Head>, Fault> {
+) -> Result<Option<Box<Head>>, Fault> {
     match bytes.first() {
         Some(&HANDSHAKE) => {
             return bad("This looks like a TLS handshake, but the listener speaks plain HTTP.");
@@ -127,7 +128,7 @@ fn parse_in<'b>(
         found.take(header)?;
     }
     let head = Bytes::copy_from_slice(&bytes[..length]);
-    let spare = HeaderMap::with_capacity(parsed.headers.len() + ADDED);
+    let spare = maps::take(parsed.headers.len() + ADDED);
     let map = fields::map(&head, bytes, parsed.headers, spare);
     let headers = map.map_err(|Malformed(sentence)| (Reason::BadRequest, sentence))?;
     let target = fields::part(&head, bytes, target.as_bytes()).unwrap_or_default();
@@ -156,13 +157,13 @@ fn parse_in<'b>(
         (false, None | Some(0)) => Decoder::Empty,
         (false, Some(length)) => Decoder::Length(length),
     };
-    Ok(Some(Head {
+    Ok(Some(Box::new(Head {
         request,
         length,
         expects: found.expects && !old && !body.is_end(),
         body,
         asked,
-    }))
+    })))
 }
 
 /// The target as it is, and the end of its line.

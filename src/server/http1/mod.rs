@@ -4,6 +4,7 @@ mod answer;
 mod connection;
 mod date;
 mod head;
+mod maps;
 mod read;
 mod upload;
 mod watch;

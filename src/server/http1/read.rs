@@ -61,7 +61,7 @@ where
     F: Future<Output = Response<H::Body>>,
 {
     /// Reads the next request's head.
-    pub(super) fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<Head, End>> {
+    pub(super) fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<Box<Head>, End>> {
         if take(&mut self.pipelined)
             && let Some(head) = self.take_head()?
         {
@@ -92,7 +92,7 @@ where
     }
 
     /// Takes in bytes that came where a head is due.
-    fn take_fresh(&mut self, fresh: &[u8]) -> Result<Option<Head>, End> {
+    fn take_fresh(&mut self, fresh: &[u8]) -> Result<Option<Box<Head>>, End> {
         if let Some(kept) = &mut self.kept {
             let is_http = kept.look(fresh);
             kept.keep(fresh);
@@ -122,7 +122,7 @@ where
     }
 
     /// Takes a head from the buffer, if it is complete.
-    fn take_head(&mut self) -> Result<Option<Head>, End> {
+    fn take_head(&mut self) -> Result<Option<Box<Head>>, End> {
         let mut buffer = take(&mut self.buffer);
         let looked = self.look(&buffer);
         if let Ok((taken, _)) = &looked {
@@ -135,7 +135,7 @@ where
     }
 
     /// Looks at what came of a head; gives how many of the bytes are done with.
-    fn look(&mut self, bytes: &[u8]) -> Result<(usize, Option<Head>), End> {
+    fn look(&mut self, bytes: &[u8]) -> Result<(usize, Option<Box<Head>>), End> {
         let empty = head::empty_lines(bytes);
         self.empty += empty;
         let rest = &bytes[empty..];

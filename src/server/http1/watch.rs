@@ -96,12 +96,18 @@ impl Watch {
         timer.as_mut().reset(tokio::time::Instant::from_std(at));
     }
 
-    fn poll_timer<IO, H: Handler, M, F>(
+    fn poll_timer<IO, H, M, F>(
         &mut self,
         timer: &mut Pin<&mut Sleep>,
-        connection: &Connection<'_, IO, H, M, F>,
+        connection: &mut Connection<'_, IO, H, M, F>,
         cx: &mut Context<'_>,
-    ) -> Poll<End> {
+    ) -> Poll<End>
+    where
+        IO: Transport,
+        H: Handler,
+        M: Fn(Request<ReceivedBody>) -> F,
+        F: Future<Output = Response<H::Body>>,
+    {
         while timer.as_mut().poll(cx).is_ready() {
             let now = since(connection.client);
             let deadline = connection.deadline;
@@ -111,6 +117,9 @@ impl Watch {
                     Stage::Head => End::HeaderTimeout,
                     Stage::Serving | Stage::Answered => End::Stalled,
                 });
+            }
+            if connection.stage == Stage::Idle {
+                connection.release();
             }
             let next = match deadline {
                 NEVER => now.saturating_add(self.period),

@@ -10,6 +10,7 @@ use http_body::Body;
 
 use super::answer::{self, Part, Size};
 use super::connection::{Connection, Work, Working};
+use super::maps;
 use crate::live::http1::encoder::WrongLength;
 use crate::live::received::ReceivedBody;
 use crate::proxy::tunnel::Handover;
@@ -40,14 +41,16 @@ where
         }
         let (size, now) = (Size::of(&body), self.instant());
         let to = self.output.bytes();
-        match answer::append_head(&head, size, &self.asked, closing, now, to) {
+        let appended = answer::append_head(&head, size, &self.asked, closing, now, to);
+        maps::give_back(head.headers);
+        match appended {
             Ok((framing, last)) => {
                 (self.framing, self.last) = (framing, last);
-                self.work.set(Work::Answering { body });
+                self.set_work(Work::Answering { body });
             }
             Err(answer::BadLength) => {
                 self.broken = true;
-                self.work.set(Work::Free);
+                self.set_work(Work::Free);
             }
         }
     }
@@ -59,12 +62,12 @@ where
                 ready!(self.poll_write(cx))?;
                 continue;
             }
-            let Working::Answering { body } = self.work.as_mut().project() else {
+            if self.broken || self.framing.is_done() {
                 return Poll::Ready(Ok(!self.broken));
-            };
-            if self.framing.is_done() {
-                return Poll::Ready(Ok(true));
             }
+            let Some(Working::Answering { body }) = self.working() else {
+                return Poll::Ready(Ok(true));
+            };
             let polled = catch_unwind(AssertUnwindSafe(|| {
                 let mut body = body;
                 let polled = body.as_mut().poll_frame(cx);

@@ -6,7 +6,7 @@ const LIMITS: Limits = Limits {
 };
 
 /// The head, the sentence, or that it is not complete; the same however it is cut.
-fn everywhere(bytes: &[u8]) -> Result<Head, &'static str> {
+fn everywhere(bytes: &[u8]) -> Result<Box<Head>, &'static str> {
     for end in 0..bytes.len() {
         if let Err((_, sentence)) = parse(&bytes[..end], LIMITS) {
             let whole = parse(bytes, LIMITS).expect_err("refused at once, refused at the end");
