@@ -118,6 +118,9 @@ pin_project! {
     }
 }
 
+/// Where that is done.
+type Place<F, B> = Option<Pin<Box<Work<F, B>>>>;
+
 /// One client's connection.
 pub(super) struct Connection<'a, IO, H: Handler, M, F> {
     pub(super) io: IO,
@@ -149,7 +152,7 @@ pub(super) struct Connection<'a, IO, H: Handler, M, F> {
     pub(super) upload: Option<Upload>,
     pub(super) asked: Asked,
     /// One place for all requests of the connection, as long as it is in use.
-    work: Option<Pin<Box<Work<F, H::Body>>>>,
+    work: Place<F, H::Body>,
     pub(super) framing: Framing,
     /// The current answer is the last.
     pub(super) last: bool,
