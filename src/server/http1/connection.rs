@@ -119,7 +119,7 @@ pin_project! {
 }
 
 /// Where that is done.
-type Place<F, B> = Option<Pin<Box<Work<F, B>>>>;
+pub(super) type Place<F, B> = Option<Pin<Box<Work<F, B>>>>;
 
 /// One client's connection.
 pub(super) struct Connection<'a, IO, H: Handler, M, F> {
@@ -152,7 +152,7 @@ pub(super) struct Connection<'a, IO, H: Handler, M, F> {
     pub(super) upload: Option<Upload>,
     pub(super) asked: Asked,
     /// One place for all requests of the connection, as long as it is in use.
-    work: Place<F, H::Body>,
+    pub(super) work: Place<F, H::Body>,
     pub(super) framing: Framing,
     /// The current answer is the last.
     pub(super) last: bool,
@@ -293,22 +293,24 @@ where
                 kept.forget();
             }
         }
+        // Set where it will be: it is too large to be moved there.
+        let work = self.work.get_or_insert_with(|| Box::pin(Work::Free));
         let future = (self.handle)(request);
-        self.set_work(Work::Handling { future });
+        work.set(Work::Handling { future });
         (self.stage, self.deadline) = (Stage::Serving, NEVER);
         Ok(())
-    }
-
-    pub(super) fn set_work(&mut self, next: Work<F, H::Body>) {
-        match &mut self.work {
-            Some(work) => work.set(next),
-            none => *none = Some(Box::pin(next)),
-        }
     }
 
     /// What is done about the current request.
     pub(super) fn working(&mut self) -> Option<Working<'_, F, H::Body>> {
         Some(self.work.as_mut()?.as_mut().project())
+    }
+
+    /// Lets go of what was done about the current request.
+    pub(super) fn set_free(&mut self) {
+        if let Some(work) = &mut self.work {
+            work.set(Work::Free);
+        }
     }
 
     /// Gives back what only requests need; it has been idle for a while.
@@ -333,7 +335,7 @@ where
         }
         match self.poll_body(cx) {
             Poll::Ready(Ok(whole)) => {
-                self.set_work(Work::Free);
+                self.set_free();
                 self.broken = !whole;
                 self.stage = Stage::Answered;
                 Poll::Ready(Ok(()))

@@ -8,7 +8,7 @@ use std::mem::MaybeUninit;
 
 use bytes::Bytes;
 use http::header::TE;
-use http::{HeaderMap, Method, Request, Uri, Version};
+use http::{Method, Request, Uri, Version};
 use httparse::{ParserConfig, Status};
 
 use super::maps;

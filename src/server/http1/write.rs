@@ -46,11 +46,13 @@ where
         match appended {
             Ok((framing, last)) => {
                 (self.framing, self.last) = (framing, last);
-                self.set_work(Work::Answering { body });
+                if let Some(work) = &mut self.work {
+                    work.set(Work::Answering { body });
+                }
             }
             Err(answer::BadLength) => {
                 self.broken = true;
-                self.set_work(Work::Free);
+                self.set_free();
             }
         }
     }
