@@ -86,6 +86,9 @@ pub fn check_answer(head: &response::Parts) -> Result<AnswerFields<'_>, &'static
         match name.as_str() {
             // We announce no other with `te`, so the upstream must not use one.
             "transfer-encoding" => {
+                if head.version < Version::HTTP_11 {
+                    return Err("a transfer-encoding, which HTTP/1.0 does not have");
+                }
                 if chunked || !value.as_bytes().eq_ignore_ascii_case(b"chunked") {
                     return Err("a transfer-encoding that is not exactly \"chunked\"");
                 }

@@ -693,6 +693,8 @@ fn fault_025_answers_that_are_malformed() {
         head("transfer-encoding: gzip"),
         head("transfer-encoding: xchunked"),
         head("transfer-encoding: chunked\r\ntransfer-encoding: chunked"),
+        // HTTP/1.0 has none, so that its end would be read in two ways.
+        "HTTP/1.0 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n".to_owned(),
         head("no colon"),
         head("content-length: 5\r\nx: a\r\n folded"),
         head("content-length: 5\r\nx: a\0b"),
