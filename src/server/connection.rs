@@ -119,7 +119,8 @@ pub(super) async fn end_with<IO: Transport>(mut io: IO, bytes: Option<Vec<u8>>, 
         }
         io.shutdown().await?;
         let mut left = if linger { LINGER_BYTES } else { 0 };
-        let mut buffer = [0; 2048];
+        // Not part of the connection: it would have room for it all its life.
+        let mut buffer = vec![0; 2048];
         while left > 0 {
             match io.read(&mut buffer).await? {
                 0 => break,
