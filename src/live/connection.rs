@@ -4,7 +4,7 @@
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::{Request, Response};
+use http::Response;
 use http_body::SizeHint;
 
 use super::http1::apart::Apart;
@@ -14,6 +14,7 @@ use super::inbox::Part;
 use super::interim::Interim;
 use super::line::Line;
 use super::request_body::TryBody;
+use super::request_head::RequestHead;
 use crate::tls::Refusal;
 
 /// An open connection, as far as one request has it.
@@ -30,8 +31,8 @@ pub enum Connection {
 /// How sending a request ended without an answer.
 #[derive(Debug)]
 pub struct SendError {
-    /// The request, where it was never started.
-    pub unsent: Option<Request<TryBody>>,
+    /// The request's body, where it was never started.
+    pub unsent: Option<TryBody>,
     /// Whether no byte of it left us, or the endpoint said that it does not act on it as it takes no
     /// more on that connection.
     pub nothing_written: bool,
@@ -55,16 +56,17 @@ impl Connection {
     /// How far the request got, and what ended it.
     pub async fn send(
         &mut self,
-        request: Request<TryBody>,
+        head: RequestHead<'_>,
+        body: TryBody,
         interim: &Interim,
     ) -> Result<Response<()>, Box<SendError>> {
         match self {
-            Self::Http1(connection) => connection.send(request, interim).await,
+            Self::Http1(connection) => connection.send(head, body, interim).await,
             // Boxed, so that it does not make every other request's future larger.
-            Self::Http2(turn) => Box::pin(turn.send(request, interim)).await,
+            Self::Http2(turn) => Box::pin(turn.send(head, body, interim)).await,
             // Not met: it has sent its last request.
             Self::Apart(_) => Err(Box::new(SendError {
-                unsent: Some(request),
+                unsent: Some(body),
                 nothing_written: true,
                 ..SendError::stream("the connection takes no more requests".to_owned())
             })),

@@ -29,7 +29,7 @@ use std::time::Duration;
 
 use h2::Reason;
 use h2::client::ResponseFuture;
-use http::{HeaderMap, Request, Response, StatusCode};
+use http::{HeaderMap, Response, StatusCode};
 use http_body::SizeHint;
 use tokio::task::AbortHandle;
 
@@ -43,6 +43,7 @@ use super::inbox::Part;
 use super::interim::{self, Interim};
 use super::received::{ReceiveError, StreamBody};
 use super::request_body::{Held, TryBody};
+use super::request_head::RequestHead;
 use super::roster::{Endpoint, Roster};
 use super::slots::Slots;
 use super::upstream::Full;
@@ -257,14 +258,14 @@ impl Turn {
     /// goes on by itself. Dropping the future gives the stream up.
     pub(super) async fn send(
         &mut self,
-        request: Request<TryBody>,
+        head: RequestHead<'_>,
+        body: TryBody,
         interim: &Interim,
     ) -> Result<Response<()>, Box<SendError>> {
         let shared = Arc::clone(&self.place.shared);
-        let (head, body) = request.into_parts();
         let ends = http_body::Body::is_end_stream(&body);
         let held = body.held();
-        let request = head::onward(head, shared.scheme.clone(), ());
+        let request = head::onward(head.to_parts(), shared.scheme.clone(), ());
         let sent = shared.sender.clone().send_request(request, ends);
         let (answer, stream) = match sent {
             Ok(sent) => sent,

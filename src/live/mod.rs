@@ -14,6 +14,7 @@ pub mod pool;
 pub mod received;
 pub mod relay;
 pub mod request_body;
+pub mod request_head;
 pub mod roster;
 pub mod router;
 pub mod seats;

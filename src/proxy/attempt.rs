@@ -5,13 +5,12 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::header::{HeaderValue, TRANSFER_ENCODING};
-use http::{Request, Response, StatusCode, Version, response};
+use http::header::{HOST, HeaderValue, TRANSFER_ENCODING};
+use http::{Response, StatusCode, Version, response};
 use http_body::Body;
 
 use super::body::{Link, Stream};
 use super::handle::{Exchange, Failed};
-use super::headers::Onward;
 use super::limits::Late;
 use super::site::RouteSite;
 use super::tries::{Answer, Ended, Passage};
@@ -117,10 +116,10 @@ impl Attempt {
                     Err(attempted) => return Ok(attempted),
                 },
             };
-            let request = match unsent.take().and_then(|error| error.unsent) {
-                Some(request) => request,
-                None => match self.request(exchange, passage, number, now) {
-                    Some(request) => request,
+            let body = match unsent.take().and_then(|error| error.unsent) {
+                Some(body) => body,
+                None => match self.prepare(exchange, passage, number, now) {
+                    Some(body) => body,
                     None => return Ok(Attempted::body_is_gone(reused)),
                 },
             };
@@ -131,7 +130,7 @@ impl Attempt {
             exchange.told.sending();
             let result = {
                 let client = exchange.client;
-                let sending = pin!(connection.send(request, client.interim()));
+                let sending = pin!(connection.send(passage.head.lend(), body, client.interim()));
                 passage.to_answer(sending, client, now).await
             };
             let result = match result {
@@ -279,48 +278,36 @@ impl Attempt {
         ))
     }
 
-    /// The request as this try sends it; `None`: the first bytes of its body are gone.
-    fn request(
+    /// Makes the head what this try sends, and gives the body; `None`: its first bytes are gone.
+    fn prepare(
         &self,
         exchange: &Exchange<'_>,
         passage: &mut Passage<'_>,
         number: u32,
         now: Instant,
-    ) -> Option<Request<TryBody>> {
+    ) -> Option<TryBody> {
         let body = match &passage.body {
             Some(body) => body.for_try()?,
             None => TryBody::empty(),
         };
         let left = passage.deadline.map(|end| end.left(now));
-        let mut headers = passage.head.headers();
-        let onward = Onward {
-            trusted: passage.trusted,
-            forwarded_for: exchange.client.forwarded_for(),
-            scheme: exchange.client.scheme(),
-            found: passage.found,
-            upgrade: passage.upgrade.as_deref(),
-            via: passage.via,
-            host: passage.route.host.as_ref(),
-            endpoint: &self.endpoint().host,
-            request_id: exchange.told.request_id(),
-            trace: exchange.told.trace(),
-        };
-        headers::onward(&mut headers, &onward);
-        headers::for_try(&mut headers, number, exchange.told.trace(), left);
-        if body.size_hint().exact().is_none() {
-            // From a client of HTTP/2; HTTP/1.1 would take a GET without it for one without a body.
-            headers
-                .entry(TRANSFER_ENCODING)
-                .or_insert(HeaderValue::from_static("chunked"));
-        }
+        // From a client of HTTP/2; HTTP/1.1 would take a GET without it for one without a body.
+        let chunked = body.size_hint().exact().is_none()
+            && !passage.head.headers.contains_key(TRANSFER_ENCODING);
         if let Some(call) = &exchange.call {
-            call.for_try(&mut headers, number, now);
+            call.for_try(&mut passage.head.headers, number, now);
         }
-        let mut request = Request::new(body);
-        *request.method_mut() = passage.head.method.clone();
-        *request.uri_mut() = passage.head.target.clone();
-        *request.headers_mut() = headers;
-        Some(request)
+        let ours = passage.head.begin_try();
+        headers::for_try(ours, number, exchange.told.trace(), left);
+        if chunked {
+            ours.push((TRANSFER_ENCODING, HeaderValue::from_static("chunked")));
+        }
+        if !passage.names_host
+            && let Ok(host) = HeaderValue::from_str(&self.endpoint().host)
+        {
+            ours.push((HOST, host));
+        }
+        Some(body)
     }
 
     fn answered(

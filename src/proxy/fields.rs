@@ -55,7 +55,10 @@ impl<'a> Fields<'a> {
         value: &'a HeaderValue,
     ) -> Result<(), Refusal> {
         match name.as_str() {
-            "host" => return framing::host(self, value),
+            "host" => {
+                self.found.host = true;
+                return framing::host(self, value);
+            }
             "content-length" => return framing::content_length(self, value),
             "transfer-encoding" => return framing::transfer_encoding(self, value),
             "accept" => _ = self.accept.get_or_insert(value),

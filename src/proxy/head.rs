@@ -1,60 +1,78 @@
-//! The head of a request on its way to the upstream: each try sends one of its own.
+//! The head of a request on its way to the upstream: each try lends it to a connection.
 
-use http::header::{HeaderMap, HeaderName, HeaderValue};
+use std::mem::take;
+
+use http::header::HeaderMap;
 use http::{Method, Uri};
 
-use super::headers::ADDED;
+use crate::live::http1::maps;
+use crate::live::request_head::{Line, RequestHead};
 
 /// What the heads of all tries are made from.
 #[derive(Debug)]
 pub(super) struct Head {
     pub(super) method: Method,
     pub(super) target: Uri,
-    /// As they came, until the first try takes them: mostly it is the only one.
-    headers: Option<HeaderMap>,
-    /// The same lines for any further try. A list is copied for a fraction of what a map costs.
-    lines: Vec<(HeaderName, HeaderValue)>,
+    /// What goes on of the client's headers.
+    pub(super) headers: HeaderMap,
+    /// Our own: those of all tries, then those of one.
+    ours: Vec<Line>,
+    of_all_tries: usize,
 }
 
 impl Head {
-    pub(super) fn new(method: Method, target: Uri, headers: HeaderMap) -> Self {
-        let lines = headers.iter();
-        let lines = lines.map(|(name, value)| (name.clone(), value.clone()));
+    /// `ours` are the same for each try.
+    pub(super) fn new(method: Method, target: Uri, headers: HeaderMap, ours: Vec<Line>) -> Self {
         Self {
             method,
             target,
-            lines: lines.collect(),
-            headers: Some(headers),
+            headers,
+            of_all_tries: ours.len(),
+            ours,
         }
     }
 
-    /// The headers as they came, for one try to make its own of.
-    pub(super) fn headers(&mut self) -> HeaderMap {
-        self.headers.take().unwrap_or_else(|| {
-            let mut headers = HeaderMap::with_capacity(self.lines.len() + ADDED);
-            for (name, value) in &self.lines {
-                headers.append(name.clone(), value.clone());
-            }
-            headers
-        })
+    /// Begins a try: its own lines are to follow, those of the one before are forgotten.
+    pub(super) fn begin_try(&mut self) -> &mut Vec<Line> {
+        self.ours.truncate(self.of_all_tries);
+        &mut self.ours
+    }
+
+    /// As the try that has begun sends it.
+    pub(super) fn lend(&self) -> RequestHead<'_> {
+        RequestHead {
+            method: &self.method,
+            target: &self.target,
+            headers: &self.headers,
+            ours: &self.ours,
+        }
+    }
+}
+
+impl Drop for Head {
+    fn drop(&mut self) {
+        maps::give_back(take(&mut self.headers));
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use http::header::{HeaderName, HeaderValue};
+
     use super::*;
 
     #[test]
-    fn rule_22_every_try_begins_with_the_headers_that_came() {
+    fn rule_22_every_try_begins_with_the_same_headers() {
+        let line = |name| (HeaderName::from_static(name), HeaderValue::from_static("1"));
         let mut came = HeaderMap::new();
-        for (name, value) in [("a", "1"), ("b", "2"), ("a", "3")] {
-            came.append(name, HeaderValue::from_static(value));
-        }
-        let mut head = Head::new(Method::GET, Uri::default(), came.clone());
-        for _ in 0..3 {
-            let mut headers = head.headers();
-            assert_eq!(headers, came);
-            headers.clear();
+        came.extend([line("a")]);
+        let ours = vec![line("b")];
+        let mut head = Head::new(Method::GET, Uri::default(), came.clone(), ours);
+        for name in ["c", "d"] {
+            head.begin_try().push(line(name));
+            let lent = head.lend();
+            assert_eq!(*lent.headers, came);
+            assert_eq!(lent.ours, [line("b"), line(name)]);
         }
     }
 }

@@ -8,6 +8,7 @@ use http::header::{
     CONNECTION, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, TE, UPGRADE, VIA,
 };
 
+use crate::live::request_head::Line;
 use crate::live::{hop_by_hop, trailers};
 use crate::telemetry::trace::{REQUEST_ID, TRACEPARENT, TRACESTATE, TraceContext};
 
@@ -20,8 +21,8 @@ pub const TIMEOUT_MS: HeaderName = HeaderName::from_static("x-mamparo-timeout-ms
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-/// Headers that a request gets on its way, at most.
-pub(super) const ADDED: usize = 8;
+/// Headers that a request gets on its way: room for them.
+const ADDED: usize = 8;
 const OUR_PREFIX: &str = "x-mamparo-";
 
 /// Which of a request's headers are there that matter on its way.
@@ -37,7 +38,11 @@ pub struct Found {
     pub upgrade: bool,
     /// `via`
     pub via: bool,
+    /// `host`, or a target that names one.
+    pub host: bool,
     hop_by_hop: bool,
+    request_id: bool,
+    traceparent: bool,
     tracestate: bool,
     forwarded_for: bool,
     forwarded_proto: bool,
@@ -57,6 +62,8 @@ impl Found {
                 self.hop_by_hop = true;
             }
             "max-forwards" => self.max_forwards = true,
+            "x-request-id" => self.request_id = true,
+            "traceparent" => self.traceparent = true,
             "tracestate" => self.tracestate = true,
             "x-forwarded-for" => self.forwarded_for = true,
             "x-forwarded-proto" => self.forwarded_proto = true,
@@ -82,8 +89,6 @@ pub struct Onward<'a> {
     pub upgrade: Option<&'a HeaderValue>,
     /// What takes the place of `host`.
     pub host: Option<&'a HeaderValue>,
-    /// What the endpoint is called, where no host is asked for.
-    pub endpoint: &'a str,
     /// Ourselves, for `via`.
     pub via: &'a HeaderValue,
     /// The request's id.
@@ -92,10 +97,11 @@ pub struct Onward<'a> {
     pub trace: &'a TraceContext,
 }
 
-/// Makes the head of a request that came in into one that goes on. What differs between tries is set
-/// by [`for_try`].
-pub fn onward(headers: &mut HeaderMap, onward: &Onward<'_>) {
+/// Makes the head of a request that came in into one that goes on, and gives our own lines that belong
+/// to it. What differs between tries is set by [`for_try`].
+pub fn onward(headers: &mut HeaderMap, onward: &Onward<'_>) -> Vec<Line> {
     let found = onward.found;
+    let mut ours = Vec::with_capacity(ADDED);
     if found.hop_by_hop {
         // Trailers are taken by whoever asked, and passed on by us.
         let trailers = trailers::are_taken(headers);
@@ -123,38 +129,48 @@ pub fn onward(headers: &mut HeaderMap, onward: &Onward<'_>) {
         headers.remove(TRACESTATE);
     }
     if let Some(client) = onward.forwarded_for {
-        continue_list(headers, FORWARDED_FOR, found.forwarded_for, client);
+        match found_before(headers, found.forwarded_for, &FORWARDED_FOR) {
+            Some(list) => join(list, client),
+            None => ours.push((FORWARDED_FOR, client.clone())),
+        }
     }
     if !found.forwarded_proto {
         let scheme = match onward.scheme {
             "https" => const { HeaderValue::from_static("https") },
             _ => const { HeaderValue::from_static("http") },
         };
-        headers.insert(FORWARDED_PROTO, scheme);
+        ours.push((FORWARDED_PROTO, scheme));
     }
-    let asked = headers.get(HOST).cloned();
+    if !found.forwarded_host
+        && let Some(asked) = headers.get(HOST)
+    {
+        ours.push((FORWARDED_HOST, asked.clone()));
+    }
     if let Some(host) = onward.host {
         headers.insert(HOST, host.clone());
-    } else if asked.is_none()
-        && let Ok(host) = HeaderValue::from_str(onward.endpoint)
-    {
-        headers.insert(HOST, host);
     }
-    if let Some(asked) = asked.filter(|_| !found.forwarded_host) {
-        headers.insert(FORWARDED_HOST, asked);
+    match found_before(headers, found.via, &VIA) {
+        Some(list) => join(list, onward.via),
+        None => ours.push((VIA, onward.via.clone())),
     }
-    continue_list(headers, VIA, found.via, onward.via);
-    headers.insert(REQUEST_ID, onward.request_id.clone());
+    if found.request_id {
+        headers.remove(REQUEST_ID);
+    }
+    ours.push((REQUEST_ID, onward.request_id.clone()));
+    if found.traceparent {
+        headers.remove(TRACEPARENT);
+    }
+    ours
 }
 
-/// Sets what is new for each try (rules 6, 22).
-pub fn for_try(headers: &mut HeaderMap, number: u32, trace: &TraceContext, left: Option<Duration>) {
-    headers.insert(TRACEPARENT, trace.child());
+/// Adds what is new for each try (rules 6, 22).
+pub fn for_try(ours: &mut Vec<Line>, number: u32, trace: &TraceContext, left: Option<Duration>) {
+    ours.push((TRACEPARENT, trace.child()));
     if number > 1 {
-        headers.insert(ATTEMPT, HeaderValue::from(number));
+        ours.push((ATTEMPT, HeaderValue::from(number)));
     }
     if let Some(left) = left {
-        headers.insert(TIMEOUT_MS, milliseconds(left));
+        ours.push((TIMEOUT_MS, milliseconds(left)));
     }
 }
 
@@ -187,7 +203,10 @@ pub fn back(
     hop_by_hop::strip(headers);
     if let Some(via) = via {
         let is_there = headers.keys().any(|name| *name == VIA);
-        continue_list(headers, VIA, is_there, via);
+        match found_before(headers, is_there, &VIA) {
+            Some(list) => join(list, via),
+            None => _ = headers.insert(VIA, via.clone()),
+        }
     }
     headers.insert(REQUEST_ID, request_id.clone());
     if attempts > 1 {
@@ -247,15 +266,19 @@ fn remove_ours(headers: &mut HeaderMap) {
     }
 }
 
-/// Puts a value behind those of a list, where it is known whether there is one.
-fn continue_list(headers: &mut HeaderMap, name: HeaderName, is_there: bool, value: &HeaderValue) {
-    if !is_there {
-        headers.insert(name, value.clone());
-    } else if let Some(list) = headers.get_mut(&name)
-        && let Ok(joined) = [list.as_bytes(), b", ", value.as_bytes()]
-            .concat()
-            .try_into()
-    {
+/// The header of that name, looked up only where it was found before.
+fn found_before<'a>(
+    headers: &'a mut HeaderMap,
+    found: bool,
+    name: &HeaderName,
+) -> Option<&'a mut HeaderValue> {
+    if found { headers.get_mut(name) } else { None }
+}
+
+/// Puts a value behind those of a list.
+fn join(list: &mut HeaderValue, value: &HeaderValue) {
+    let joined = [list.as_bytes(), b", ", value.as_bytes()].concat();
+    if let Ok(joined) = joined.try_into() {
         *list = joined;
     }
 }
@@ -272,6 +295,20 @@ mod tests {
         headers
     }
 
+    /// What goes on of these headers, with ours.
+    fn sent(mut headers: HeaderMap, to: &Onward<'_>) -> HeaderMap {
+        let ours = onward(&mut headers, to);
+        headers.extend(ours);
+        headers
+    }
+
+    /// Our lines of one try.
+    fn of_try(number: u32, trace: &TraceContext, left: Option<Duration>) -> HeaderMap {
+        let mut ours = Vec::new();
+        for_try(&mut ours, number, trace, left);
+        ours.into_iter().collect()
+    }
+
     fn found(headers: &HeaderMap) -> Found {
         let mut found = Found::default();
         headers.keys().for_each(|name| found.note(name));
@@ -283,7 +320,7 @@ mod tests {
         let trace = TraceContext::begin();
         let id = HeaderValue::from_static("id");
         for trusted in [false, true] {
-            let mut head = headers(&[
+            let head = headers(&[
                 ("x-mamparo-timeout-ms", "5"),
                 ("x-mamparo-explain", "1"),
                 ("x-mamparo-attempt", "9"),
@@ -297,15 +334,13 @@ mod tests {
                 scheme: "http",
                 found: found(&head),
                 host: None,
-                endpoint: "10.0.0.9:80",
                 request_id: &id,
                 trace: &trace,
             };
-            onward(&mut head, &to);
+            let head = sent(head, &to);
             assert_eq!(head.contains_key("x-mamparo-explain"), trusted);
             assert!(!head.contains_key(ATTEMPT), "our own word");
             assert!(!head.contains_key(TIMEOUT_MS), "our own word");
-            assert_eq!(head["host"], "10.0.0.9:80");
             assert!(
                 !head.contains_key(TRACESTATE),
                 "its traceparent was missing"
@@ -319,7 +354,7 @@ mod tests {
     fn lists_are_continued_and_the_first_host_and_scheme_are_kept() {
         let trace = TraceContext::begin();
         let id = HeaderValue::from_static("id");
-        let mut head = headers(&[
+        let head = headers(&[
             ("x-forwarded-for", "10.0.0.1"),
             ("x-forwarded-proto", "https"),
             ("via", "1.0 fred"),
@@ -332,12 +367,11 @@ mod tests {
             forwarded_for: Some(&HeaderValue::from_static("10.0.0.2")),
             scheme: "http",
             found: found(&head),
-            endpoint: "10.0.0.9:80",
             host: Some(&HeaderValue::from_static("shop.prod")),
             request_id: &id,
             trace: &trace,
         };
-        onward(&mut head, &to);
+        let head = sent(head, &to);
         assert_eq!(head["x-forwarded-for"], "10.0.0.1, 10.0.0.2");
         assert_eq!(head["x-forwarded-proto"], "https");
         assert_eq!(head["x-forwarded-host"], "shop");
@@ -348,11 +382,10 @@ mod tests {
     #[test]
     fn rule_22_each_try_has_its_own_span_and_number() {
         let trace = TraceContext::begin();
-        let (mut first, mut second) = (HeaderMap::new(), HeaderMap::new());
-        for_try(&mut first, 1, &trace, None);
+        let first = of_try(1, &trace, None);
         assert!(!first.contains_key(ATTEMPT));
         assert!(!first.contains_key(TIMEOUT_MS));
-        for_try(&mut second, 2, &trace, Some(Duration::from_micros(1_900)));
+        let second = of_try(2, &trace, Some(Duration::from_micros(1_900)));
         assert_eq!(second[ATTEMPT], "2");
         assert_eq!(second[TIMEOUT_MS], "1");
         let (first, second) = (&first[TRACEPARENT], &second[TRACEPARENT]);

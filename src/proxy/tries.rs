@@ -18,7 +18,7 @@ use super::attempt::{Attempt, Attempted};
 use super::body::{AnswerBody, Stream, WholeCall};
 use super::handle::{Deadline, Exchange, Failed, Way};
 use super::head::Head;
-use super::headers::{self, Found};
+use super::headers::{self, Found, Onward};
 use super::message::{self, Tried};
 use super::retry_after;
 use super::site::RouteSite;
@@ -155,16 +155,12 @@ impl Answer {
 pub(super) struct Passage<'a> {
     pub(super) route: &'a Arc<RouteSite>,
     pub(super) head: Head,
-    /// Which headers that matter on the way it has.
-    pub(super) found: Found,
+    /// Whether the head says what host it is for.
+    pub(super) names_host: bool,
     /// The protocols that it asks to switch to.
     pub(super) upgrade: Option<Box<HeaderValue>>,
     /// It asks for a tunnel to the endpoint itself.
     pub(super) connect: bool,
-    /// Ourselves, for `via`.
-    pub(super) via: &'a HeaderValue,
-    /// Whether the client's control headers are trusted.
-    pub(super) trusted: bool,
     pub(super) body: Option<RequestBody>,
     /// When the request's time is over, and how long that is.
     pub(super) deadline: Option<Deadline>,
@@ -230,14 +226,13 @@ impl Exchange<'_> {
         } else {
             None
         };
+        let names_host = found.host || head.uri.authority().is_some() || route.host.is_some();
         let mut passage = Passage {
             route,
-            found,
-            upgrade,
+            head: self.onward(way, found, upgrade.as_deref(), head),
+            names_host,
             connect: head.method == Method::CONNECT,
-            via: listener.via.entry(head.version),
-            head: onward(head, &route.plan),
-            trusted: listener.plan.role == Role::Outbound,
+            upgrade,
             body,
             deadline,
             body_limit,
@@ -249,6 +244,35 @@ impl Exchange<'_> {
             self.told.report().received = body.progress().0;
         }
         ended
+    }
+
+    /// The head that came in, as far as all tries share it.
+    fn onward(
+        &self,
+        way: &Way<'_>,
+        found: Found,
+        upgrade: Option<&HeaderValue>,
+        head: &mut Parts,
+    ) -> Head {
+        if let Some(authority) = head.uri.authority()
+            && let Ok(host) = HeaderValue::from_str(authority.as_str())
+        {
+            head.headers.insert(HOST, host);
+        }
+        let to = Onward {
+            trusted: way.listener.plan.role == Role::Outbound,
+            forwarded_for: self.client.forwarded_for(),
+            scheme: self.client.scheme(),
+            found,
+            upgrade,
+            host: way.route.host.as_ref(),
+            via: way.listener.via.entry(head.version),
+            request_id: self.told.request_id(),
+            trace: self.told.trace(),
+        };
+        let ours = headers::onward(&mut head.headers, &to);
+        let target = onward_target(take(&mut head.uri), &way.route.plan);
+        Head::new(head.method.clone(), target, take(&mut head.headers), ours)
     }
 
     async fn try_until_done(
@@ -516,19 +540,6 @@ fn or_kept(failed: Failed, kept: Option<Ended>) -> Result<Ended, Failed> {
         }
         (_, Some(kept)) => Ok(Ended { ending, ..kept }),
     }
-}
-
-/// The head that came in, as far as all tries share it.
-fn onward(head: &mut Parts, route: &plan::Route) -> Head {
-    // Room for all that is to come at once: the map of a request over HTTP/2 has none to spare.
-    head.headers.reserve(headers::ADDED);
-    if let Some(authority) = head.uri.authority()
-        && let Ok(host) = HeaderValue::from_str(authority.as_str())
-    {
-        head.headers.insert(HOST, host);
-    }
-    let target = onward_target(take(&mut head.uri), route);
-    Head::new(head.method.clone(), target, take(&mut head.headers))
 }
 
 /// The target in the form that an origin server expects, with the route's rewrite.

@@ -1,14 +1,17 @@
 //! The head of an answer: from bytes.
 
-use std::mem::{MaybeUninit, take};
+use std::mem::MaybeUninit;
 
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
-use http::{HeaderMap, Method, Response, StatusCode, Version};
+use http::{Method, Response, StatusCode, Version};
 
 use super::body::Decoder;
 use super::chunked::Chunked;
-use super::{Malformed, bad, fields};
+use super::{Malformed, bad, fields, maps};
+
+/// Headers that an answer gains on its way: two of ours, and one of the connection's goes.
+const GAINED: usize = 1;
 
 /// Header lines that an answer may have.
 const MAX_LINES: usize = 100;
@@ -19,13 +22,12 @@ const MAX_LINES: usize = 100;
 pub struct ReasonPhrase(pub Bytes);
 
 /// The head that these bytes begin with, and its length. `copy` gives a copy of so many of them from the
-/// front; `spare` is an empty map whose memory may be used again. `None`: more has to come.
+/// front. `None`: more has to come.
 ///
 /// # Errors
 /// It is no head of an answer.
 pub fn parse(
     bytes: &[u8],
-    spare: &mut HeaderMap,
     copy: impl FnOnce(usize) -> Bytes,
 ) -> Result<Option<(Response<()>, usize)>, Malformed> {
     let mut space = [const { MaybeUninit::uninit() }; MAX_LINES];
@@ -45,7 +47,8 @@ pub fn parse(
     if parsed.version != Some(1) {
         *answer.version_mut() = Version::HTTP_10;
     }
-    *answer.headers_mut() = fields::map(&head, bytes, parsed.headers, take(spare))?;
+    let map = maps::take(parsed.headers.len() + GAINED);
+    *answer.headers_mut() = fields::map(&head, bytes, parsed.headers, map)?;
     let usual = status.canonical_reason();
     if let Some(reason) = parsed.reason.filter(|reason| usual != Some(reason))
         && let Some(reason) = fields::part(&head, bytes, reason.as_bytes())

@@ -13,7 +13,7 @@ use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes, BytesMut};
-use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http::{Method, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
@@ -30,6 +30,7 @@ use crate::live::line::Line;
 use crate::live::pool::Idle;
 use crate::live::received::ReceiveError;
 use crate::live::request_body::{Held, TryBody};
+use crate::live::request_head::RequestHead;
 use crate::live::roster::Endpoint;
 use crate::live::slots::{Slot, Slots};
 use crate::live::wire::{Dialer, Wire};
@@ -94,8 +95,6 @@ enum UploadFailed {
 /// A request whose answer is waited for.
 struct Waiting<'a> {
     method: Method,
-    /// The memory of the request's headers, for the answer's.
-    spare: HeaderMap,
     interim: &'a Interim,
     held: Option<Held>,
     /// Bytes that have come since it was sent.
@@ -149,18 +148,19 @@ impl Http1 {
     /// See [`crate::live::connection::Connection::send`].
     pub(in crate::live) async fn send(
         &mut self,
-        request: Request<TryBody>,
+        head: RequestHead<'_>,
+        body: TryBody,
         interim: &Interim,
     ) -> Result<Response<()>, Box<SendError>> {
         if self.requests > 0 && !self.is_alive() {
             return Err(Box::new(SendError {
-                unsent: Some(request),
+                unsent: Some(body),
                 nothing_written: true,
                 ..SendError::stream("the idle connection has ended".to_owned())
             }));
         }
         let before = self.wire.traffic().written();
-        let mut waiting = self.begin(request, interim);
+        let mut waiting = self.begin(head, body, interim);
         let result = poll_fn(|cx| self.poll_answer(cx, &mut waiting)).await;
         result.map_err(|why| {
             self.spent = true;
@@ -171,19 +171,20 @@ impl Http1 {
         })
     }
 
-    fn begin<'a>(&mut self, request: Request<TryBody>, interim: &'a Interim) -> Waiting<'a> {
+    fn begin<'a>(
+        &mut self,
+        head: RequestHead<'_>,
+        body: TryBody,
+        interim: &'a Interim,
+    ) -> Waiting<'a> {
         self.requests += 1;
         self.awaits_head = true;
-        let (head, body) = request.into_parts();
         let (held, left) = (body.held(), body.size_hint().exact());
         let to = self.output.bytes();
-        let encoder = request::head(&head.method, &head.uri, &head.headers, left, to);
+        let encoder = request::head(head, left, to);
         self.upload = (!encoder.is_done()).then_some(Upload { body, encoder });
-        let mut spare = head.headers;
-        spare.clear();
         Waiting {
-            method: head.method,
-            spare,
+            method: head.method.clone(),
             interim,
             held,
             came: 0,
@@ -242,9 +243,7 @@ impl Http1 {
         waiting.count(read.map(|()| fresh.len()))?;
         let input = &mut self.input;
         *input = BytesMut::from(fresh);
-        let parsed = answer::parse(fresh, &mut waiting.spare, |length| {
-            input.split_to(length).freeze()
-        });
+        let parsed = answer::parse(fresh, |length| input.split_to(length).freeze());
         let head = parsed.map_err(NoAnswer::Malformed)?;
         if head.is_none() {
             waiting.seen = self.input.len();
@@ -265,7 +264,7 @@ impl Http1 {
             };
         }
         let copy = |length| Bytes::copy_from_slice(&input[..length]);
-        let parsed = answer::parse(input, &mut waiting.spare, copy).map_err(NoAnswer::Malformed)?;
+        let parsed = answer::parse(input, copy).map_err(NoAnswer::Malformed)?;
         Ok(parsed.map(|(head, length)| {
             self.input.advance(length);
             waiting.seen = 0;

@@ -9,6 +9,7 @@ pub mod chunked;
 pub mod connection;
 pub mod encoder;
 pub mod fields;
+pub mod maps;
 pub mod output;
 pub mod request;
 

@@ -2,31 +2,27 @@
 
 use std::io::Write;
 
+use http::Uri;
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
-use http::{HeaderMap, Method, Uri};
 
 use super::encoder::Encoder;
 use super::fields;
+use crate::live::request_head::RequestHead;
 
 /// Room for a head of the usual size.
 const ROOM: usize = 512;
 
 /// Appends the head of a request, and gives how its body follows: `left` bytes, or of unknown length.
 /// What the headers say of that goes first.
-pub fn head(
-    method: &Method,
-    target: &Uri,
-    headers: &HeaderMap,
-    left: Option<u64>,
-    to: &mut Vec<u8>,
-) -> Encoder {
+pub fn head(head: RequestHead<'_>, left: Option<u64>, to: &mut Vec<u8>) -> Encoder {
     to.reserve(ROOM);
-    to.extend_from_slice(method.as_str().as_bytes());
+    to.extend_from_slice(head.method.as_str().as_bytes());
     to.push(b' ');
-    append_target(target, to);
+    append_target(head.target, to);
     to.extend_from_slice(b" HTTP/1.1\r\n");
     let (mut chunked, mut length) = (false, None);
-    for (name, value) in headers {
+    let ours = head.ours.iter().map(|(name, value)| (name, value));
+    for (name, value) in head.headers.iter().chain(ours) {
         if *name == TRANSFER_ENCODING {
             // A body that is known to be empty has no chunks either.
             chunked = left != Some(0);
@@ -65,7 +61,7 @@ fn append_target(target: &Uri, to: &mut Vec<u8>) {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
+    use http::{HeaderMap, HeaderValue, Method};
 
     use super::*;
 
@@ -80,7 +76,13 @@ mod tests {
         }
         let mut bytes = Vec::new();
         let target = target.parse().unwrap();
-        let encoder = head(&Method::POST, &target, &headers, left, &mut bytes);
+        let lent = RequestHead {
+            method: &Method::POST,
+            target: &target,
+            headers: &headers,
+            ours: &[],
+        };
+        let encoder = head(lent, left, &mut bytes);
         (String::from_utf8(bytes).unwrap(), encoder)
     }
 

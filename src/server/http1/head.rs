@@ -11,20 +11,16 @@ use http::header::TE;
 use http::{Method, Request, Uri, Version};
 use httparse::{ParserConfig, Status};
 
-use super::maps;
 use crate::live::http1::Malformed;
 use crate::live::http1::body::Decoder;
 use crate::live::http1::chunked::Chunked;
-use crate::live::http1::fields;
+use crate::live::http1::{fields, maps};
 use crate::live::received::ReceivedBody;
 use crate::live::trailers;
 use crate::proxy::Reason;
 
 /// What is wrong with the bytes: the reason, and a sentence for the client.
 pub(super) type Fault = (Reason, &'static str);
-
-/// Headers that a request is given on its way: with room for them its map does not have to grow.
-const ADDED: usize = 8;
 
 /// Header lines for which there is room without an allocation.
 const LINES: usize = 100;
@@ -128,7 +124,7 @@ fn parse_in<'b>(
         found.take(header)?;
     }
     let head = Bytes::copy_from_slice(&bytes[..length]);
-    let spare = maps::take(parsed.headers.len() + ADDED);
+    let spare = maps::take(parsed.headers.len());
     let map = fields::map(&head, bytes, parsed.headers, spare);
     let headers = map.map_err(|Malformed(sentence)| (Reason::BadRequest, sentence))?;
     let target = fields::part(&head, bytes, target.as_bytes()).unwrap_or_default();

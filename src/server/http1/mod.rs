@@ -4,7 +4,6 @@ mod answer;
 mod connection;
 mod date;
 mod head;
-mod maps;
 mod read;
 mod upload;
 mod watch;

@@ -10,8 +10,8 @@ use http_body::Body;
 
 use super::answer::{self, Part, Size};
 use super::connection::{Connection, Work, Working};
-use super::maps;
 use crate::live::http1::encoder::WrongLength;
+use crate::live::http1::maps;
 use crate::live::received::ReceivedBody;
 use crate::proxy::tunnel::Handover;
 use crate::server::deadline::{NEVER, nanos};

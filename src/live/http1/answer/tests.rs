@@ -3,7 +3,7 @@ use super::*;
 fn parsed(text: &str) -> Result<Option<(Response<()>, usize)>, Malformed> {
     let bytes = text.as_bytes();
     let copy = |length| Bytes::copy_from_slice(&bytes[..length]);
-    parse(bytes, &mut HeaderMap::new(), copy)
+    parse(bytes, copy)
 }
 
 fn answer(lines: &str) -> Response<()> {

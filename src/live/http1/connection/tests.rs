@@ -1,9 +1,10 @@
 //! A connection against a peer in memory: what it makes of bytes, and whom it wakes.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::task::Wake;
 
+use http::{HeaderMap, Uri};
 use parking_lot::Mutex;
 use tokio::io::{AsyncWriteExt, DuplexStream};
 
@@ -19,6 +20,17 @@ impl Wake for Count {
     }
 }
 
+/// The head of a GET without headers.
+fn get() -> RequestHead<'static> {
+    static EMPTY: LazyLock<(Uri, HeaderMap)> = LazyLock::new(Default::default);
+    RequestHead {
+        method: &Method::GET,
+        target: &EMPTY.0,
+        headers: &EMPTY.1,
+        ours: &[],
+    }
+}
+
 #[tokio::test]
 async fn an_answer_in_one_piece_wakes_its_task_once() {
     let (mut connection, mut peer) = pair().await;
@@ -26,7 +38,7 @@ async fn an_answer_in_one_piece_wakes_its_task_once() {
     let waker = Waker::from(Arc::clone(&woken));
     let cx = &mut Context::from_waker(&waker);
     let interim = Interim::default();
-    let mut sending = Box::pin(connection.send(Request::new(TryBody::empty()), &interim));
+    let mut sending = Box::pin(connection.send(get(), TryBody::empty(), &interim));
     assert!(sending.as_mut().poll(cx).is_pending());
     assert_eq!(woken.0.load(Ordering::Relaxed), 0);
     let bytes = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
@@ -66,7 +78,7 @@ async fn answered(
     piece: usize,
 ) -> (Result<u16, Box<SendError>>, Vec<u16>) {
     let interim = Interim::default();
-    let sending = connection.send(Request::new(TryBody::empty()), &interim);
+    let sending = connection.send(get(), TryBody::empty(), &interim);
     let answering = async {
         let mut request = [0; 1024];
         assert_ne!(peer.read(&mut request).await.expect("a request"), 0);
@@ -141,7 +153,7 @@ async fn what_is_no_answer_is_told_from_none() {
     ] {
         let (mut connection, mut peer) = pair().await;
         let interim = Interim::default();
-        let sending = connection.send(Request::new(TryBody::empty()), &interim);
+        let sending = connection.send(get(), TryBody::empty(), &interim);
         let answering = async {
             // It may have seen enough before the end.
             let _ = peer.write_all(bytes).await;
@@ -187,7 +199,7 @@ async fn rule_16_an_idle_connection_that_ended_gives_the_request_back() {
         peer.write_all(unasked).await.expect("room");
         drop(peer);
         let interim = Interim::default();
-        let sent = connection.send(Request::new(TryBody::empty()), &interim);
+        let sent = connection.send(get(), TryBody::empty(), &interim);
         let error = sent.await.expect_err("it has ended");
         assert!(error.unsent.is_some() && error.nothing_written);
     }

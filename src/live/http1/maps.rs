@@ -1,5 +1,4 @@
-//! Maps for the headers of requests, used again: each costs three allocations, and grows with what is
-//! added on the way. The one of a request mostly comes back as that of its answer.
+//! Maps for the headers of requests and answers, used again: each costs three allocations, and large ones.
 
 use std::cell::RefCell;
 
@@ -8,21 +7,24 @@ use http::HeaderMap;
 /// Maps that each worker keeps.
 const MAX_MAPS: usize = 8;
 
-/// The headers that a map has room for which is kept: those of usual requests, and not of the largest.
-const KEPT: std::ops::RangeInclusive<usize> = 12..=48;
+/// The headers that a new map has room for: those of usual requests and answers.
+const ROOM: usize = 12;
+
+/// The headers that a map has room for which is kept: not those of the largest heads.
+const KEPT: std::ops::RangeInclusive<usize> = ROOM..=48;
 
 thread_local! {
     static MAPS: RefCell<Vec<HeaderMap>> = const { RefCell::new(Vec::new()) };
 }
 
 /// An empty map; a new one has room for so many headers.
-pub(super) fn take(room: usize) -> HeaderMap {
+pub fn take(room: usize) -> HeaderMap {
     let used = MAPS.with_borrow_mut(Vec::pop);
-    used.unwrap_or_else(|| HeaderMap::with_capacity(room))
+    used.unwrap_or_else(|| HeaderMap::with_capacity(room.max(ROOM)))
 }
 
 /// Takes back a map that is not needed any more.
-pub(super) fn give_back(mut map: HeaderMap) {
+pub fn give_back(mut map: HeaderMap) {
     if !KEPT.contains(&map.capacity()) {
         return;
     }
