@@ -68,7 +68,8 @@ const LAYERS: &[Layer] = &[
     Layer {
         name: "live",
         may_import: Only(&["clock", "plan", "policy", "tls"]),
-        must_not_name: &["tracing", "prometheus"],
+        // HTTP/1.1 on the way of a request is ours.
+        must_not_name: &["tracing", "prometheus", "hyper"],
     },
     Layer {
         name: "telemetry",
@@ -79,12 +80,12 @@ const LAYERS: &[Layer] = &[
     Layer {
         name: "proxy",
         may_import: Only(&["clock", "live", "plan", "policy", "telemetry", "tls"]),
-        must_not_name: &[],
+        must_not_name: &["hyper"],
     },
     Layer {
         name: "server",
         may_import: Only(&["clock", "live", "proxy", "telemetry", "tls"]),
-        must_not_name: &[],
+        must_not_name: &["hyper"],
     },
     Layer {
         name: "app",

@@ -1,7 +1,6 @@
 //! A body as it comes from the other end of a connection, in whichever version of HTTP: a request's
 //! from the client, an answer's from the upstream.
 
-use std::error::Error;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -9,7 +8,6 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http::{HeaderMap, header};
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 
 use super::http1::Malformed;
 use super::inbox::Inbox;
@@ -21,8 +19,6 @@ pub enum ReceivedBody {
     Empty,
     /// Over HTTP/1.1, put there by whoever reads the connection.
     Inbox(Inbox),
-    /// Over HTTP/1.1.
-    Http1(Incoming),
     /// Over a stream of HTTP/2.
     Http2(StreamBody),
 }
@@ -36,9 +32,6 @@ pub enum ReceiveError {
     /// The connection broke, or ended before the body did.
     #[error(transparent)]
     Broken(#[from] io::Error),
-    /// Over HTTP/1.1.
-    #[error(transparent)]
-    Http1(#[from] hyper::Error),
     /// Over a stream of HTTP/2.
     #[error(transparent)]
     Http2(#[from] h2::Error),
@@ -51,7 +44,7 @@ impl ReceiveError {
             Self::Http2(error) if error.is_reset() && error.is_remote() => {
                 error.reason().map(u32::from)
             }
-            Self::Malformed(_) | Self::Broken(_) | Self::Http1(_) | Self::Http2(_) => None,
+            Self::Malformed(_) | Self::Broken(_) | Self::Http2(_) => None,
         }
     }
 
@@ -60,25 +53,10 @@ impl ReceiveError {
         match self {
             Self::Malformed(_) => true,
             Self::Broken(_) => false,
-            Self::Http1(error) => is_malformed(error),
             // What the other end says of us is no fault of its body.
             Self::Http2(error) => !error.is_remote() && error.reason().is_some(),
         }
     }
-}
-
-/// Whether the bytes of a body were wrong, rather than missing. hyper wraps what went wrong; only the
-/// source tells malformed framing from a peer that left.
-pub fn is_malformed(error: &(dyn Error + 'static)) -> bool {
-    let mut cause = Some(error);
-    while let Some(error) = cause {
-        if let Some(error) = error.downcast_ref::<io::Error>() {
-            let malformed = [io::ErrorKind::InvalidInput, io::ErrorKind::InvalidData];
-            return malformed.contains(&error.kind());
-        }
-        cause = error.source();
-    }
-    false
 }
 
 /// The body of one HTTP/2 stream. The other end may send more as what came is taken (flow control).
@@ -155,7 +133,6 @@ impl Body for ReceivedBody {
         Poll::Ready(match self.get_mut() {
             Self::Empty => None,
             Self::Inbox(inbox) => return inbox.poll_frame(cx),
-            Self::Http1(body) => ready!(Pin::new(body).poll_frame(cx)).map(|frame| Ok(frame?)),
             Self::Http2(body) => ready!(body.poll_frame(cx)).map(|frame| Ok(frame?)),
         })
     }
@@ -164,7 +141,6 @@ impl Body for ReceivedBody {
         match self {
             Self::Empty => true,
             Self::Inbox(inbox) => inbox.is_end_stream(),
-            Self::Http1(body) => body.is_end_stream(),
             Self::Http2(body) => body.is_end_stream(),
         }
     }
@@ -173,14 +149,7 @@ impl Body for ReceivedBody {
         match self {
             Self::Empty => SizeHint::with_exact(0),
             Self::Inbox(inbox) => inbox.size_hint(),
-            Self::Http1(body) => body.size_hint(),
             Self::Http2(body) => body.size_hint(),
         }
-    }
-}
-
-impl From<Incoming> for ReceivedBody {
-    fn from(body: Incoming) -> Self {
-        Self::Http1(body)
     }
 }

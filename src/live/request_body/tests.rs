@@ -1,43 +1,65 @@
 //! A body is sent again exactly once and whole, or not at all, and its memory comes back.
 
+use std::future::poll_fn;
+use std::io;
 use std::task::Waker;
 
+use bytes::BytesMut;
 use http_body_util::BodyExt;
-use hyper::Request;
-use hyper::body::Incoming;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncWriteExt, DuplexStream, duplex};
-use tokio::sync::mpsc;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
+use super::super::http1::body::{Decoder, Piece};
+use super::super::http1::chunked::Chunked;
+use super::super::inbox::{Feed, inbox};
+use super::super::received::ReceiveError;
 use super::*;
 
 /// A request's body as it comes from a client, and the client.
-async fn incoming(framing: &str) -> (ReceivedBody, DuplexStream) {
-    let (mut client, server) = duplex(1 << 20);
-    let (hand_over, mut handed) = mpsc::channel(1);
+fn incoming(mut decoder: Decoder) -> (ReceivedBody, DuplexStream) {
+    let (client, mut server) = duplex(1 << 20);
+    let (feed, inbox) = inbox(decoder.left());
     tokio::spawn(async move {
-        let service = service_fn(move |request: Request<Incoming>| {
-            let hand_over = hand_over.clone();
-            async move {
-                let _ = hand_over.send(request.into_body()).await;
-                // It is never answered here.
-                std::future::pending::<Result<http::Response<String>, std::io::Error>>().await
+        let mut buffer = BytesMut::new();
+        while !decoder.is_end() && poll_fn(|cx| feed.poll_wanted(cx)).await {
+            let part = part(&mut decoder, &mut buffer, &mut server, &feed).await;
+            if let Some(part) = part {
+                feed.put(part, decoder.is_end());
             }
-        });
-        let server = TokioIo::new(server);
-        let _ = hyper::server::conn::http1::Builder::new()
-            .serve_connection(server, service)
-            .await;
+        }
     });
-    let head = format!("PUT / HTTP/1.1\r\nhost: a\r\n{framing}\r\n\r\n");
-    client.write_all(head.as_bytes()).await.expect("room");
-    let body = handed.recv().await.expect("a request");
-    (ReceivedBody::Http1(body), client)
+    (ReceivedBody::Inbox(inbox), client)
 }
 
-async fn chunked(max_kept: usize, memory: &Arc<ReplayMemory>) -> (RequestBody, DuplexStream) {
-    let (incoming, client) = incoming("transfer-encoding: chunked").await;
+/// The next part of what a client sends; `None`: there is none.
+async fn part(
+    decoder: &mut Decoder,
+    buffer: &mut BytesMut,
+    server: &mut DuplexStream,
+    feed: &Feed,
+) -> Option<Result<Frame<Bytes>, ReceiveError>> {
+    loop {
+        match decoder.next(buffer) {
+            Ok(Piece::Data(data)) => return Some(Ok(Frame::data(data))),
+            Ok(Piece::End(Some(trailers))) => return Some(Ok(Frame::trailers(trailers))),
+            Ok(Piece::End(None)) => {
+                feed.end();
+                return None;
+            }
+            Err(malformed) => return Some(Err(malformed.into())),
+            Ok(Piece::More) => {}
+        }
+        if server.read_buf(buffer).await.expect("a connection") == 0 {
+            return Some(Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()));
+        }
+    }
+}
+
+fn in_chunks() -> Decoder {
+    Decoder::Chunked(Box::new(Chunked::strict(1000, 10)))
+}
+
+fn chunked(max_kept: usize, memory: &Arc<ReplayMemory>) -> (RequestBody, DuplexStream) {
+    let (incoming, client) = incoming(in_chunks());
     (RequestBody::new(incoming, None, max_kept, memory), client)
 }
 
@@ -68,7 +90,7 @@ async fn rest(body: TryBody) -> (String, Option<HeaderMap>) {
 #[tokio::test]
 async fn rule_19_each_try_begins_with_what_has_come_and_goes_on_with_the_rest() {
     let memory = Arc::new(ReplayMemory::new(1000));
-    let (body, mut client) = chunked(100, &memory).await;
+    let (body, mut client) = chunked(100, &memory);
     send(&mut client, "first").await;
     let mut one = body.for_try().expect("whole");
     assert_eq!(next(&mut one).await, "first");
@@ -100,7 +122,7 @@ async fn rule_19_over_the_limit_it_streams_on_and_gives_its_memory_back() {
         (0, 1000, Unkept::MaxBody),
     ] {
         let memory = Arc::new(ReplayMemory::new(room));
-        let (body, mut client) = chunked(max_kept, &memory).await;
+        let (body, mut client) = chunked(max_kept, &memory);
         let mut one = body.for_try().expect("whole");
         send(&mut client, "first").await;
         assert_eq!(next(&mut one).await, "first");
@@ -120,7 +142,7 @@ async fn rule_19_over_the_limit_it_streams_on_and_gives_its_memory_back() {
 #[tokio::test]
 async fn a_body_that_is_exactly_as_long_as_may_be_kept_is_kept() {
     let memory = Arc::new(ReplayMemory::new(10));
-    let (incoming, mut client) = incoming("content-length: 10").await;
+    let (incoming, mut client) = incoming(Decoder::Length(10));
     let body = RequestBody::new(incoming, Some(10), 10, &memory);
     client.write_all(b"0123456789").await.expect("room");
     for _ in 0..3 {
@@ -134,7 +156,7 @@ async fn a_body_that_is_exactly_as_long_as_may_be_kept_is_kept() {
 #[tokio::test]
 async fn a_body_over_the_listeners_limit_breaks_off_for_every_try() {
     let memory = Arc::new(ReplayMemory::new(1000));
-    let (incoming, mut client) = incoming("transfer-encoding: chunked").await;
+    let (incoming, mut client) = incoming(in_chunks());
     let body = RequestBody::new(incoming, Some(8), 100, &memory);
     send(&mut client, "12345").await;
     let mut one = body.for_try().expect("whole");
@@ -154,7 +176,7 @@ async fn what_broke_is_told_from_who_left() {
         ("5\r\nfir", Broken::ClientGone),
     ] {
         let memory = Arc::new(ReplayMemory::new(1000));
-        let (body, mut client) = chunked(100, &memory).await;
+        let (body, mut client) = chunked(100, &memory);
         client.write_all(last.as_bytes()).await.expect("room");
         drop(client);
         let one = body.for_try().expect("whole");
@@ -166,7 +188,7 @@ async fn what_broke_is_told_from_who_left() {
 #[tokio::test(start_paused = true)]
 async fn who_is_waited_for_is_known() {
     let memory = Arc::new(ReplayMemory::new(1000));
-    let (body, mut client) = chunked(100, &memory).await;
+    let (body, mut client) = chunked(100, &memory);
     assert!(!body.upload().waits_for_client(), "nobody has asked yet");
     let mut one = body.for_try().expect("whole");
     let cx = &mut Context::from_waker(Waker::noop());
@@ -189,7 +211,7 @@ async fn walk_whatever_is_read_of_earlier_tries_the_last_one_has_it_all() {
     let mut rng = fastrand::Rng::with_seed(19);
     for round in 0..100 {
         let memory = Arc::new(ReplayMemory::new(rng.usize(..400)));
-        let (body, mut client) = chunked(rng.usize(..400), &memory).await;
+        let (body, mut client) = chunked(rng.usize(..400), &memory);
         let mut sent = String::new();
         let mut one = body.for_try();
         let mut read = String::new();
