@@ -20,7 +20,7 @@ pub fn head(head: RequestHead<'_>, left: Option<u64>, to: &mut Vec<u8>) -> Encod
     to.push(b' ');
     append_target(head.target, to);
     to.extend_from_slice(b" HTTP/1.1\r\n");
-    let (mut chunked, mut length) = (false, None);
+    let (mut chunked, mut said) = (false, None);
     let ours = head.ours.iter().map(|(name, value)| (name, value));
     for (name, value) in head.headers.iter().chain(ours) {
         if *name == TRANSFER_ENCODING {
@@ -29,19 +29,21 @@ pub fn head(head: RequestHead<'_>, left: Option<u64>, to: &mut Vec<u8>) -> Encod
             continue;
         }
         if *name == CONTENT_LENGTH {
-            length = value.to_str().ok().and_then(|length| length.parse().ok());
+            said = Some(value);
+            continue;
         }
         fields::append_one(name.as_str().as_bytes(), value.as_bytes(), to);
     }
-    let encoder = match (chunked, length, left) {
-        (false, Some(length), _) => Encoder::Length(length),
-        (false, None, Some(0)) => Encoder::Length(0),
-        (false, None, Some(left)) => {
+    let said = said.and_then(|length| length.to_str().ok()?.parse().ok());
+    // One of the two is said, whatever came.
+    let encoder = match (chunked, said.or(left)) {
+        (false, Some(0)) if said.is_none() => Encoder::Length(0),
+        (false, Some(length)) => {
             // Writing into memory does not fail.
-            let _ = write!(to, "content-length: {left}\r\n");
-            Encoder::Length(left)
+            let _ = write!(to, "content-length: {length}\r\n");
+            Encoder::Length(length)
         }
-        (true, ..) | (false, None, None) => {
+        (true, _) | (false, None) => {
             to.extend_from_slice(b"transfer-encoding: chunked\r\n");
             Encoder::Chunked
         }
@@ -109,6 +111,12 @@ mod tests {
             ),
             (
                 vec![host],
+                None,
+                "transfer-encoding: chunked\r\n",
+                Encoder::Chunked,
+            ),
+            (
+                vec![host, five, chunked],
                 None,
                 "transfer-encoding: chunked\r\n",
                 Encoder::Chunked,
