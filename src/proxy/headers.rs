@@ -8,6 +8,7 @@ use http::header::{
     CONNECTION, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, TE, UPGRADE, VIA,
 };
 
+use crate::live::http1::decimal::Decimal;
 use crate::live::request_head::Line;
 use crate::live::{hop_by_hop, trailers};
 use crate::telemetry::trace::{REQUEST_ID, TRACEPARENT, TRACESTATE, TraceContext};
@@ -238,20 +239,9 @@ pub fn keep_alive_of(value: &HeaderValue) -> Option<Duration> {
     seconds.map(Duration::from_secs)
 }
 
-/// A number as a header's value. The value's own conversion allocates twice. It has an owner, and is
-/// shared without being moved.
-fn decimal(mut number: u64) -> HeaderValue {
-    let mut digits = [0; 20];
-    let mut begin = digits.len();
-    loop {
-        begin -= 1;
-        digits[begin] = b'0' + (number % 10) as u8;
-        number /= 10;
-        if number == 0 {
-            break;
-        }
-    }
-    let digits = Bytes::from_owner(digits).slice(begin..);
+/// A number as a header's value. The value's own conversion allocates twice.
+fn decimal(number: u64) -> HeaderValue {
+    let digits = Bytes::from_owner(Decimal::new(number));
     HeaderValue::from_maybe_shared(digits).unwrap_or_else(|_| HeaderValue::from_static("0"))
 }
 

@@ -7,6 +7,7 @@ pub mod apart;
 pub mod body;
 pub mod chunked;
 pub mod connection;
+pub mod decimal;
 pub mod encoder;
 pub mod fields;
 pub mod maps;

@@ -5,6 +5,7 @@ use std::io::Write;
 use http::Uri;
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 
+use super::decimal::Decimal;
 use super::encoder::Encoder;
 use super::fields;
 use crate::live::request_head::RequestHead;
@@ -39,8 +40,7 @@ pub fn head(head: RequestHead<'_>, left: Option<u64>, to: &mut Vec<u8>) -> Encod
     let encoder = match (chunked, said.or(left)) {
         (false, Some(0)) if said.is_none() => Encoder::Length(0),
         (false, Some(length)) => {
-            // Writing into memory does not fail.
-            let _ = write!(to, "content-length: {length}\r\n");
+            fields::append_one(b"content-length", Decimal::new(length).as_ref(), to);
             Encoder::Length(length)
         }
         (true, _) | (false, None) => {

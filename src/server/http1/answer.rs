@@ -13,6 +13,7 @@ use http_body::{Body, Frame};
 use super::date;
 use super::head::{Asked, has_word};
 use crate::live::http1::answer::ReasonPhrase;
+use crate::live::http1::decimal::Decimal;
 use crate::live::http1::encoder::{Encoder, WrongLength};
 use crate::live::http1::fields;
 use crate::live::http1::output::Output;
@@ -347,18 +348,8 @@ fn atoi(digits: &[u8]) -> Option<u64> {
 }
 
 /// Appends the line that gives that length.
-fn append_number(mut number: u64, to: &mut Vec<u8>) {
-    let mut digits = [0; 20];
-    let mut begin = digits.len();
-    loop {
-        begin -= 1;
-        digits[begin] = b'0' + (number % 10) as u8;
-        number /= 10;
-        if number == 0 {
-            break;
-        }
-    }
-    fields::append_one(b"content-length", &digits[begin..], to);
+fn append_number(number: u64, to: &mut Vec<u8>) {
+    fields::append_one(b"content-length", Decimal::new(number).as_ref(), to);
 }
 
 #[cfg(test)]
