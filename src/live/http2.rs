@@ -12,6 +12,7 @@
 //! are full it waits as long as it would for a connection.
 
 mod driver;
+mod gather;
 mod head;
 mod pool;
 mod pulse;

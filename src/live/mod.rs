@@ -3,7 +3,6 @@
 pub mod age;
 pub mod connection;
 pub mod frames;
-pub mod gather;
 pub mod hop_by_hop;
 pub mod http1;
 pub mod http2;

@@ -7,7 +7,7 @@ use rustls::pki_types::ServerName;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::wire::Stream;
+use super::wire::Wire;
 use crate::plan::{Address, SocketAddress};
 use crate::tls::{self, Client};
 
@@ -70,10 +70,10 @@ impl Secured {
     /// not what it is for.
     pub(super) async fn shake_hands(
         &self,
-        stream: Stream,
+        stream: Wire,
         address: &SocketAddress,
         alone: bool,
-    ) -> io::Result<TlsStream<Stream>> {
+    ) -> io::Result<TlsStream<Wire>> {
         let Some(client) = &self.client else {
             let sentence = format!("nothing was read for TLS with {address}");
             return Err(TlsFailure::error(sentence));
@@ -111,6 +111,6 @@ impl Secured {
 }
 
 /// Whether both ends have agreed on HTTP/2.
-pub(super) fn is_http2(stream: &TlsStream<Stream>) -> bool {
+pub(super) fn is_http2(stream: &TlsStream<Wire>) -> bool {
     stream.get_ref().1.alpn_protocol() == Some(tls::H2)
 }

@@ -57,6 +57,8 @@ pub struct Http1 {
     /// What has come and is not taken yet.
     input: BytesMut,
     output: Output,
+    /// A byte of the current request has left us: that none has is the only proof that it was not sent.
+    begun: bool,
     /// What was written has to be flushed.
     unflushed: bool,
     /// The request's body, up to its end.
@@ -132,6 +134,7 @@ impl Http1 {
             wire,
             input: BytesMut::new(),
             output: Output::default(),
+            begun: false,
             unflushed: false,
             upload: None,
             decoder: Decoder::Empty,
@@ -159,13 +162,12 @@ impl Http1 {
                 ..SendError::stream("the idle connection has ended".to_owned())
             }));
         }
-        let before = self.wire.traffic().written();
         let mut waiting = self.begin(head, body, interim);
         let result = poll_fn(|cx| self.poll_answer(cx, &mut waiting)).await;
         result.map_err(|why| {
             self.spent = true;
             Box::new(SendError {
-                nothing_written: self.wire.traffic().written() == before,
+                nothing_written: !self.begun,
                 ..why.told()
             })
         })
@@ -178,6 +180,7 @@ impl Http1 {
         interim: &'a Interim,
     ) -> Waiting<'a> {
         self.requests += 1;
+        self.begun = false;
         self.awaits_head = true;
         let (held, left) = (body.held(), body.size_hint().exact());
         let to = self.output.bytes();
@@ -301,7 +304,7 @@ impl Http1 {
             while !self.output.is_empty() {
                 let written = ready!(self.output.poll_write(&mut self.wire, cx));
                 written.map_err(UploadFailed::Wire)?;
-                self.unflushed = true;
+                (self.begun, self.unflushed) = (true, true);
             }
             if self.unflushed {
                 let flushed = ready!(Pin::new(&mut self.wire).poll_flush(cx));

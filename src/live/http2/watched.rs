@@ -6,14 +6,15 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::Notify;
 
+use super::gather::{SPACE, gather};
 use crate::live::frames::{self, Frames, GOAWAY, HEADERS};
-use crate::live::wire::{Traffic, Wire};
+use crate::live::wire::Wire;
 use crate::tls::{self, Refusal};
 
 /// Stands for "no GOAWAY": above every id.
@@ -22,7 +23,8 @@ const NONE: u32 = u32::MAX;
 /// What was seen on one connection.
 #[derive(Debug)]
 pub(super) struct Seen {
-    traffic: Traffic,
+    /// Bytes that have come; only the connection's own task adds to it.
+    read: AtomicU64,
     /// The last stream that the other end will act on.
     last_stream: AtomicU32,
     /// The last stream of ours whose head has begun to leave us.
@@ -36,9 +38,9 @@ pub(super) struct Seen {
 }
 
 impl Seen {
-    fn new(traffic: Traffic) -> Self {
+    fn new() -> Self {
         Self {
-            traffic,
+            read: AtomicU64::new(0),
             last_stream: AtomicU32::new(NONE),
             opened: AtomicU32::new(0),
             ended_by_us: OnceLock::new(),
@@ -49,7 +51,7 @@ impl Seen {
 
     /// Bytes that have come so far.
     pub(super) fn read(&self) -> u64 {
-        self.traffic.read()
+        self.read.load(Ordering::Relaxed)
     }
 
     /// Whether the other end takes no new streams.
@@ -90,7 +92,7 @@ pub(super) struct Watched {
 
 impl Watched {
     pub(super) fn new(wire: Wire) -> (Self, Arc<Seen>) {
-        let seen = Arc::new(Seen::new(wire.traffic().clone()));
+        let seen = Arc::new(Seen::new());
         let watched = Self {
             wire,
             seen: Arc::clone(&seen),
@@ -101,6 +103,8 @@ impl Watched {
     }
 
     fn note_read(&mut self, mut bytes: &[u8]) {
+        let sum = self.seen.read() + bytes.len() as u64;
+        self.seen.read.store(sum, Ordering::Relaxed);
         while !bytes.is_empty() {
             if let Some(frames::Seen::Ended(head, last)) = self.incoming.next(&mut bytes)
                 && head.kind == GOAWAY
@@ -168,7 +172,12 @@ impl AsyncWrite for Watched {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        let result = Pin::new(&mut this.wire).poll_write_vectored(cx, bufs);
+        let wire = Pin::new(&mut this.wire);
+        let mut space = SPACE;
+        let result = match gather(bufs, &mut space) {
+            Some(gathered) => wire.poll_write(cx, gathered.filled()),
+            None => wire.poll_write_vectored(cx, bufs),
+        };
         if let Poll::Ready(Ok(written)) = result {
             this.note_written(bufs.iter().map(|part| &**part), written);
         }
@@ -194,7 +203,7 @@ mod tests {
 
     #[test]
     fn rule_67_a_stream_is_untouched_until_its_head_leaves_and_where_the_goaway_says_so() {
-        let seen = Seen::new(Traffic::default());
+        let seen = Seen::new();
         assert!(seen.is_untouched(1), "nothing has left");
         seen.opened.store(5, Ordering::Relaxed);
         assert!(!seen.is_untouched(5));

@@ -7,16 +7,16 @@ use std::mem::MaybeUninit;
 use tokio::io::ReadBuf;
 
 /// Bytes up to which slices are put together: a head and a small body fit, and the copy is cheap.
-pub const GATHERED: usize = 2048;
+const GATHERED: usize = 2048;
 
 /// The place to put them together: nothing is written there that is not sent.
-pub type Space = [MaybeUninit<u8>; GATHERED];
+pub(super) type Space = [MaybeUninit<u8>; GATHERED];
 
 /// An empty place.
-pub const SPACE: Space = [const { MaybeUninit::uninit() }; GATHERED];
+pub(super) const SPACE: Space = [const { MaybeUninit::uninit() }; GATHERED];
 
 /// The slices in one piece, where they fit in the space; `None`: they do not.
-pub fn gather<'a>(slices: &[IoSlice<'_>], space: &'a mut Space) -> Option<ReadBuf<'a>> {
+pub(super) fn gather<'a>(slices: &[IoSlice<'_>], space: &'a mut Space) -> Option<ReadBuf<'a>> {
     let mut gathered = ReadBuf::uninit(space);
     for slice in slices {
         if slice.len() > gathered.remaining() {
