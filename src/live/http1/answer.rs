@@ -122,11 +122,7 @@ pub fn framing(answer: &Response<()>, method: &Method) -> Result<Framing, Malfor
 
 /// What a `connection` header makes of a connection that would live or not without it.
 fn is_kept(value: &[u8], lives: bool) -> bool {
-    let words = || value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
-    if words().any(|word| word.eq_ignore_ascii_case(b"close")) {
-        return false;
-    }
-    lives || words().any(|word| word.eq_ignore_ascii_case(b"keep-alive"))
+    !fields::has_word(value, b"close") && (lives || fields::has_word(value, b"keep-alive"))
 }
 
 /// The length of the head that these bytes begin with, seen from their line ends alone; the first

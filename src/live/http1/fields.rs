@@ -57,6 +57,12 @@ pub fn append_one(name: &[u8], value: &[u8], to: &mut Vec<u8>) {
     to.extend_from_slice(b"\r\n");
 }
 
+/// Whether a header's list has that word, in whatever case.
+pub fn has_word(list: &[u8], word: &[u8]) -> bool {
+    let mut words = list.split(|byte| *byte == b',');
+    words.any(|each| each.trim_ascii().eq_ignore_ascii_case(word))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -11,7 +11,7 @@ use http::{StatusCode, response};
 use http_body::{Body, Frame};
 
 use super::date;
-use super::head::{Asked, has_word};
+use super::head::Asked;
 use crate::live::http1::answer::ReasonPhrase;
 use crate::live::http1::decimal::Decimal;
 use crate::live::http1::encoder::{Encoder, WrongLength};
@@ -212,7 +212,7 @@ fn append_connection(
             .iter()
             .map(HeaderValue::as_bytes)
     };
-    let says = |word: &[u8]| said().any(|list| has_word(list, word));
+    let says = |word: &[u8]| said().any(|list| fields::has_word(list, word));
     let last = switches || closing || !asked.keep_alive || says(b"close");
     let added: &[u8] = if switches {
         b""

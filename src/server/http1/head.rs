@@ -279,16 +279,10 @@ impl<'b> Found<'b> {
 
     /// A `close` anywhere counts, whatever else is said.
     fn take_connection(&mut self, value: &[u8]) {
-        self.close |= has_word(value, b"close");
-        let stays = self.keep_alive || has_word(value, b"keep-alive");
+        self.close |= fields::has_word(value, b"close");
+        let stays = self.keep_alive || fields::has_word(value, b"keep-alive");
         self.keep_alive = stays && !self.close;
     }
-}
-
-/// Whether the list has that word.
-pub(super) fn has_word(list: &[u8], word: &[u8]) -> bool {
-    let mut words = list.split(|byte| *byte == b',');
-    words.any(|each| each.trim_ascii().eq_ignore_ascii_case(word))
 }
 
 /// Where the part begins, which is one of these bytes.
