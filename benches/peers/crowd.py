@@ -4,16 +4,53 @@ import contextlib
 import resource
 import socket
 import ssl
+import time
+
+import contestants
+import load
+import machine
+import stage
 
 SIZE = 2000
 REQUEST = b"GET /64 HTTP/1.1\r\nhost: localhost\r\n\r\n"
 
 
-def ports(contestant, numbers):
-    """The kinds of connection that this contestant takes, by name, and the port of each."""
-    yield "plain", numbers["LISTEN"]
-    if contestant.name in ("mamparo", "nginx", "haproxy", "envoy"):
-        yield "TLS", numbers["LISTEN_TLS"]
+def measure(chosen, report, folder):
+    """Resident memory for each of many connections that have had one answer, and the CPU of a request before and
+    beside them."""
+    ports, place, work = contestants.ports(), machine.place(), load.WORKS["get64"]
+    found = {}
+    with stage.origin(folder, ports, place.origin):
+        for contestant in chosen:
+            row = found[contestant.name] = {}
+            for kind, port in (("plain", "LISTEN"), ("TLS", "LISTEN_TLS")):
+                # A program for each: memory that one kind has left would serve the other.
+                with stage.running(contestant, ports, folder, place.proxy) as program:
+                    row["alone", kind] = stage.loaded(program, work, place.load, ports, folder, 3).cpu_us
+                    before = program.resident_bytes()
+                    with idle(ports[port], encrypted=kind == "TLS"):
+                        time.sleep(1)
+                        row["memory", kind] = (program.resident_bytes() - before) / SIZE
+                        row["beside", kind] = stage.loaded(program, work, place.load, ports, folder, 3).cpu_us
+    tell(found, report)
+
+
+def tell(found, report):
+    """What idle connections cost."""
+    report.say(
+        "## Idle connections",
+        "",
+        f"{SIZE} connections that have had one answer each: resident memory for one, and the CPU time of a request "
+        "without and beside them.",
+        "",
+    )
+    rows = [
+        [f"{name}, {kind}", f"{memory / 1024:.1f}", f"{row['alone', kind]:.1f}", f"{row['beside', kind]:.1f}"]
+        for name, row in found.items()
+        for (what, kind), memory in row.items()
+        if what == "memory"
+    ]
+    report.table(["", "KiB each", "µs/request alone", "µs/request beside them"], rows)
 
 
 @contextlib.contextmanager

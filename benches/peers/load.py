@@ -3,7 +3,10 @@
 import dataclasses
 import re
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
+
+from contestants import LOGGED
 
 HERE = Path(__file__).resolve().parent
 CONNECTIONS = 64
@@ -21,11 +24,16 @@ class Work:
     path: str
     contestants: tuple[str, ...] = EVERY_POLICY
     script: str | None = None
+    connections: int = CONNECTIONS
     # Which of a contestant's listeners it goes to, and how.
     port: str = "LISTEN"
     scheme: str = "http"
     # The load is h2load's, with these options.
     h2load: tuple[str, ...] | None = None
+    # What the configurations have for this work that they do not have for the others.
+    settings: Mapping[str, object] = dataclasses.field(default_factory=dict)
+    # The share of the tries that the origin refuses, so that there must be more of them than requests.
+    refused: float = 0.0
 
     def url(self, ports):
         """Where the load goes."""
@@ -35,21 +43,45 @@ class Work:
     def load(self):
         """The load in words."""
         if self.h2load is None:
-            return f"wrk with {CONNECTIONS} connections"
-        return f"h2load with {H2_CONNECTIONS} connections of {H2_STREAMS} streams each"
+            return f"wrk with {self.connections} connections"
+        return f"h2load with {self.connections} connections of {H2_STREAMS} streams each"
+
+    @property
+    def logged(self):
+        """Whether all who take part write an access log."""
+        return self.settings.get("LOG") == ""
+
+    def checked(self, name, result):
+        """The result, if it is one of this work."""
+        if self.refused and not 0.8 < (result.tries - 1) * (1 - self.refused) / self.refused < 1.2:
+            raise RuntimeError(f"{name} made {result.tries:.3f} tries for each request: it does not retry as it should")
+        return result
 
 
 WORKS = {
     work.name: work
     for work in (
-        Work("get64", "GET, an answer of 64 bytes, every policy on", "/64"),
+        Work("get64", "GET, an answer of 64 bytes, every policy on", "/64", (*EVERY_POLICY, "floor")),
+        Work(
+            "accesslog",
+            "the same with an access log of every request, in JSON to a file",
+            "/64",
+            settings=LOGGED,
+        ),
         Work("post4k", "POST of 4 KiB, an answer of 64 bytes, every policy on", "/64", script="post4k.lua"),
-        Work("get1m", "GET, an answer of 1 MiB, every policy on", "/1m"),
+        Work(
+            "get1m",
+            "GET, an answer of 1 MiB, every policy on, nginx without and with buffering",
+            "/1m",
+            ("mamparo", "nginx", "nginx-buffering", "haproxy", "envoy"),
+            settings={"BUFFERING": "off", "NGINX_BUFFER": "64k", "HAPROXY_BUFFER": 64 << 10},
+        ),
         Work(
             "h2",
             "GET over HTTP/2 in plaintext, HTTP/1.1 to the origin, an answer of 64 bytes, every policy on",
             "/64",
             port="LISTEN_H2",
+            connections=H2_CONNECTIONS,
             h2load=(),
         ),
         Work(
@@ -60,19 +92,23 @@ WORKS = {
             scheme="https",
         ),
         Work(
+            "retry503",
+            "GET, an answer of 64 bytes, every policy on; a tenth of the origin's answers are 503, and are tried again",
+            "/flaky",
+            # No circuit opens of it, no budget ends, and the wait before the second try is as short as may be, since
+            # nginx and HAProxy have none.
+            settings={"FAILURES": 1_000_000, "BACKOFF": "0.001", "BUDGET": 100},
+            refused=0.1,
+        ),
+        Work(
             "grpc",
             "unary calls of gRPC, HTTP/2 in plaintext on both sides, messages of 64 bytes, every policy on",
             "/bench.Bench/Call",
             port="LISTEN_GRPC",
+            connections=H2_CONNECTIONS,
             h2load=("-d", "@FOLDER@/call", "-H", "content-type: application/grpc", "-H", "te: trailers"),
             # Not nginx 1.22: of calls over kept connections it fails some ("upstream sent frame for unknown stream").
             contestants=("mamparo", "haproxy", "envoy"),
-        ),
-        Work(
-            "passthrough",
-            "what the policies cost: mamparo with all and with none",
-            "/64",
-            contestants=("mamparo", "mamparo-passthrough"),
         ),
     )
 }
@@ -85,14 +121,24 @@ class Result:
     requests: int
     per_second: float
     p99_ms: float
+    # Of the proxy for a request, in microseconds.
     cpu_us: float = 0.0
+    # What the origin saw for a request.
+    tries: float = 0.0
+    # Connections that were opened to the origin.
+    opened: int = 0
 
-    def with_cpu(self, seconds):
-        """The same with the proxy's processor time for each request."""
-        return dataclasses.replace(self, cpu_us=seconds * 1e6 / self.requests)
+    def with_counts(self, seconds, opened, tries):
+        """The same with the proxy's processor time, and with what the origin saw."""
+        return dataclasses.replace(
+            self, cpu_us=seconds * 1e6 / self.requests, tries=tries / self.requests, opened=opened
+        )
 
     def __str__(self):
-        return f"{self.cpu_us:.1f} µs/request, {self.per_second:.0f} requests/s, p99 {self.p99_ms:.2f} ms"
+        return (
+            f"{self.cpu_us:.1f} µs/request, {self.per_second:.0f} requests/s, p99 {self.p99_ms:.2f} ms, "
+            f"{self.tries:.3f} tries/request, {self.opened} connections opened"
+        )
 
 
 def run(url, work, cores, seconds, folder):
@@ -101,13 +147,15 @@ def run(url, work, cores, seconds, folder):
     if work.h2load is not None:
         return _h2load(url, work, cores, seconds, folder)
     command = ["taskset", "-c", ",".join(map(str, cores)), "wrk", "--latency"]
-    command += ["-t", str(len(cores)), "-c", str(CONNECTIONS), "-d", f"{seconds}s"]
+    command += ["-t", str(min(len(cores), work.connections)), "-c", str(work.connections), "-d", f"{seconds}s"]
     if work.script:
         command += ["-s", str(HERE / work.script)]
     text = subprocess.run([*command, url], capture_output=True, text=True, check=True, timeout=seconds + 30).stdout
-    if "Non-2xx" in text or "Socket errors" in text:
-        raise RuntimeError(f"the load met errors:\n{text}")
     completed = int(re.search(r"(\d+) requests in", text).group(1))
+    refused = re.search(r"Non-2xx or 3xx responses: (\d+)", text)
+    # Where tries fail by chance, a request may be refused as often as it is tried: nginx tries each endpoint once.
+    if "Socket errors" in text or int(refused.group(1) if refused else 0) > completed * work.refused**2 * 1.5:
+        raise RuntimeError(f"the load met errors:\n{text}")
     if not completed:
         raise RuntimeError(f"the load got no answer:\n{text}")
     return Result(
@@ -126,7 +174,7 @@ def _h2load(url, work, cores, seconds, folder):
         if b"grpc-status: 0" not in text:
             raise RuntimeError(f"the call did not go well:\n{text.decode(errors='replace')}")
     command = ["taskset", "-c", ",".join(map(str, cores)), "h2load", "-D", str(seconds)]
-    command += ["-t", str(len(cores)), "-c", str(H2_CONNECTIONS), "-m", str(H2_STREAMS)]
+    command += ["-t", str(len(cores)), "-c", str(work.connections), "-m", str(H2_STREAMS)]
     command += [*options, url]
     text = subprocess.run(command, capture_output=True, text=True, check=True, timeout=seconds + 30).stdout
     counted = re.search(r"(\d+) done, (\d+) succeeded, (\d+) failed, (\d+) errored", text)

@@ -1,96 +1,132 @@
-"""Results as markdown, told as they come."""
+"""Results as markdown, told as they come, and in the end what they say of the targets."""
 
 import datetime
 import math
 import statistics
+
+import targets
 
 
 class Report:
     """Prints lines, and writes them into a file too where one is given, so that what is measured is not lost."""
 
     def __init__(self, output):
-        self._output = output and output.open("w")
+        self._output = output
+        self._head, self._body = [], []
+        # Of each work its ratios to the peers, by name; of each other goal what was measured, in words, and whether
+        # that reaches it.
+        self._ratios, self._goals = {}, {}
+        if output:
+            output.parent.mkdir(parents=True, exist_ok=True)
 
-    def _say(self, *lines):
+    def say(self, *lines):
+        """Adds lines."""
         for line in lines:
             print(line, flush=True)
-            if self._output:
-                print(line, file=self._output, flush=True)
+        self._body += lines
+        self._write(self._head + self._body)
 
-    def _table(self, head, rows):
+    def _write(self, lines):
+        if self._output:
+            self._output.write_text("\n".join(lines).rstrip() + "\n")
+
+    def table(self, head, rows):
         """A table whose first column is text and whose others are numbers."""
-        self._say("| " + " | ".join(head) + " |", "| --- |" + " ---: |" * (len(head) - 1))
-        for row in rows:
-            self._say("| " + " | ".join(row) + " |")
-        self._say("")
+        self.say(*table(head, rows))
 
     def head(self, machine, versions):
         """When, where, and which versions."""
-        self._say("# mamparo beside its peers", "", f"{datetime.date.today().isoformat()}, {machine}.")
-        self._say(", ".join(f"{name} {version}" for name, version in versions.items()) + ".", "")
+        self.say("# mamparo beside its peers", "", f"{datetime.date.today().isoformat()}, {machine}.")
+        self.say(", ".join(f"{name} {version}" for name, version in versions.items()) + ".", "")
+        self._head, self._body = self._body, []
+
+    def reached(self, name, measured, words=None, target=None):
+        """What was measured of a goal; `target` where it is not known beforehand."""
+        goal = targets.GOALS[name]
+        self._goals[name] = (words or f"{measured:.2f} {goal.unit}", goal.verdict(measured, target))
+
+    def summary(self):
+        """What has been reached. It goes to the end of what is printed, and to the beginning of the file."""
+        lines = ["## Targets", ""]
+        if self._ratios:
+            lines += ["CPU time of mamparo for one request, divided by the other's in the same round; medians.", ""]
+            rows = [[work, *targets.compared(work, ratios)] for work, ratios in self._ratios.items()]
+            lines += table(["", *targets.PEERS], rows)
+        if self._goals:
+            rows = [
+                [goal.what, self._goals[name][0], f"{'≥' if goal.at_least else '≤'} {goal.target} {goal.unit}"]
+                + [self._goals[name][1]]
+                for name, goal in targets.GOALS.items()
+                if name in self._goals
+            ]
+            lines += table(["", "measured", "target", ""], rows)
+        if len(lines) > 2:
+            print("\n".join(lines), flush=True)
+            self._write(self._head + lines + self._body)
 
     def work(self, work, place, results):
         """One work: the medians, and the ratio to the first contestant in each round."""
-        self._say(f"## {work.name}: {work.what}", "", f"{place.remark}. {work.load}.", "")
+        self.say(f"## {work.name}: {work.what}", "", f"{place.remark}. {work.load}.", "")
         median = {
             name: {
                 field: statistics.median(getattr(one, field) for one in rounds)
-                for field in ("cpu_us", "per_second", "p99_ms")
+                for field in ("cpu_us", "per_second", "p99_ms", "tries", "opened")
             }
             for name, rounds in results.items()
         }
-        self._table(
-            ["", "CPU µs/request", "requests/s", "p99 ms"],
-            [[name, f"{m['cpu_us']:.1f}", f"{m['per_second']:.0f}", _known(m["p99_ms"])] for name, m in median.items()],
+        self.table(
+            ["", "CPU µs/request", "requests/s", "p99 ms", "tries/request", "connections opened"],
+            [
+                [name, f"{m['cpu_us']:.1f}", f"{m['per_second']:.0f}", known(m["p99_ms"]), f"{m['tries']:.2f}"]
+                + [f"{m['opened']:.0f}"]
+                for name, m in median.items()
+            ],
         )
         first, *others = results
-        if others:
-            self._say(f"CPU of {first} for one request, divided by the other's, round by round:", "")
-            self._table(
-                ["", *(str(n + 1) for n in range(len(results[first]))), "median"],
-                [_ratios(results[first], results[other], f"{first}/{other}") for other in others],
-            )
+        if not others:
+            return
+        ratios = {
+            other: [mine.cpu_us / theirs.cpu_us for mine, theirs in zip(results[first], results[other], strict=True)]
+            for other in others
+        }
+        self.say(f"CPU of {first} for one request, divided by the other's, round by round:", "")
+        self.table(
+            ["", *(str(number + 1) for number in range(len(results[first]))), "median"],
+            [
+                [f"{first}/{other}", *(f"{ratio:.2f}" for ratio in row), f"{statistics.median(row):.2f}"]
+                for other, row in ratios.items()
+            ],
+        )
+        if first == "mamparo":
+            self._ratios[work.name] = {other: statistics.median(row) for other, row in ratios.items()}
 
     def memory(self, found):
         """Resident memory when idle."""
-        self._say(
+        self.say(
             "## Idle memory",
             "",
             "Resident, two seconds after the first answer, summed over the processes: what nginx's two share counts "
             "in both.",
             "",
         )
-        self._table(["", "MiB"], [[name, f"{size / 2**20:.1f}"] for name, size in found.items()])
-
-    def crowd(self, size, found):
-        """What idle connections cost."""
-        self._say(
-            "## Idle connections",
-            "",
-            f"{size} connections that have had one answer each: resident memory for one, and the CPU time of a request "
-            "without and beside them.",
-            "",
-        )
-        rows = [
-            [f"{name}, {kind}", f"{memory / 1024:.1f}", f"{row['alone', kind]:.1f}", f"{row['beside', kind]:.1f}"]
-            for name, row in found.items()
-            for (what, kind), memory in row.items()
-            if what == "memory"
-        ]
-        self._table(["", "KiB each", "µs/request alone", "µs/request beside them"], rows)
+        self.table(["", "MiB"], [[name, f"{size / 2**20:.1f}"] for name, size in found.items()])
+        if "mamparo" in found:
+            self.reached("idle", found["mamparo"] / 2**20)
 
     def start(self, found):
         """Time to the first answer."""
-        self._say("## Start", "", "From exec to the first answer through the proxy, median of 10.", "")
-        self._table(["", "ms"], [[name, f"{seconds * 1e3:.1f}"] for name, seconds in found.items()])
+        self.say("## Start", "", "From exec to the first answer through the proxy, median of 10.", "")
+        self.table(["", "ms"], [[name, f"{seconds * 1e3:.1f}"] for name, seconds in found.items()])
+        if "mamparo" in found:
+            self.reached("start", found["mamparo"] * 1e3)
 
 
-def _known(milliseconds):
+def table(head, rows):
+    """The lines of a table whose first column is text and whose others are numbers."""
+    lines = ["| " + " | ".join(head) + " |", "| --- |" + " ---: |" * (len(head) - 1)]
+    return [*lines, *("| " + " | ".join(row) + " |" for row in rows), ""]
+
+
+def known(milliseconds):
     """A figure, or a dash where the load generator has none."""
     return "–" if math.isnan(milliseconds) else f"{milliseconds:.2f}"
-
-
-def _ratios(mine, theirs, name):
-    """A row of ratios: one for each round, and their median."""
-    ratios = [a.cpu_us / b.cpu_us for a, b in zip(mine, theirs, strict=True)]
-    return [name, *(f"{ratio:.2f}" for ratio in ratios), f"{statistics.median(ratios):.2f}"]
