@@ -2,6 +2,7 @@
 //! from the client, an answer's from the upstream.
 
 use std::io;
+use std::mem::take;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -17,6 +18,8 @@ use super::inbox::Inbox;
 pub enum ReceivedBody {
     /// There is none.
     Empty,
+    /// All of it, in memory of its own; nothing once it is taken.
+    Whole(Bytes),
     /// Over HTTP/1.1, put there by whoever reads the connection.
     Inbox(Inbox),
     /// Over a stream of HTTP/2.
@@ -132,6 +135,8 @@ impl Body for ReceivedBody {
     ) -> Poll<Option<Result<Frame<Bytes>, ReceiveError>>> {
         Poll::Ready(match self.get_mut() {
             Self::Empty => None,
+            Self::Whole(bytes) if bytes.is_empty() => None,
+            Self::Whole(bytes) => Some(Ok(Frame::data(take(bytes)))),
             Self::Inbox(inbox) => return inbox.poll_frame(cx),
             Self::Http2(body) => ready!(body.poll_frame(cx)).map(|frame| Ok(frame?)),
         })
@@ -140,6 +145,7 @@ impl Body for ReceivedBody {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Empty => true,
+            Self::Whole(bytes) => bytes.is_empty(),
             Self::Inbox(inbox) => inbox.is_end_stream(),
             Self::Http2(body) => body.is_end_stream(),
         }
@@ -148,6 +154,7 @@ impl Body for ReceivedBody {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Empty => SizeHint::with_exact(0),
+            Self::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Self::Inbox(inbox) => inbox.size_hint(),
             Self::Http2(body) => body.size_hint(),
         }

@@ -90,8 +90,7 @@ struct Source {
     ended: bool,
     trailers: Option<HeaderMap>,
     broken: Option<Broken>,
-    /// Copied, not shared: a chunk of one byte would hold on to the whole buffer that it was read into.
-    kept: Vec<u8>,
+    kept: Kept,
     max_kept: usize,
     unkept: Option<Unkept>,
     memory: Arc<ReplayMemory>,
@@ -100,6 +99,35 @@ struct Source {
     /// The client asked to be told before it sends the body.
     expects: bool,
     hold: Hold,
+}
+
+/// What has come of a body, for the next try.
+#[derive(Debug)]
+enum Kept {
+    /// Copied, not shared: a chunk of one byte would hold on to the whole buffer that it was read into.
+    Copied(Vec<u8>),
+    /// Shared: it is in memory of its own.
+    Whole(Bytes),
+}
+
+impl Kept {
+    fn len(&self) -> usize {
+        match self {
+            Self::Copied(bytes) => bytes.len(),
+            Self::Whole(bytes) => bytes.len(),
+        }
+    }
+
+    /// What is behind so many bytes.
+    fn behind(&self, next: usize) -> Option<Bytes> {
+        if next >= self.len() {
+            return None;
+        }
+        Some(match self {
+            Self::Copied(bytes) => Bytes::copy_from_slice(&bytes[next..]),
+            Self::Whole(bytes) => bytes.slice(next..),
+        })
+    }
 }
 
 /// Whether a try has its body yet.
@@ -127,7 +155,7 @@ impl RequestBody {
             limit,
             trailers: None,
             broken: None,
-            kept: Vec::new(),
+            kept: Kept::Copied(Vec::new()),
             max_kept,
             unkept: None,
             memory: Arc::clone(memory),
@@ -277,9 +305,9 @@ impl Source {
             *waiting = Some(cx.waker().clone());
             return Poll::Pending;
         }
-        if let Some(rest @ [_, ..]) = self.kept.get(*next..) {
+        if let Some(rest) = self.kept.behind(*next) {
             *next = self.kept.len();
-            return Poll::Ready(Some(Ok(Frame::data(Bytes::copy_from_slice(rest)))));
+            return Poll::Ready(Some(Ok(Frame::data(rest))));
         }
         if self.broken.is_some() {
             return Poll::Ready(Some(Err(BodyBroken)));
@@ -354,7 +382,11 @@ impl Source {
             self.release();
             *next = 0;
         } else {
-            self.kept.extend_from_slice(chunk);
+            let is_whole = matches!(self.incoming, ReceivedBody::Whole(_));
+            match &mut self.kept {
+                Kept::Copied(bytes) if !is_whole => bytes.extend_from_slice(chunk),
+                kept => *kept = Kept::Whole(chunk.clone()),
+            }
             *next = self.kept.len();
         }
     }
@@ -372,7 +404,8 @@ impl Source {
     }
 
     fn release(&mut self) {
-        self.memory.release(std::mem::take(&mut self.kept).len());
+        let kept = std::mem::replace(&mut self.kept, Kept::Copied(Vec::new()));
+        self.memory.release(kept.len());
     }
 }
 

@@ -154,6 +154,34 @@ async fn a_body_that_is_exactly_as_long_as_may_be_kept_is_kept() {
 }
 
 #[tokio::test]
+async fn rule_19_a_body_that_came_whole_is_kept_without_a_copy() {
+    let memory = Arc::new(ReplayMemory::new(5));
+    let whole = Bytes::from("hello".to_owned());
+    let body = |max_kept| {
+        let incoming = ReceivedBody::Whole(whole.clone());
+        RequestBody::new(incoming, None, max_kept, &memory)
+    };
+    let kept = body(5);
+    for _ in 0..2 {
+        let mut one = kept.for_try().expect("kept");
+        let frame = one.frame().await.expect("a frame").expect("whole");
+        let data = frame.into_data().expect("data");
+        assert_eq!((&data, data.as_ptr()), (&whole, whole.as_ptr()));
+        assert!(one.is_end_stream() && one.frame().await.is_none());
+    }
+    assert_eq!((kept.progress(), memory.used()), ((5, true), 5));
+    let other = body(5);
+    assert_eq!(rest(other.for_try().expect("unread")).await.0, "hello");
+    assert_eq!(other.unkept(), Some(Unkept::Memory));
+    drop(kept);
+    assert_eq!(memory.used(), 0);
+    let longer = body(4);
+    assert_eq!(rest(longer.for_try().expect("unread")).await.0, "hello");
+    assert_eq!(longer.unkept(), Some(Unkept::MaxBody));
+    assert!(longer.for_try().is_none() && memory.used() == 0);
+}
+
+#[tokio::test]
 async fn a_body_over_the_listeners_limit_breaks_off_for_every_try() {
     let memory = Arc::new(ReplayMemory::new(1000));
     let (incoming, mut client) = incoming(in_chunks());

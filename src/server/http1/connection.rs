@@ -22,7 +22,7 @@ use pin_project_lite::pin_project;
 
 use super::answer::{self, Framing};
 use super::head::{Asked, Fault, Head, Limits};
-use super::upload::Upload;
+use super::upload::{self, Upload};
 use crate::live::http1::output::Output;
 use crate::live::received::ReceivedBody;
 use crate::proxy::Protocol;
@@ -277,7 +277,9 @@ where
             ..
         } = *head;
         self.asked = asked;
-        if !body.is_end() {
+        if let Some(whole) = upload::take_whole(&body, expects, &mut self.buffer) {
+            *request.body_mut() = ReceivedBody::Whole(whole);
+        } else if !body.is_end() {
             let (mut upload, received) = Upload::new(body, expects);
             upload.take_in(&mut self.buffer);
             upload.begin();

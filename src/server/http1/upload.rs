@@ -3,9 +3,10 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::mem::take;
 use std::task::{Context, Poll};
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use http::HeaderMap;
 use http_body::Frame;
 
@@ -47,6 +48,25 @@ pub(super) enum Wish {
     Over,
     /// Nobody wants it.
     Dropped,
+}
+
+/// Takes a body that has come with its head, as most do: nobody has to be waited for. `None`: there is none,
+/// or more of it is to come.
+pub(super) fn take_whole(body: &Decoder, expects: bool, buffer: &mut BytesMut) -> Option<Bytes> {
+    let Decoder::Length(length) = *body else {
+        return None;
+    };
+    let length = usize::try_from(length).ok()?;
+    if expects || length == 0 || length > buffer.len() {
+        return None;
+    }
+    if length == buffer.capacity() {
+        return Some(take(buffer).freeze());
+    }
+    // Kept for another try it would hold on to all that was read with it.
+    let whole = Bytes::copy_from_slice(&buffer[..length]);
+    buffer.advance(length);
+    Some(whole)
 }
 
 impl Upload {
@@ -122,7 +142,7 @@ impl Upload {
         match last {
             None => self.next = Some(data),
             Some(last) if last.len() + data.len() <= SMALL => {
-                *last = joined(std::mem::take(last), &data);
+                *last = joined(take(last), &data);
             }
             Some(_) => self.more.push_back(data),
         }

@@ -53,6 +53,35 @@ fn what_came_with_the_head_is_there_at_once_and_its_end_is_known() {
 }
 
 #[test]
+fn a_body_that_came_whole_is_taken_at_once_in_memory_of_its_own() {
+    let whole = |text: &str, left, expects| {
+        let mut buffer = BytesMut::from(text);
+        let at = buffer.as_ptr();
+        let body = take_whole(&left, expects, &mut buffer);
+        let is_copied = body.as_ref().is_some_and(|body| body.as_ptr() != at);
+        let rest = String::from_utf8(buffer.to_vec()).unwrap();
+        (body, rest, is_copied)
+    };
+    let hello = || Some(Bytes::from_static(b"hello"));
+    let five = || Decoder::Length(5);
+    let alone = whole("hello", five(), false);
+    assert_eq!(alone, (hello(), String::new(), false));
+    let followed = whole("helloGET", five(), false);
+    assert_eq!(followed, (hello(), "GET".to_owned(), true));
+    for (text, left, expects) in [
+        ("hell", five(), false),
+        ("", five(), false),
+        ("hello", five(), true),
+        ("GET", Decoder::Length(0), false),
+        ("GET", Decoder::Empty, false),
+        ("0\r\n\r\n", chunked(), false),
+    ] {
+        let (body, rest, _) = whole(text, left, expects);
+        assert_eq!((body, rest), (None, text.to_owned()));
+    }
+}
+
+#[test]
 fn what_is_missing_is_asked_for_when_it_is_wanted() {
     let (mut upload, mut body) = Upload::new(Decoder::Length(7), false);
     assert!(upload.is_due());
