@@ -1,6 +1,7 @@
 //! JSON objects written by hand into a buffer: for an access line and for an error body, where a
 //! serializer's tree or formatter would cost more than the rest.
 
+use std::cell::Cell;
 use std::time::Duration;
 
 /// One object, written member by member.
@@ -22,15 +23,20 @@ impl<'a> Object<'a> {
         self.to.push(b'}');
     }
 
-    /// A member whose value the caller writes.
+    /// A member whose value the caller writes. The key has 28 bytes at most.
+    // Inlined, since where the key is known all of it is a handful of stores.
+    #[inline(always)]
     pub fn member(&mut self, key: &'static str) -> &mut Vec<u8> {
-        if !self.is_empty {
-            self.to.push(b',');
+        let (mut text, length) = ([0; 32], key.len());
+        text[..2].copy_from_slice(b",\"");
+        text[2..length + 2].copy_from_slice(key.as_bytes());
+        text[length + 2..length + 4].copy_from_slice(b"\":");
+        if self.is_empty {
+            self.is_empty = false;
+            self.to.extend_from_slice(&text[1..length + 4]);
+        } else {
+            self.to.extend_from_slice(&text[..length + 4]);
         }
-        self.is_empty = false;
-        self.to.push(b'"');
-        self.to.extend_from_slice(key.as_bytes());
-        self.to.extend_from_slice(b"\":");
         self.to
     }
 
@@ -40,25 +46,34 @@ impl<'a> Object<'a> {
     }
 
     /// A text member. Bytes that are not UTF-8 become U+FFFD.
+    #[inline(always)]
     pub fn text(&mut self, key: &'static str, value: impl AsRef<[u8]>) {
         text(self.member(key), value.as_ref());
     }
 
+    /// A text member whose value is known to need no escaping: a name of ours, or digits.
+    #[inline(always)]
+    pub fn plain(&mut self, key: &'static str, value: impl AsRef<[u8]>) {
+        let to = self.member(key);
+        to.push(b'"');
+        to.extend_from_slice(value.as_ref());
+        to.push(b'"');
+    }
+
     /// A number member.
+    #[inline(always)]
     pub fn number(&mut self, key: &'static str, value: u64) {
         number(self.member(key), value);
     }
 
     /// A duration member in milliseconds with three decimals.
+    #[inline(always)]
     pub fn milliseconds(&mut self, key: &'static str, value: Duration) {
-        let microseconds = u64::try_from(value.as_micros()).unwrap_or(u64::MAX);
-        let to = self.member(key);
-        number(to, microseconds / 1000);
-        to.push(b'.');
-        digits::<3>(to, microseconds % 1000);
+        milliseconds(self.member(key), value);
     }
 
     /// A truth member.
+    #[inline(always)]
     pub fn truth(&mut self, key: &'static str, value: bool) {
         let word: &[u8] = if value { b"true" } else { b"false" };
         self.member(key).extend_from_slice(word);
@@ -66,37 +81,63 @@ impl<'a> Object<'a> {
 }
 
 /// Writes a number in decimal.
-pub fn number(to: &mut Vec<u8>, mut value: u64) {
+pub fn number(to: &mut Vec<u8>, value: u64) {
+    // Many are that small.
+    if value < 10 {
+        to.push(b'0' + value as u8);
+        return;
+    }
     let mut text = [0; 20];
+    let start = put(&mut text, value);
+    to.extend_from_slice(&text[start..]);
+}
+
+/// Writes a duration in milliseconds with three decimals.
+fn milliseconds(to: &mut Vec<u8>, value: Duration) {
+    let microseconds = u64::try_from(value.as_micros()).unwrap_or(u64::MAX);
+    let mut text = [b'.'; 24];
+    last_digits(&mut text[21..], microseconds % 1000);
+    let start = put(&mut text[..20], microseconds / 1000);
+    to.extend_from_slice(&text[start..]);
+}
+
+/// Puts a number's digits at the end of the text, and gives where they begin.
+fn put(text: &mut [u8], mut value: u64) -> usize {
     let mut start = text.len();
     loop {
         start -= 1;
         text[start] = b'0' + (value % 10) as u8;
         value /= 10;
         if value == 0 {
-            break;
+            return start;
         }
     }
-    to.extend_from_slice(&text[start..]);
 }
 
-/// Writes the last `COUNT` decimal digits of a number.
-fn digits<const COUNT: usize>(to: &mut Vec<u8>, mut value: u64) {
-    let mut text = [b'0'; COUNT];
+/// Fills the text with the last decimal digits of a number.
+fn last_digits(text: &mut [u8], mut value: u64) {
     for digit in text.iter_mut().rev() {
         *digit = b'0' + (value % 10) as u8;
         value /= 10;
     }
-    to.extend_from_slice(&text);
 }
+
+/// Bytes that are not written as they are, or only together with others.
+static SPECIAL: [bool; 256] = {
+    let mut special = [true; 256];
+    let mut byte = b' ';
+    while byte <= b'~' {
+        special[byte as usize] = matches!(byte, b'"' | b'\\');
+        byte += 1;
+    }
+    special
+};
 
 /// Writes a string with its quotes. Bytes that are not UTF-8 become U+FFFD.
 pub fn text(to: &mut Vec<u8>, value: &[u8]) {
     to.push(b'"');
-    if value
-        .iter()
-        .all(|byte| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\'))
-    {
+    let special = |any, byte: &u8| any | SPECIAL[usize::from(*byte)];
+    if !value.iter().fold(false, special) {
         to.extend_from_slice(value);
     } else {
         for chunk in value.utf8_chunks() {
@@ -127,9 +168,29 @@ fn escape(to: &mut Vec<u8>, value: &str) {
     }
 }
 
+thread_local! {
+    /// The second whose date was written last, and that date.
+    static LAST: Cell<(u64, Date)> = const { Cell::new((0, *b"1970-01-01T00:00:00")) };
+}
+
+/// A date down to the second, as text.
+type Date = [u8; 19];
+
 /// Writes a time since 1970 as RFC 3339 in UTC with milliseconds, without quotes.
 pub fn date(to: &mut Vec<u8>, since_epoch: Duration) {
-    let seconds = since_epoch.as_secs();
+    let second = since_epoch.as_secs();
+    let (last, mut date) = LAST.get();
+    if last != second {
+        date = date_of(second);
+        LAST.set((second, date));
+    }
+    let mut text = *b"1970-01-01T00:00:00.000Z";
+    text[..19].copy_from_slice(&date);
+    last_digits(&mut text[20..23], u64::from(since_epoch.subsec_millis()));
+    to.extend_from_slice(&text);
+}
+
+fn date_of(seconds: u64) -> Date {
     let (days, second) = (seconds / 86_400, seconds % 86_400);
     // The year begins in March here, so that the day that not every year has is its last one.
     let days = days + 719_468;
@@ -143,20 +204,14 @@ pub fn date(to: &mut Vec<u8>, since_epoch: Duration) {
     } else {
         (month - 9, 1)
     };
-    digits::<4>(to, era * 400 + year + next);
-    to.push(b'-');
-    digits::<2>(to, month);
-    to.push(b'-');
-    digits::<2>(to, day);
-    to.push(b'T');
-    digits::<2>(to, second / 3600);
-    to.push(b':');
-    digits::<2>(to, second / 60 % 60);
-    to.push(b':');
-    digits::<2>(to, second % 60);
-    to.push(b'.');
-    digits::<3>(to, u64::from(since_epoch.subsec_millis()));
-    to.push(b'Z');
+    let mut text = *b"0000-00-00T00:00:00";
+    last_digits(&mut text[..4], era * 400 + year + next);
+    last_digits(&mut text[5..7], month);
+    last_digits(&mut text[8..10], day);
+    last_digits(&mut text[11..13], second / 3600);
+    last_digits(&mut text[14..16], second / 60 % 60);
+    last_digits(&mut text[17..], second % 60);
+    text
 }
 
 #[cfg(test)]
