@@ -382,10 +382,10 @@ impl Source {
             self.release();
             *next = 0;
         } else {
-            let is_whole = matches!(self.incoming, ReceivedBody::Whole(_));
-            match &mut self.kept {
-                Kept::Copied(bytes) if !is_whole => bytes.extend_from_slice(chunk),
-                kept => *kept = Kept::Whole(chunk.clone()),
+            if matches!(self.incoming, ReceivedBody::Whole(_)) {
+                self.kept = Kept::Whole(chunk.clone());
+            } else if let Kept::Copied(bytes) = &mut self.kept {
+                bytes.extend_from_slice(chunk);
             }
             *next = self.kept.len();
         }
