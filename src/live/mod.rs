@@ -3,6 +3,7 @@
 pub mod age;
 pub mod connection;
 pub mod frames;
+pub mod group;
 pub mod hop_by_hop;
 pub mod http1;
 pub mod http2;

@@ -18,6 +18,7 @@ use super::tunnel::Opened;
 use super::{framing, grpc, headers, message, upgrade};
 use crate::clock;
 use crate::live::connection::{Connection, SendError};
+use crate::live::group;
 use crate::live::http1::connection::Http1;
 use crate::live::http2::{NotObtained, Queued};
 use crate::live::line::Line;
@@ -116,6 +117,11 @@ impl Attempt {
                     Err(attempted) => return Ok(attempted),
                 },
             };
+            // Before anything is looked at that could have changed meanwhile. The streams of a connection
+            // are a group already.
+            if !exchange.client.is_stream() {
+                group::to_endpoints().await;
+            }
             let body = match unsent.take().and_then(|error| error.unsent) {
                 Some(body) => body,
                 None => match self.prepare(exchange, passage, number, now) {

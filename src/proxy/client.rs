@@ -28,6 +28,8 @@ pub struct Client {
     forwarded_for: Option<HeaderValue>,
     /// Whether it came under TLS.
     encrypted: bool,
+    /// Whether it is one of several requests at a time.
+    stream: bool,
     /// For the limits of its requests, which come one after another.
     pub(super) timer: Timer,
     interim: Interim,
@@ -63,6 +65,7 @@ impl Client {
             stall: AtomicU64::new(nanos(stall)),
             forwarded_for: peer.and_then(|peer| HeaderValue::try_from(peer.ip().to_string()).ok()),
             encrypted: false,
+            stream: false,
             original: None,
             timer: Timer::default(),
             interim: Interim::default(),
@@ -89,8 +92,14 @@ impl Client {
             timer: Timer::default(),
             interim: Interim::default(),
             encrypted: self.encrypted,
+            stream: true,
             original: None,
         }
+    }
+
+    /// Whether it is one of several requests at a time on its connection.
+    pub const fn is_stream(&self) -> bool {
+        self.stream
     }
 
     /// The client's address for `x-forwarded-for`, built once.

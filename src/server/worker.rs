@@ -164,10 +164,15 @@ async fn begin<IO: Transport, H: Handler>(
     }
 }
 
+/// Tasks that run before it is looked for what has come: as many as make groups of what is sent, see
+/// [`crate::live::group`].
+const EVENT_INTERVAL: u32 = 256;
+
 fn start(index: usize, ended: mpsc::Sender<()>) -> io::Result<(Worker, Thread)> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()
+        .event_interval(EVENT_INTERVAL)
         .build()?;
     let worker = Worker {
         handle: runtime.handle().clone(),

@@ -23,6 +23,7 @@ use pin_project_lite::pin_project;
 use super::answer::{self, Framing};
 use super::head::{Asked, Fault, Head, Limits};
 use super::upload::{self, Upload};
+use crate::live::group::Group;
 use crate::live::http1::output::Output;
 use crate::live::received::ReceivedBody;
 use crate::proxy::Protocol;
@@ -160,6 +161,8 @@ pub(super) struct Connection<'a, IO, H: Handler, M, F> {
     pub(super) broken: bool,
     pub(super) tunnel: Option<Box<Tunnel>>,
     pub(super) output: Output,
+    /// When what is there may be written.
+    pub(super) group: Group,
     /// Something was written and may wait below, under TLS.
     pub(super) unflushed: bool,
     /// The client does not take what is written.
@@ -213,6 +216,7 @@ where
             broken: false,
             tunnel: None,
             output: Output::default(),
+            group: Group::NONE,
             unflushed: false,
             blocked: false,
             draining: false,

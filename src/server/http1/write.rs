@@ -10,6 +10,7 @@ use http_body::Body;
 
 use super::answer::{self, Part, Size};
 use super::connection::{Connection, Work, Working};
+use crate::live::group::Group;
 use crate::live::http1::encoder::WrongLength;
 use crate::live::http1::maps;
 use crate::live::received::ReceivedBody;
@@ -39,6 +40,7 @@ where
             // would lose its next request to the end of the connection.
             closing = self.door.closing() || !self.is_whole();
         }
+        self.group = Group::TO_CLIENTS;
         let (size, now) = (Size::of(&body), self.instant());
         let to = self.output.bytes();
         let appended = answer::append_head(&head, size, &self.asked, closing, now, to);
@@ -123,6 +125,7 @@ where
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.group.poll_turn(cx));
         let outcome = self.output.poll_write(&mut self.io, cx);
         match &outcome {
             Poll::Pending => self.block(),
