@@ -15,11 +15,16 @@ VENV = TARGET / "peers-venv"
 
 # What the configurations leave open. A work may set some of it otherwise, for all who take part.
 SETTINGS = {
-    # Connections that a proxy may hold; requests in flight, in all and for each endpoint; idle ones to an endpoint.
+    # Connections that a proxy may hold, of clients or, in nginx, of both sides; requests in flight, in all and for each
+    # endpoint; idle connections to an endpoint.
     "CONNECTIONS": 4096,
+    "NGINX_CONNECTIONS": 4096,
     "IN_FLIGHT": 1000,
     "PER_SERVER": 500,
     "POOL": 256,
+    # Seconds for a try, and for a request with all of its tries.
+    "TRY": 2,
+    "REQUEST": 15,
     # So many failures in a row open a circuit.
     "FAILURES": 5,
     # Before the second try, of those that wait at all.
@@ -129,7 +134,7 @@ ALL = (
     Contestant(
         "envoy",
         _envoy,
-        ("--concurrency", "1", "--disable-hot-restart", "--log-level", "error", "-c", "@CONFIG@"),
+        ("--concurrency", "@WORKERS@", "--disable-hot-restart", "--log-level", "error", "-c", "@CONFIG@"),
         "envoy.yaml",
         ("--version",),
     ),

@@ -1,69 +1,121 @@
 """Many client connections that have had an answer each and say nothing more."""
 
 import contextlib
+import os
 import resource
 import socket
 import ssl
+import sys
 import time
 
 import contestants
 import load
 import machine
 import stage
+from programs import Program
 
-SIZE = 2000
-REQUEST = b"GET /64 HTTP/1.1\r\nhost: localhost\r\n\r\n"
+MOST = 10_000
+REQUEST = b"GET %s HTTP/1.1\r\nhost: localhost\r\n\r\n"
+
+
+def raise_limit():
+    """Lets this process, and those that it starts, have all the file descriptors that they may have. How many
+    connections a proxy can then hold, with one to the origin for each."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return min(MOST, hard // 2 - 400)
 
 
 def measure(chosen, _rounds, report, folder):
     """Resident memory for each of many connections that have had one answer, and the CPU of a request before and
-    beside them."""
-    ports, place, work = contestants.ports(), machine.place(), load.WORKS["get64"]
-    found = {}
+    beside them; then the same memory where each has had a connection to the origin of its own, which is kept too."""
+    ports, place, size = contestants.ports(), machine.place(), raise_limit()
+    settings = {"CONNECTIONS": size + 100, "NGINX_CONNECTIONS": 3 * size, "POOL": size, "TRY": 60, "REQUEST": 60}
+    settings |= {"IN_FLIGHT": 2 * size, "PER_SERVER": size}
+    rows = []
+
+    def told(*row):
+        rows.append(row)
+        print(f"idle connections, {', '.join(map(str, row))}", file=sys.stderr, flush=True)
+
     with stage.origin(folder, ports, place.origin):
         for contestant in chosen:
-            row = found[contestant.name] = {}
             for kind, port in (("plain", "LISTEN"), ("TLS", "LISTEN_TLS")):
                 # A program for each: memory that one kind has left would serve the other.
-                with stage.running(contestant, ports, folder, place.proxy) as program:
-                    row["alone", kind] = stage.loaded(program, work, place.load, ports, folder, 3).cpu_us
-                    before = program.resident_bytes()
-                    with idle(ports[port], encrypted=kind == "TLS"):
-                        time.sleep(1)
-                        row["memory", kind] = (program.resident_bytes() - before) / SIZE
-                        row["beside", kind] = stage.loaded(program, work, place.load, ports, folder, 3).cpu_us
-    tell(found, report)
+                with stage.running(contestant, ports, folder, place.proxy, settings) as program:
+                    told(contestant.name, kind, *one_by_one(program, port, size, place, ports, folder))
+    for contestant in chosen:
+        with holding(size, ports, folder), stage.running(contestant, ports, folder, place.proxy, settings) as program:
+            told(contestant.name, "plain, and one to the origin", *together(program, size, ports), None, None)
+    tell(size, rows, report)
 
 
-def tell(found, report):
+def one_by_one(program, port, size, place, ports, folder):
+    """Connections that come one after the other, so that few to the origin are needed: bytes for one of them, and the
+    CPU of a request before and beside them."""
+    work = load.WORKS["get64"]
+    alone = stage.loaded(program, work, place.load, ports, folder, 2).cpu_us
+    before, files = program.resident_bytes(), open_files(program)
+    with contextlib.ExitStack() as stack:
+        for _ in range(size):
+            connection = stack.enter_context(connect(ports[port], port == "LISTEN_TLS"))
+            connection.sendall(REQUEST % b"/64")
+            answered(connection)
+        time.sleep(1)
+        memory, kept = program.resident_bytes() - before, open_files(program) - files - size
+        beside = stage.loaded(program, work, place.load, ports, folder, 2).cpu_us
+    return memory / size, max(0, kept), alone, beside
+
+
+def together(program, size, ports):
+    """Connections whose requests are all in flight at once: bytes for one of them with the one to the origin that it
+    needs, and how many of those are kept."""
+    before, files = program.resident_bytes(), open_files(program)
+    with contextlib.ExitStack() as stack:
+        connections = [stack.enter_context(connect(ports["LISTEN"], False)) for _ in range(size)]
+        for connection in connections:
+            connection.settimeout(60)
+            connection.sendall(REQUEST % b"/held")
+            time.sleep(0.0001)  # else the origin's backlog would be too small
+        for connection in connections:
+            if (status := answered(connection)) != 200:
+                raise RuntimeError(f"an answer of {status}")
+        time.sleep(1)
+        return (program.resident_bytes() - before) / size, open_files(program) - files - size
+
+
+@contextlib.contextmanager
+def holding(size, ports, folder):
+    """The origin that holds its answers until all requests are there."""
+    command = [sys.executable, contestants.HERE / "holding.py", size, ports["ORIGIN_A"], ports["ORIGIN_B"]]
+    with Program(command, folder / "holding.out") as program:
+        yield program.answers(f"http://127.0.0.1:{ports['ORIGIN_B']}/64")
+
+
+def open_files(program):
+    """File descriptors of all its processes."""
+    return sum(len(os.listdir(f"/proc/{pid}/fd")) for pid in program.processes())
+
+
+def tell(size, rows, report):
     """What idle connections cost."""
     report.say(
         "## Idle connections",
         "",
-        f"{SIZE} connections that have had one answer each: resident memory for one, and the CPU time of a request "
-        "without and beside them.",
+        f"{size} connections that have had one answer each: resident memory for one, connections to the origin that "
+        "are kept beside them, and the CPU time of a request without and beside them.",
         "",
     )
-    rows = [
-        [f"{name}, {kind}", f"{memory / 1024:.1f}", f"{row['alone', kind]:.1f}", f"{row['beside', kind]:.1f}"]
-        for name, row in found.items()
-        for (what, kind), memory in row.items()
-        if what == "memory"
-    ]
-    report.table(["", "KiB each", "µs/request alone", "µs/request beside them"], rows)
-
-
-@contextlib.contextmanager
-def idle(port, encrypted):
-    """Holds the connections. They come one after the other, so that few connections to the origin are needed."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(soft, SIZE + 200)), hard))
-    with contextlib.ExitStack() as stack:
-        for _ in range(SIZE):
-            connection = stack.enter_context(connect(port, encrypted))
-            connection.sendall(REQUEST)
-            answered(connection)
-        yield
+    report.table(
+        ["", "KiB each", "to the origin", "µs/request alone", "µs/request beside them"],
+        [
+            [f"{name}, {kind}", f"{memory / 1024:.1f}", str(kept), *(f"{us:.1f}" if us else "–" for us in cpu)]
+            for name, kind, memory, kept, *cpu in rows
+        ],
+    )
+    for name, kind, memory, kept, *_ in rows:
+        if name == "mamparo" and "origin" in kind and kept > size * 0.98:
+            report.reached("pair", memory / 1024)
 
 
 def connect(port, encrypted):

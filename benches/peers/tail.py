@@ -73,6 +73,7 @@ def tell(rate, found, report):
     report.table(["", "p50", "p99", "p99.9", "p99 added", "sent late, p99", "not answered in time"], rows)
     if median(direct, "late_p99") > SLOW_LOAD:
         report.say("The load itself was late: this machine is too busy for these figures.", "")
+        return
     if "mamparo" in added and "haproxy" in added:
         ratio = added["mamparo"] / added["haproxy"]
         words = f"{added['mamparo']:.0f} µs, {ratio:.2f} of HAProxy's"
