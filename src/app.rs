@@ -33,6 +33,7 @@ use crate::telemetry::events::Kind;
 use crate::telemetry::log::LogLevel;
 use crate::tls::Vault;
 use doors::Doors;
+pub use doors::settings as listener_settings;
 
 /// How a process is started beside its configuration.
 #[derive(Default)]

@@ -56,15 +56,6 @@ impl Kept {
         Ok(kept)
     }
 
-    /// By how much the instructions may differ with that compiler.
-    pub(crate) fn tolerance(&self, compiler: &str) -> f64 {
-        if self.compiler == compiler {
-            TOLERANCE
-        } else {
-            OTHER_COMPILER
-        }
-    }
-
     pub(crate) fn compiler(&self) -> &str {
         &self.compiler
     }
@@ -73,39 +64,47 @@ impl Kept {
         self.figures.get(name).copied()
     }
 
-    /// What is wrong with a new figure.
-    pub(crate) fn judge(&self, name: &str, new: Figure, tolerance: f64) -> Option<String> {
+    /// What there is to say of a new figure, by a program that `compiler` made.
+    pub(crate) fn judge(&self, name: &str, new: Figure, compiler: &str) -> Verdict {
         let Some(kept) = self.get(name) else {
-            return Some(format!("{name} has no kept figure. Keep one: {RENEW}"));
+            return Verdict::Fails(format!("{name} has no kept figure. Keep one: {RENEW}"));
         };
-        let mut wrong = Vec::new();
+        let is_same = self.compiler == compiler;
+        let tolerance = if is_same { TOLERANCE } else { OTHER_COMPILER };
         let share = new.instructions / kept.instructions - 1.0;
-        if share.abs() > tolerance {
-            wrong.push(format!(
-                "{:.0} instructions per request, kept are {:.0}: {:+.1} %, and {:.0} % are allowed",
-                new.instructions,
-                kept.instructions,
-                share * 100.0,
-                tolerance * 100.0
-            ));
-        }
         let more = new.allocations - kept.allocations;
-        if more.abs() > ALLOCATIONS {
-            wrong.push(format!(
-                "{:.1} allocations per request, kept are {:.1}: {more:+.1}",
-                new.allocations, kept.allocations
-            ));
-        }
-        if wrong.is_empty() {
-            return None;
+        if share.abs() <= tolerance && more.abs() <= ALLOCATIONS {
+            return Verdict::Holds;
         }
         let is_better = share <= tolerance && more <= ALLOCATIONS;
         let advice = match is_better {
-            true => "That is better. Keep it",
+            true => "That is better: keep it, so that it stays",
             false => "If that is meant and worth it, keep it",
         };
-        Some(format!("{name}: {}. {advice}: {RENEW}", wrong.join("; ")))
+        let sentence = format!(
+            "{name}: {:.0} instructions per request, kept are {:.0} ({:+.1} %, {:.0} % are allowed); \
+             {:.1} allocations, kept are {:.1} ({more:+.1}, {ALLOCATIONS} is allowed). {advice}: {RENEW}",
+            new.instructions,
+            kept.instructions,
+            share * 100.0,
+            tolerance * 100.0,
+            new.allocations,
+            kept.allocations
+        );
+        // Nobody here has done anything for what another compiler does better.
+        if is_better && !is_same {
+            return Verdict::Told(sentence);
+        }
+        Verdict::Fails(sentence)
     }
+}
+
+/// What becomes of a new figure.
+pub(crate) enum Verdict {
+    Holds,
+    /// Nothing is wrong, but somebody should know.
+    Told(String),
+    Fails(String),
 }
 
 /// Keeps these figures from now on.

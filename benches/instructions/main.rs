@@ -34,7 +34,7 @@ use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
 use cases::Case;
-use figures::{Figure, Kept};
+use figures::{Figure, Kept, Verdict};
 use stage::Stage;
 
 /// A case is counted with so many requests, and with so many: the difference is what the ones between cost, when
@@ -118,13 +118,12 @@ fn renew() -> Result<(), String> {
 fn compare(part: &str) -> Result<(), String> {
     let kept = Kept::read()?;
     let compiler = compiler();
-    let tolerance = kept.tolerance(&compiler);
     println!("{compiler}; the kept figures are of {}", kept.compiler());
     println!(
         "{:28} {:>12} {:>8} {:>12}",
         "", "instructions", "", "allocations"
     );
-    let mut wrong = Vec::new();
+    let (mut told, mut wrong) = (Vec::new(), Vec::new());
     for case in cases::all().iter().filter(|case| case.name.contains(part)) {
         let new = count(case)?;
         let share = kept
@@ -137,8 +136,13 @@ fn compare(part: &str) -> Result<(), String> {
             share * 100.0,
             new.allocations
         );
-        wrong.extend(kept.judge(&case.name, new, tolerance));
+        match kept.judge(&case.name, new, &compiler) {
+            Verdict::Holds => {}
+            Verdict::Told(sentence) => told.push(sentence),
+            Verdict::Fails(sentence) => wrong.push(sentence),
+        }
     }
+    told.iter().for_each(|sentence| println!("{sentence}"));
     if wrong.is_empty() {
         Ok(())
     } else {

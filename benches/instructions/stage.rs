@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
-use mamparo::config;
 use mamparo::live::wire::{Dialer, Pipe};
 use mamparo::proxy::Proxy;
 use mamparo::server::connection;
-use mamparo::server::door::{Door, Settings};
+use mamparo::server::door::Door;
 use mamparo::telemetry::Telemetry;
+use mamparo::{app, config};
 use tokio::runtime::Runtime;
 
 use crate::cases::{Asks, Case};
@@ -85,16 +85,7 @@ fn door(case: &Case, dialer: Dialer) -> Arc<Door<Proxy>> {
     let telemetry = Telemetry::default();
     telemetry.log_requests(&plan.access_log).unwrap();
     let listener = plan.listeners[0].clone();
-    let settings = Settings {
-        header_timeout: listener.header_timeout,
-        idle_timeout: listener.idle_timeout,
-        header_size: listener.header_size,
-        max_headers: listener.max_headers,
-        protocol: listener.protocol,
-        max_streams: listener.max_streams,
-        max_connections: listener.max_connections,
-        redirected: None,
-    };
+    let settings = app::listener_settings(&listener);
     let proxy = Proxy::new(plan, Arc::new(telemetry), dialer);
     Door::new(listener.name, listener.role, settings, proxy)
 }

@@ -320,7 +320,8 @@ fn secure(door: &Door<Proxy>, plan: &plan::Listener, vault: &Vault) -> std::io::
     Ok(())
 }
 
-fn settings(plan: &plan::Listener) -> Settings {
+/// What a listener allows its clients by its configuration.
+pub fn settings(plan: &plan::Listener) -> Settings {
     Settings {
         header_timeout: plan.header_timeout,
         idle_timeout: plan.idle_timeout,
