@@ -169,6 +169,9 @@ def versions(names):
             )
             number = re.search(r"\d+\.\d+\.\d+[\w+.-]*", said.stdout + said.stderr)
             found[contestant.name] = number.group() if number else "?"
+    if "mamparo" in found:
+        # What `deploy/build` lays out is faster than what `cargo build --release` makes.
+        found["mamparo"] += f" ({Path(_mamparo()).parent.name} build)"
     return found
 
 
