@@ -14,6 +14,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwap;
+use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::clock;
@@ -88,6 +89,8 @@ struct Shared {
     started: Instant,
     started_at: SystemTime,
     phase: drain::Phase,
+    /// Held while a configuration is made the running one, which is not done on the control thread.
+    changing: Mutex<()>,
     orders: mpsc::UnboundedSender<Order>,
 }
 
@@ -208,6 +211,7 @@ async fn assemble(
         started: clock::now(),
         started_at: clock::date(),
         phase: drain::Phase::default(),
+        changing: Mutex::default(),
         orders,
     });
     shared.doors.open(plan, &shared.proxy, &shared.workers)?;
@@ -226,18 +230,19 @@ async fn assemble(
 
 fn reloader(shared: &Arc<Shared>, loaded: Loaded, paths: Vec<PathBuf>) -> Reloader {
     let from = paths.clone();
-    let running = loaded.clone();
+    let before = Mutex::new(loaded.clone());
     let load = move || -> Result<Loaded, Problems> {
-        if from.is_empty() {
-            Ok(running.clone())
-        } else {
-            config::load_again(&from, &environment)
+        let mut before = before.lock();
+        if !from.is_empty() {
+            *before = config::load_after(&before, &from, &environment)?;
         }
+        Ok(before.clone())
     };
     let to = Arc::clone(shared);
     let renew = move |read: &Loaded| to.renew_certificates(read);
     let to = Arc::clone(shared);
     let apply = move |running: &Loaded, next: &Loaded| {
+        let _changing = to.changing.lock();
         if to.phase.draining() {
             return Err(vec![
                 "this process is draining and about to end; it takes no other configuration"

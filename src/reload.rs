@@ -57,8 +57,8 @@ pub fn last_succeeded(last: &Last) -> bool {
 
 /// Makes new generations from changed files.
 pub struct Reloader {
-    steps: Steps,
-    running: Loaded,
+    load: Arc<Load>,
+    changer: Arc<Mutex<Changer>>,
     generation: u64,
     watch: Watch,
     last: Last,
@@ -73,6 +73,17 @@ impl std::fmt::Debug for Reloader {
             .finish_non_exhaustive()
     }
 }
+
+/// Puts configurations to use. That takes a while where they are large, and is done on a thread of its own:
+/// new connections are accepted on the control thread.
+struct Changer {
+    renew: Box<Renew>,
+    apply: Box<Apply>,
+    running: Loaded,
+}
+
+/// What has come of a configuration, with the problems or the changes.
+type Judged = (ReloadResult, Vec<String>, Vec<String>);
 
 /// Who wants a reload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,8 +105,12 @@ impl Reloader {
     ) -> Self {
         Self {
             watch: Watch::new(paths, &running.sources),
-            steps,
-            running,
+            load: steps.load,
+            changer: Arc::new(Mutex::new(Changer {
+                renew: steps.renew,
+                apply: steps.apply,
+                running,
+            })),
             generation: 1,
             last,
             telemetry,
@@ -135,11 +150,11 @@ impl Reloader {
     async fn reload(&mut self, asked: Asked) -> LastReload {
         // Before the reading: what changes from here on is a change again.
         self.watch.take_for_seen().await;
-        let load = Arc::clone(&self.steps.load);
+        let load = Arc::clone(&self.load);
         let read = tokio::task::spawn_blocking(move || load()).await;
         self.watch.doubt_what_has_changed().await;
         let (result, problems, changes) = match read {
-            Ok(Ok(loaded)) => self.judge(loaded),
+            Ok(Ok(loaded)) => self.judge(loaded).await,
             Ok(Err(Problems(problems))) => refused(problems.iter().map(ToString::to_string)),
             Err(panicked) => refused([format!("reading the configuration failed: {panicked}")]),
         };
@@ -154,24 +169,19 @@ impl Reloader {
         reload
     }
 
-    fn judge(&mut self, loaded: Loaded) -> (ReloadResult, Vec<String>, Vec<String>) {
-        if loaded.hash == self.running.hash {
-            (self.steps.renew)(&loaded);
-            return (ReloadResult::Unchanged, vec![], vec![]);
+    async fn judge(&mut self, loaded: Loaded) -> Judged {
+        let (changer, sources) = (Arc::clone(&self.changer), loaded.sources.clone());
+        let judged = tokio::task::spawn_blocking(move || changer.lock().judge(loaded)).await;
+        match judged {
+            Ok(judged) => {
+                if judged.0 == ReloadResult::Applied {
+                    self.watch.follow(&sources);
+                    self.generation += 1;
+                }
+                judged
+            }
+            Err(panicked) => refused([format!("applying the configuration failed: {panicked}")]),
         }
-        let fixed = fixed_at_start(&self.running.plan, &loaded.plan);
-        if !fixed.is_empty() {
-            return refused(fixed);
-        }
-        if let Err(problems) = (self.steps.apply)(&self.running, &loaded) {
-            return refused(problems);
-        }
-        let changes = diff(&self.running.effective, &loaded.effective);
-        let changes = shortened(changes.iter().map(ToString::to_string).collect());
-        self.watch.follow(&loaded.sources);
-        self.running = loaded;
-        self.generation += 1;
-        (ReloadResult::Applied, vec![], changes)
     }
 
     /// Keeps and tells the result. What files alone have caused is told once only: the same problem is
@@ -211,7 +221,7 @@ impl Reloader {
                 for change in &reload.changes {
                     tracing::info!(generation, "changed: {change}");
                 }
-                for warning in &self.running.warnings {
+                for warning in &self.changer.lock().running.warnings {
                     tracing::warn!("{warning}");
                 }
                 format!(
@@ -245,7 +255,27 @@ impl Reloader {
     }
 }
 
-fn refused(problems: impl IntoIterator<Item = String>) -> (ReloadResult, Vec<String>, Vec<String>) {
+impl Changer {
+    fn judge(&mut self, loaded: Loaded) -> Judged {
+        if loaded.hash == self.running.hash {
+            (self.renew)(&loaded);
+            return (ReloadResult::Unchanged, vec![], vec![]);
+        }
+        let fixed = fixed_at_start(&self.running.plan, &loaded.plan);
+        if !fixed.is_empty() {
+            return refused(fixed);
+        }
+        if let Err(problems) = (self.apply)(&self.running, &loaded) {
+            return refused(problems);
+        }
+        let changes = diff(&self.running.effective, &loaded.effective);
+        let changes = shortened(changes.iter().map(ToString::to_string).collect());
+        self.running = loaded;
+        (ReloadResult::Applied, vec![], changes)
+    }
+}
+
+fn refused(problems: impl IntoIterator<Item = String>) -> Judged {
     (
         ReloadResult::Refused,
         problems.into_iter().collect(),

@@ -33,10 +33,19 @@ pub(super) async fn run(proxy: Arc<Proxy>) {
             _ = sweep.tick() => {
                 let site = proxy.site();
                 site.snapshot.upstreams().for_each(|upstream| upstream.sweep(clock::now()));
+                if proxy.has_retired() {
+                    tokio::spawn(forget_retired(Arc::clone(&proxy)));
+                }
             }
             _ = resolve.tick() => resolve_names(&proxy, AT_RUN_TIME).await,
         }
     }
+}
+
+/// It takes a while where a generation is large; nobody waits for it.
+async fn forget_retired(proxy: Arc<Proxy>) {
+    // Where the system gives no thread for it, the next sweep tries again.
+    let _ = tokio::task::spawn_blocking(move || proxy.forget_retired()).await;
 }
 
 /// Resolves every name of the running configuration; one that does not resolve keeps what it had

@@ -113,7 +113,7 @@ impl Doors {
         proxy: &Arc<Proxy>,
         workers: &Arc<Workers>,
     ) -> Result<(), Vec<String>> {
-        let mut inner = self.inner.lock();
+        let inner = self.inner.lock();
         let (mut bound, mut problems) = (Vec::new(), Vec::new());
         for listener in &plan.listeners {
             if inner.open.iter().any(|open| open.is(listener)) {
@@ -127,7 +127,10 @@ impl Doors {
         if !problems.is_empty() {
             return Err(problems);
         }
+        // Not under the lock: scrapes and probes would wait for it.
+        drop(inner);
         proxy.reload(plan.clone());
+        let mut inner = self.inner.lock();
         self.limit.set_max(plan.runtime.max_connections);
         let (stay, gone): (Vec<_>, Vec<_>) = std::mem::take(&mut inner.open)
             .into_iter()

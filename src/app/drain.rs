@@ -30,6 +30,8 @@ impl Phase {
 /// Drains; a second order ends it at once.
 pub(super) async fn end(shared: &Arc<Shared>, orders: &mut UnboundedReceiver<Order>) {
     shared.phase.0.store(true, Ordering::Relaxed);
+    // A reload that is under way opens listeners yet; one that comes later is refused.
+    drop(shared.changing.lock());
     let limit = shared.proxy.site().snapshot.plan.runtime.drain;
     let text = format!("draining: requests in flight have {limit:?}");
     tracing::info!("{text}");

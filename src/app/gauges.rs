@@ -27,13 +27,14 @@ impl Shared {
             .iter()
             .map(|upstream| &upstream.name);
         let upstreams = names.filter_map(|name| site.snapshot.upstream(name));
+        let totals = telemetry.metrics().totals_by_upstream();
         Status {
             at: stamp(clock::date()),
             process: self.process(&site, now),
             listeners: self.doors.status(self.phase.draining()),
             upstreams: upstreams
                 .map(|upstream| {
-                    let totals = telemetry.metrics().totals(Some(upstream.name()));
+                    let totals = totals.get(upstream.name()).copied().unwrap_or_default();
                     upstream_status(&site, upstream, totals_status(totals), self, now)
                 })
                 .collect(),

@@ -8,6 +8,7 @@
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::fmt;
+use std::ops::Range;
 
 use super::origin::segments;
 use super::secrets::shown;
@@ -17,7 +18,7 @@ use super::{Effective, Entry, Origin};
 const SHOWN_SETTINGS: usize = 8;
 
 /// One difference.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Change {
     /// Which setting or block; in the new configuration, unless it is gone from there.
     pub path: String,
@@ -28,7 +29,7 @@ pub struct Change {
 }
 
 /// What stands at a path.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Content {
     /// A setting's value, secrets removed.
     Value(String),
@@ -70,7 +71,8 @@ impl fmt::Display for Change {
 
 /// What is different in `new`, in the order of reading: first what is changed or gone, then what is new.
 pub fn diff(old: &Effective, new: &Effective) -> Vec<Change> {
-    let (old, new) = (Side::of(old), Side::of(new));
+    let (old, new) = Effective::compared(old, new);
+    let (old, new) = (Side::of(&old), Side::of(&new));
     let mut changes = Vec::new();
     let mut told = HashSet::new();
     for item in &old.items {
@@ -95,16 +97,19 @@ pub fn diff(old: &Effective, new: &Effective) -> Vec<Change> {
             changes.push(Difference::at(key, path, &old, &new));
         }
     }
-    let repeated: Vec<bool> = changes
+    let by_key: HashMap<&str, &Difference> = changes
         .iter()
-        .map(|change| change.is_repetition(&changes, &old, &new))
+        .map(|change| (change.key.as_str(), change))
         .collect();
     let mut kept: Vec<Change> = Vec::new();
-    for (difference, repeated) in changes.into_iter().zip(repeated) {
-        let change = difference
-            .as_change_of_defaults(&old, &new)
-            .unwrap_or(difference.change);
-        if !repeated && !kept.contains(&change) {
+    let mut told = HashSet::new();
+    for difference in &changes {
+        if difference.is_repetition(&by_key, &old, &new) {
+            continue;
+        }
+        let change = difference.as_change_of_defaults(&old, &new);
+        let change = change.unwrap_or_else(|| difference.change.clone());
+        if told.insert(change.clone()) {
             kept.push(change);
         }
     }
@@ -150,12 +155,11 @@ impl Difference {
     }
 
     /// Whether the block that this one inherits from changes alike, and nothing is written here.
-    fn is_repetition(&self, all: &[Self], old: &Side<'_>, new: &Side<'_>) -> bool {
+    fn is_repetition(&self, by_key: &HashMap<&str, &Self>, old: &Side<'_>, new: &Side<'_>) -> bool {
         let outer = new
             .inherited_from(&self.key)
             .or_else(|| old.inherited_from(&self.key));
-        let Some(outer) = outer.and_then(|outer| all.iter().find(|other| other.key == outer))
-        else {
+        let Some(outer) = outer.and_then(|outer| by_key.get(outer.as_str())) else {
             return false;
         };
         let alike = |ours: &Option<Content>, theirs: &Option<Content>| match (ours, theirs) {
@@ -174,8 +178,8 @@ impl Difference {
 struct Side<'a> {
     items: Vec<Item<'a>>,
     by_key: HashMap<String, usize>,
-    /// Every key, and every block around one.
-    present: HashSet<String>,
+    /// Every key, and every block around one, with the range of items in which all of its own are.
+    present: HashMap<String, Range<usize>>,
     /// For each list whose elements have names: the elements' keys in order.
     lists: Vec<(String, Vec<String>)>,
 }
@@ -192,16 +196,22 @@ impl<'a> Side<'a> {
         let mut side = Self {
             items: Vec::new(),
             by_key: HashMap::new(),
-            present: HashSet::new(),
+            present: HashMap::new(),
             lists: Vec::new(),
         };
         let mut names = Names::default();
         for (path, entry) in effective.iter() {
             let key = names.key(effective, path);
+            let index = side.items.len();
             for around in around(&key) {
-                side.present.insert(around.to_owned());
+                match side.present.get_mut(around) {
+                    Some(range) => range.end = index + 1,
+                    None => {
+                        side.present.insert(around.to_owned(), index..index + 1);
+                    }
+                }
             }
-            side.by_key.insert(key.clone(), side.items.len());
+            side.by_key.insert(key.clone(), index);
             side.items.push(Item {
                 key,
                 path: path.to_owned(),
@@ -221,7 +231,8 @@ impl<'a> Side<'a> {
     /// The block that comes or goes with an item: the outermost around it that `other` has not. Where
     /// `other` has a mere value around it, such as `retry: off`, that is the one.
     fn outermost_not_in<'b>(&self, item: &'b Item<'_>, other: &Side<'_>) -> (&'b str, String) {
-        let missing = |key: &&str| !other.present.contains(*key) || other.by_key.contains_key(*key);
+        let missing =
+            |key: &&str| !other.present.contains_key(*key) || other.by_key.contains_key(*key);
         let key = around(&item.key).find(missing).unwrap_or(&item.key);
         let depth = segments(key).count();
         let path = around(&item.path)
@@ -237,7 +248,7 @@ impl<'a> Side<'a> {
                 shown(&item.path, &item.entry.value).into_owned(),
             ));
         }
-        if !self.present.contains(key) {
+        if !self.present.contains_key(key) {
             return None;
         }
         let depth = segments(key).count();
@@ -260,7 +271,9 @@ impl<'a> Side<'a> {
     }
 
     fn below(&self, key: &str) -> impl Iterator<Item = &Item<'a>> {
-        self.items.iter().filter(move |item| {
+        let range = self.present.get(key).cloned().unwrap_or_default();
+        let items = self.items.get(range).unwrap_or_default();
+        items.iter().filter(move |item| {
             let rest = item.key.strip_prefix(key);
             rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
         })
@@ -324,6 +337,10 @@ fn around(path: &str) -> impl Iterator<Item = &str> {
 struct Names {
     keys: HashMap<String, String>,
     lists: Vec<(String, Vec<String>)>,
+    /// The place of each list among them.
+    places: HashMap<String, usize>,
+    /// Each name that is given, behind its list.
+    taken: HashSet<String>,
 }
 
 impl Names {
@@ -359,17 +376,19 @@ impl Names {
             .iter()
             .filter_map(|key| effective.get(&format!("{element}{key}")));
         let name = found.next()?.value.replace(['[', ']'], "");
-        if self.lists.iter().all(|(key, _)| key != list) {
+        let place = self.places.get(list).copied().unwrap_or_else(|| {
             self.lists.push((list.to_owned(), Vec::new()));
-        }
-        let (_, names) = self.lists.iter_mut().find(|(key, _)| key == list)?;
+            self.places.insert(list.to_owned(), self.lists.len() - 1);
+            self.lists.len() - 1
+        });
         let same = |number: usize| match number {
             1 => name.clone(),
             number => format!("{name}.{number}"),
         };
-        let unique = (1..).map(same).find(|name| !names.contains(name))?;
-        names.push(unique.clone());
+        let mut names = (1..).map(same);
+        let unique = names.find(|name| self.taken.insert(format!("{list}[{name}]")))?;
         let segment = format!("[{unique}]");
+        self.lists.get_mut(place)?.1.push(unique);
         self.keys.insert(element.to_owned(), segment.clone());
         Some(segment)
     }
@@ -387,11 +406,9 @@ fn reordered(old: &Side<'_>, new: &Side<'_>) -> Vec<Change> {
             continue;
         };
         let stay = |names: &[String], others: &[String]| -> Vec<String> {
-            names
-                .iter()
-                .filter(|name| others.contains(name))
-                .cloned()
-                .collect()
+            let others: HashSet<&String> = others.iter().collect();
+            let staying = names.iter().filter(|name| others.contains(name));
+            staying.cloned().collect()
         };
         let (before, after) = (stay(before, after), stay(after, before));
         if before != after {

@@ -11,7 +11,7 @@ use super::secrets::shown;
 /// value in the notation of the configuration and the origin in the words of [`super::Origin`].
 pub fn to_json(effective: &Effective) -> Value {
     let mut root = Value::Object(Map::new());
-    for (path, entry) in effective.iter() {
+    for (path, entry) in effective.aside().iter() {
         let leaf = json!({
             "value": shown(path, &entry.value),
             "origin": entry.origin.to_string(),

@@ -66,59 +66,71 @@ fn twice(path: &str, first: &Key, second: &Key, report: &mut Report) {
 
 /// Lets every upstream inherit from `defaults`, and every route from its upstream.
 pub(super) fn inherit(root: &mut Fields) {
-    let defaults = root.block("defaults").cloned().unwrap_or_default();
-    let mut upstreams: HashMap<Arc<str>, Fields> = HashMap::new();
+    let defaults = root
+        .block("defaults")
+        .map(|outer| legacy(outer, "defaults"));
+    let mut upstreams: HashMap<Arc<str>, Legacy> = HashMap::new();
     if let Some(Setting {
         value: Value::Map(entries),
         ..
     }) = root.get_mut("upstreams")
     {
         for (name, setting) in entries {
-            if let Value::Block(fields) = &mut setting.value {
-                inherit_policies(fields, &defaults, "defaults");
-                upstreams.insert(Arc::clone(name), fields.clone());
+            if let Some(fields) = setting.block_mut() {
+                if let Some(defaults) = &defaults {
+                    inherit_policies(fields, defaults);
+                }
+                upstreams.insert(Arc::clone(name), legacy(fields, "upstream"));
             }
         }
     }
     root.visit_routes(|routes| {
-        for route in routes {
-            let Value::Block(route) = &mut route.value else {
-                continue;
-            };
+        for route in routes.iter_mut().filter_map(Setting::block_mut) {
             if let Some(upstream) = route.text("upstream").and_then(|name| upstreams.get(name)) {
-                inherit_policies(route, upstream, "upstream");
+                inherit_policies(route, upstream);
             }
         }
     });
 }
 
-fn inherit_policies(inner: &mut Fields, outer: &Fields, from: &'static str) {
-    for key in POLICIES {
-        let Some(outer) = outer.get(key.name) else {
-            continue;
-        };
-        let inherited = inherited(outer, from);
-        match inner.get_mut(key.name) {
+/// What a block leaves to those within it: its policies as they have them. Made once, and shared.
+type Legacy = Vec<(&'static str, Setting)>;
+
+fn legacy(outer: &Fields, from: &'static str) -> Legacy {
+    let written = POLICIES
+        .iter()
+        .filter_map(|key| Some((key.name, outer.get(key.name)?)));
+    written
+        .map(|(key, setting)| (key, inherited(setting, from)))
+        .collect()
+}
+
+fn inherit_policies(inner: &mut Fields, outer: &Legacy) {
+    for (key, inherited) in outer {
+        match inner.get_mut(key) {
             Some(inner) => merge(inner, inherited),
-            None => inner.0.push((key.name, inherited)),
+            None => inner.0.push((key, inherited.clone())),
         }
     }
 }
 
 /// A block takes what it lacks from the outer one; anything else replaces.
-fn merge(inner: &mut Setting, outer: Setting) {
-    if let (Value::Block(inner), Value::Block(outer)) = (&mut inner.value, outer.value) {
-        for (key, setting) in outer.0 {
+fn merge(inner: &mut Setting, outer: &Setting) {
+    if let (Some(inner), Some(outer)) = (inner.block_mut(), outer.block()) {
+        for (key, setting) in &outer.0 {
             match inner.get_mut(key) {
                 Some(inner) => merge(inner, setting),
-                None => inner.0.push((key, setting)),
+                None => inner.0.push((key, setting.clone())),
             }
         }
     }
 }
 
-/// The setting as its heir has it.
+/// The setting as its heir has it. What was inherited already looks the same to every heir, and is shared.
 fn inherited(setting: &Setting, from: &'static str) -> Setting {
+    if !has_written(setting) {
+        return setting.clone();
+    }
     let origin = match &setting.origin {
         Origin::Written(place) => Origin::Inherited {
             from,
@@ -130,14 +142,16 @@ fn inherited(setting: &Setting, from: &'static str) -> Setting {
         | Origin::Auto) => other.clone(),
     };
     let value = match &setting.value {
-        Value::Block(fields) => Value::Block(Fields(
+        Value::Block(fields) => Value::Block(Arc::new(Fields(
             fields
                 .0
                 .iter()
                 .map(|(key, inner)| (*key, inherited(inner, from)))
                 .collect(),
+        ))),
+        Value::List(items) => Value::List(Arc::new(
+            items.iter().map(|item| inherited(item, from)).collect(),
         )),
-        Value::List(items) => Value::List(items.iter().map(|item| inherited(item, from)).collect()),
         Value::Map(entries) => Value::Map(
             entries
                 .iter()
@@ -157,8 +171,42 @@ fn inherited(setting: &Setting, from: &'static str) -> Setting {
     Setting { value, origin }
 }
 
+/// Whether anything of a setting is written at its own place.
+fn has_written(setting: &Setting) -> bool {
+    let within = match &setting.value {
+        Value::Block(fields) => fields.0.iter().any(|(_, inner)| has_written(inner)),
+        Value::List(items) => items.iter().any(has_written),
+        Value::Map(entries) => entries.iter().any(|(_, inner)| has_written(inner)),
+        Value::Broken
+        | Value::Word(_)
+        | Value::Duration(_)
+        | Value::Size(_)
+        | Value::Share(_)
+        | Value::Count(_)
+        | Value::Number(_)
+        | Value::Bool(_)
+        | Value::Text(_) => false,
+    };
+    within || matches!(setting.origin, Origin::Written(_))
+}
+
 /// Puts the compiled default at every key that is absent, and the keys in the table's order.
 pub(super) fn complete(fields: &mut Fields, block: &'static Block) {
+    complete_fields(fields, block, &mut Completed::default());
+}
+
+/// What is shared and complete: by the address of what it was, which is kept so that nothing else can be
+/// there, and by its table. Without this, ten thousand routes would hold ten thousand copies of what they
+/// all inherit.
+#[derive(Default)]
+struct Completed {
+    blocks: BeforeAndAfter<Fields>,
+    lists: BeforeAndAfter<Vec<Setting>>,
+}
+
+type BeforeAndAfter<T> = HashMap<(*const T, &'static str), [Arc<T>; 2]>;
+
+fn complete_fields(fields: &mut Fields, block: &'static Block, completed: &mut Completed) {
     let mut complete = Vec::with_capacity(fields.0.len());
     for key in block.keys() {
         let mut setting = match fields.remove(key.name) {
@@ -168,30 +216,77 @@ pub(super) fn complete(fields: &mut Fields, block: &'static Block) {
                 None => continue,
             },
         };
-        complete_value(&mut setting, &key.kind);
+        complete_value(&mut setting, &key.kind, completed);
         complete.push((key.name, setting));
     }
+    complete.shrink_to_fit();
     fields.0 = complete;
     if block.name == "retry" {
         complete_classes(fields);
     }
 }
 
-fn complete_value(setting: &mut Setting, kind: &'static Kind) {
+fn complete_block(fields: &mut Arc<Fields>, block: &'static Block, completed: &mut Completed) {
+    if let Some(alone) = Arc::get_mut(fields) {
+        return complete_fields(alone, block, completed);
+    }
+    let key = (Arc::as_ptr(fields), block.name);
+    if let Some([_, complete]) = completed.blocks.get(&key) {
+        *fields = Arc::clone(complete);
+        return;
+    }
+    let before = Arc::clone(fields);
+    complete_fields(Arc::make_mut(fields), block, completed);
+    let after = Arc::clone(fields);
+    completed.blocks.insert(key, [before, after]);
+}
+
+/// As [`complete_block`], for a list whose elements may be blocks.
+fn complete_list(
+    items: &mut Arc<Vec<Setting>>,
+    of: &'static Kind,
+    block: &'static Block,
+    completed: &mut Completed,
+) {
+    let all = |items: &mut Vec<Setting>, completed: &mut Completed| {
+        for item in items {
+            complete_value(item, of, completed);
+        }
+    };
+    if let Some(alone) = Arc::get_mut(items) {
+        return all(alone, completed);
+    }
+    let key = (Arc::as_ptr(items), block.name);
+    if let Some([_, complete]) = completed.lists.get(&key) {
+        *items = Arc::clone(complete);
+        return;
+    }
+    let before = Arc::clone(items);
+    all(Arc::make_mut(items), completed);
+    let after = Arc::clone(items);
+    completed.lists.insert(key, [before, after]);
+}
+
+fn complete_value(setting: &mut Setting, kind: &'static Kind, completed: &mut Completed) {
     match (&mut setting.value, kind) {
-        (_, Kind::Or(_, inner)) => complete_value(setting, inner),
-        (Value::Block(_), Kind::Either(_, inner)) => complete_value(setting, inner),
-        (Value::Block(fields), Kind::Block(inner) | Kind::Switch(inner)) => complete(fields, inner),
+        (_, Kind::Or(_, inner)) => complete_value(setting, inner, completed),
+        (Value::Block(_), Kind::Either(_, inner)) => complete_value(setting, inner, completed),
+        (Value::Block(fields), Kind::Block(inner) | Kind::Switch(inner)) => {
+            complete_block(fields, inner, completed);
+        }
         (Value::List(items), Kind::List { of, .. }) => {
-            items.iter_mut().for_each(|item| complete_value(item, of))
+            // Of anything but blocks, a list is complete as it stands.
+            if let Some(block) = of.block() {
+                complete_list(items, of, block, completed);
+            }
         }
         (Value::Map(entries), Kind::Map(of, _)) => entries
             .iter_mut()
-            .for_each(|(_, value)| complete_value(value, of)),
+            .for_each(|(_, value)| complete_value(value, of, completed)),
         (Value::Map(entries), Kind::Named(inner)) => {
             for (_, setting) in entries {
                 if let Value::Block(fields) = &mut setting.value {
-                    complete(fields, inner);
+                    complete_block(fields, inner, completed);
                 }
             }
         }
@@ -205,17 +300,17 @@ fn complete_classes(retry: &mut Fields) {
         retry.get("max_attempts").cloned(),
         retry.get("backoff").cloned(),
     );
-    let Some(Value::Block(classes)) = retry.get_mut("by_class").map(|setting| &mut setting.value)
-    else {
+    let Some(classes) = retry.get_mut("by_class").and_then(Setting::block_mut) else {
         return;
     };
-    for (_, class) in &mut classes.0 {
-        let Value::Block(rule) = &mut class.value else {
-            continue;
-        };
+    for rule in classes
+        .0
+        .iter_mut()
+        .filter_map(|(_, class)| class.block_mut())
+    {
         for (key, outer) in [("max_attempts", &attempts), ("backoff", &backoff)] {
             match (rule.get_mut(key), outer) {
-                (Some(inner), Some(outer)) => merge(inner, outer.clone()),
+                (Some(inner), Some(outer)) => merge(inner, outer),
                 (None, Some(outer)) => rule.0.push((key, outer.clone())),
                 (_, None) => {}
             }
@@ -258,7 +353,7 @@ fn collect(
 fn forget_places(setting: &mut Setting) {
     setting.origin = Origin::Default;
     if let Value::List(items) = &mut setting.value {
-        items.iter_mut().for_each(forget_places);
+        Arc::make_mut(items).iter_mut().for_each(forget_places);
     }
 }
 

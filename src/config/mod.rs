@@ -98,6 +98,42 @@ pub fn load_again(
     load_with(paths, environment, Certificates::MayBeBad)
 }
 
+/// As [`load_again`]; where the files still hold what `before` was made of, it is that once more, with
+/// the files of certificates read anew. To make a large configuration takes a hundred times as long as to
+/// read its files.
+///
+/// # Errors
+/// Everything else that is wrong with it.
+pub fn load_after(
+    before: &Loaded,
+    paths: &[PathBuf],
+    environment: &dyn Fn(&str) -> Option<String>,
+) -> Result<Loaded, Problems> {
+    if !is_still(before, paths) {
+        return load_again(paths, environment);
+    }
+    let mut again = before.clone();
+    again.certificates = tls::read(&before.plan);
+    Ok(again)
+}
+
+/// Whether the files that the paths name, and those that they name in turn, hold what they held.
+fn is_still(before: &Loaded, paths: &[PathBuf]) -> bool {
+    let (mut contents, mut report) = (Contents::default(), Report::default());
+    source::read(paths, &mut contents, &mut report);
+    let Some(named) = before.sources.strip_prefix(contents.files.as_slice()) else {
+        return false;
+    };
+    let certificates = before.certificates.files();
+    for file in named.strip_suffix(certificates.as_slice()).unwrap_or(named) {
+        match source::read_bounded(file, compile::MAX_BODY) {
+            Ok(bytes) => contents.add(Some(file.clone()), &bytes),
+            Err(_) => return false,
+        }
+    }
+    report.is_empty() && contents.hash() == before.hash
+}
+
 fn load_with(
     paths: &[PathBuf],
     environment: &dyn Fn(&str) -> Option<String>,
@@ -166,11 +202,12 @@ fn compile_sources(
         &mut Context {
             report: &mut report,
             contents: &mut contents,
+            made: compile::Made::default(),
         },
     );
     match plan {
         Some(plan) if report.is_empty() => {
-            let effective = setting::list_effective(&root);
+            let effective = Effective::of(root);
             let read = tls::read(&plan);
             if certificates == Certificates::MustBeGood {
                 for (user, problem) in read.problems() {
@@ -300,8 +337,8 @@ fn settle_surroundings(
             }
             setting.value = Value::Broken;
         }
-        let admin = root.get_or_insert("admin", || Value::Block(Fields::default()));
-        if let Value::Block(admin) = &mut admin.value {
+        let admin = root.get_or_insert("admin", || Value::Block(Arc::default()));
+        if let Some(admin) = admin.block_mut() {
             admin.remove("address");
             admin.0.push(("address", setting));
         }
@@ -322,11 +359,7 @@ fn host_name(environment: &dyn Fn(&str) -> Option<String>) -> String {
 
 /// Puts a number in the place of `auto`.
 fn settle_workers(root: &mut Fields) {
-    let Some(Setting {
-        value: Value::Block(runtime),
-        ..
-    }) = root.get_mut("runtime")
-    else {
+    let Some(runtime) = root.get_mut("runtime").and_then(Setting::block_mut) else {
         return;
     };
     let Some(workers) = runtime.get_mut("workers") else {

@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+
+use super::setting::{self, Fields};
 
 /// A place in a file; line and column from 1.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,21 +89,126 @@ pub struct Entry {
 ///
 /// A block that is off has one entry, `off`, at its own path. Places of keys that have no value of
 /// their own (a block, a list) are known to [`Effective::place_of`] without being settings.
+///
+/// A large configuration has half a million settings, and a process that runs it is seldom asked for them:
+/// they are listed when somebody asks. Clones share what is listed.
 #[derive(Debug, Clone, Default)]
 pub struct Effective {
+    /// What the settings are listed from; `None`: only from what was inserted.
+    whole: Option<Arc<Fields>>,
+    listed: Arc<OnceLock<Listed>>,
+}
+
+/// Settings by their paths.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Listed {
     entries: Vec<(String, Entry)>,
     by_path: HashMap<String, usize>,
     places: HashMap<String, Place>,
 }
 
 impl Effective {
+    /// The settings of a complete configuration.
+    pub(super) fn of(whole: Fields) -> Self {
+        Self {
+            whole: Some(Arc::new(whole)),
+            listed: Arc::default(),
+        }
+    }
+
+    /// The same for whoever asks once, so that what is listed for him does not stay.
+    pub(super) fn aside(&self) -> Self {
+        match &self.whole {
+            Some(whole) => Self {
+                whole: Some(Arc::clone(whole)),
+                listed: Arc::default(),
+            },
+            None => self.clone(),
+        }
+    }
+
+    /// The settings of each that are not the same in the other, as far as both are whole. Of a block that
+    /// is the same there is its first setting, which says that it is there and what it is called.
+    pub(super) fn compared(one: &Self, other: &Self) -> (Self, Self) {
+        match (&one.whole, &other.whole) {
+            (Some(one), Some(other)) => (
+                Self::from(setting::list_beside(one, other)),
+                Self::from(setting::list_beside(other, one)),
+            ),
+            (Some(_) | None, _) => (one.aside(), other.aside()),
+        }
+    }
+
+    fn listed(&self) -> &Listed {
+        self.listed
+            .get_or_init(|| self.whole.as_deref().map(setting::list).unwrap_or_default())
+    }
+
     /// Adds a setting, or replaces the value of one that is there.
     pub fn insert(&mut self, path: impl Into<String>, value: impl Into<String>, origin: Origin) {
-        let path = path.into();
-        let entry = Entry {
-            value: value.into(),
-            origin,
+        self.change(|listed| listed.insert(path.into(), value.into(), origin));
+    }
+
+    /// Remembers where a key is written, whether or not it is a setting.
+    pub fn insert_place(&mut self, path: impl Into<String>, place: Place) {
+        self.change(|listed| listed.insert_place(path.into(), place));
+    }
+
+    /// From here on it is what is listed that counts.
+    fn change(&mut self, change: impl FnOnce(&mut Listed)) {
+        self.listed();
+        self.whole = None;
+        if let Some(listed) = Arc::make_mut(&mut self.listed).get_mut() {
+            change(listed);
+        }
+    }
+
+    /// The setting at a path.
+    pub fn get(&self, path: &str) -> Option<&Entry> {
+        self.listed().get(path)
+    }
+
+    /// Every setting, in reading order.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Entry)> {
+        let entries = self.listed().entries.iter();
+        entries.map(|(path, entry)| (path.as_str(), entry))
+    }
+
+    /// The settings at a path and below it, in reading order.
+    pub fn with_prefix<'a>(&'a self, path: &'a str) -> impl Iterator<Item = (&'a str, &'a Entry)> {
+        self.iter()
+            .filter(move |(candidate, _)| is_within(candidate, path))
+    }
+
+    /// Where a path is written, or else the nearest block around it that has a place.
+    pub fn place_of(&self, path: &str) -> Option<&Place> {
+        let place_at = |path: &str| match &self.whole {
+            Some(whole) => setting::place_at(whole, path),
+            None => self.listed().place_at(path),
         };
+        let mut path = path;
+        loop {
+            if let Some(place) = place_at(path) {
+                return Some(place);
+            }
+            path = path.get(..path.rfind(['.', '['])?)?;
+        }
+    }
+}
+
+impl From<Listed> for Effective {
+    fn from(listed: Listed) -> Self {
+        Self {
+            whole: None,
+            listed: Arc::new(OnceLock::from(listed)),
+        }
+    }
+}
+
+impl Listed {
+    /// Adds a setting, or replaces the value of one that is there.
+    pub(super) fn insert(&mut self, path: String, value: String, origin: Origin) {
+        let entry = Entry { value, origin };
         match self.by_path.get(&path) {
             Some(&index) => {
                 if let Some(slot) = self.entries.get_mut(index) {
@@ -116,39 +223,18 @@ impl Effective {
     }
 
     /// Remembers where a key is written, whether or not it is a setting.
-    pub fn insert_place(&mut self, path: impl Into<String>, place: Place) {
-        self.places.insert(path.into(), place);
+    pub(super) fn insert_place(&mut self, path: String, place: Place) {
+        self.places.insert(path, place);
     }
 
-    /// The setting at a path.
-    pub fn get(&self, path: &str) -> Option<&Entry> {
+    fn get(&self, path: &str) -> Option<&Entry> {
         let index = *self.by_path.get(path)?;
         self.entries.get(index).map(|(_, entry)| entry)
     }
 
-    /// Every setting, in reading order.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &Entry)> {
-        self.entries
-            .iter()
-            .map(|(path, entry)| (path.as_str(), entry))
-    }
-
-    /// The settings at a path and below it, in reading order.
-    pub fn with_prefix<'a>(&'a self, path: &'a str) -> impl Iterator<Item = (&'a str, &'a Entry)> {
-        self.iter()
-            .filter(move |(candidate, _)| is_within(candidate, path))
-    }
-
-    /// Where a path is written, or else the nearest block around it that has a place.
-    pub fn place_of(&self, path: &str) -> Option<&Place> {
-        let mut path = path;
-        loop {
-            let own = self.get(path).and_then(|entry| entry.origin.place());
-            if let Some(place) = own.or_else(|| self.places.get(path)) {
-                return Some(place);
-            }
-            path = path.get(..path.rfind(['.', '['])?)?;
-        }
+    fn place_at(&self, path: &str) -> Option<&Place> {
+        let own = self.get(path).and_then(|entry| entry.origin.place());
+        own.or_else(|| self.places.get(path))
     }
 }
 

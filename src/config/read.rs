@@ -1,6 +1,8 @@
 //! From nodes to settings: the table says what each key may hold, and everything that is wrong is told
 //! at once.
 
+use std::sync::Arc;
+
 use super::kind::{Block, Complaint, Kind, Preset};
 use super::node::{Content, Node, Scalar, Style, join_open as join};
 use super::origin::{Origin, Place};
@@ -97,7 +99,7 @@ pub(super) fn read(node: &Node, kind: &'static Kind, path: &str, report: &mut Re
             Some(Value::Word("off"))
         }
         (Kind::Block(inner) | Kind::Switch(inner), Content::Map(_)) => {
-            block(node, inner, path, report).map(Value::Block)
+            block(node, inner, path, report).map(|fields| Value::Block(Arc::new(fields)))
         }
         (Kind::Named(inner), Content::Map(entries)) => {
             let named = entries.iter().map(|(key, value)| {
@@ -134,7 +136,7 @@ pub(super) fn read(node: &Node, kind: &'static Kind, path: &str, report: &mut Re
                 .iter()
                 .enumerate()
                 .map(|(index, item)| read(item, of, &format!("{path}[{index}]"), report));
-            Some(Value::List(items.collect()))
+            Some(Value::List(Arc::new(items.collect())))
         }
         (_, Content::Scalar(scalar)) if !scalar.is_nothing() => {
             scalar_value(node, scalar, kind, path, report)
@@ -152,7 +154,8 @@ pub(super) fn read(node: &Node, kind: &'static Kind, path: &str, report: &mut Re
 
 /// As [`read`], for a block that is known to be one.
 fn read_block(node: &Node, inner: &'static Block, path: &str, report: &mut Report) -> Setting {
-    let value = block(node, inner, path, report).map_or(Value::Broken, Value::Block);
+    let fields = block(node, inner, path, report);
+    let value = fields.map_or(Value::Broken, |fields| Value::Block(Arc::new(fields)));
     Setting {
         value,
         origin: origin(node),

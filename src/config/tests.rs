@@ -663,3 +663,28 @@ fn fault_066_no_mutation_makes_it_panic() {
     }
     assert!((10..290).contains(&accepted), "{accepted}");
 }
+
+/// Ten thousand routes must not hold ten thousand copies of what they inherit.
+#[test]
+fn what_is_inherited_whole_is_made_once() {
+    let loaded = right(
+        "defaults: { retry: {}, circuit_breaker: {}, fallback: [{ on: any, respond: { status: 503 } }] }
+listeners: { in: { address: '127.0.0.1:1', routes: [{ upstream: a }, { upstream: a, retry: { max_attempts: 7 } }, { upstream: b }] } }
+upstreams: { a: { endpoints: [a:1] }, b: { endpoints: [b:1] } }",
+    );
+    let [whole, own, other] = [0, 1, 2].map(|index| &route(&loaded, index).policies);
+    let upstream = &loaded.plan.upstreams[0].policies;
+    for inherited in [whole, other, upstream] {
+        let same = |a: &Policies, b: &Policies| {
+            Arc::ptr_eq(a.retry.as_ref().unwrap(), b.retry.as_ref().unwrap())
+                && Arc::ptr_eq(&a.fallback, &b.fallback)
+        };
+        assert!(same(inherited, whole));
+        assert!(!same(inherited, own));
+    }
+    let attempts = |index: usize| format!("listeners.in.routes[{index}].retry.max_attempts");
+    assert_eq!(
+        (value(&loaded, &attempts(0)), value(&loaded, &attempts(1))),
+        ("3", "7")
+    );
+}

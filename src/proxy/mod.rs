@@ -33,6 +33,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
+use parking_lot::Mutex;
 
 use crate::clock;
 use crate::live::request_body::ReplayMemory;
@@ -52,6 +53,8 @@ const REPLAY_MEMORY: usize = 64 * 1024 * 1024;
 #[derive(Debug)]
 pub struct Proxy {
     site: ArcSwap<site::Site>,
+    /// Generations that requests may still run under.
+    retired: Mutex<Vec<Arc<site::Site>>>,
     /// What is told of requests.
     pub telemetry: Arc<Telemetry>,
     dialer: Dialer,
@@ -77,6 +80,7 @@ impl Proxy {
         let site = site::Site::first(plan, &telemetry, Arc::clone(&vault), clock::now());
         Arc::new(Self {
             site: ArcSwap::from_pointee(site),
+            retired: Mutex::default(),
             telemetry,
             dialer,
             vault,
@@ -95,8 +99,24 @@ impl Proxy {
     pub fn reload(&self, plan: Plan) -> u64 {
         let next = self.site.load().next(plan, &self.telemetry, clock::now());
         let generation = next.snapshot.generation;
-        self.site.store(Arc::new(next));
+        let old = self.site.swap(Arc::new(next));
+        self.retired.lock().push(old);
         generation
+    }
+
+    /// Forgets the generations that no request runs under any more. They are kept until then, since the
+    /// last request of one would else take down a thousand upstreams on its worker.
+    pub fn forget_retired(&self) {
+        let mut retired = self.retired.lock();
+        let gone = retired.extract_if(.., |site| Arc::strong_count(site) == 1);
+        let gone: Vec<_> = gone.collect();
+        drop(retired);
+        drop(gone);
+    }
+
+    /// Whether there are generations that could be forgotten.
+    pub fn has_retired(&self) -> bool {
+        !self.retired.lock().is_empty()
     }
 
     /// From now on new requests are refused with `draining`.

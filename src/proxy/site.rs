@@ -1,6 +1,7 @@
 //! One generation as the pipeline sees it: everything that can be worked out once is worked out here,
 //! so that a request only follows references.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -26,6 +27,8 @@ pub struct Site {
     /// A number that other processes do not have.
     process: u64,
     listeners: Vec<ListenerSite>,
+    /// The breaker settings of upstreams, by name.
+    breakers: HashMap<Arc<str>, Arc<breaker::Settings>>,
 }
 
 /// One listener of a generation.
@@ -81,13 +84,7 @@ impl Site {
     /// The breaker settings that hold for an upstream: its own, else those of the first route that has
     /// some.
     pub fn breaker_settings(&self, upstream: &str) -> Option<Arc<breaker::Settings>> {
-        let plan = &self.snapshot.plan;
-        let own = plan.upstreams.iter().find(|one| *one.name == *upstream)?;
-        let routes = plan.listeners.iter().flat_map(|listener| &listener.routes);
-        let routed = routes
-            .filter(|route| *route.upstream.name == *upstream)
-            .find_map(|route| route.policies.circuit_breaker.clone());
-        own.policies.circuit_breaker.clone().or(routed)
+        self.breakers.get(upstream).cloned()
     }
 
     fn build(snapshot: Snapshot, telemetry: &Telemetry, process: u64) -> Self {
@@ -113,9 +110,28 @@ impl Site {
             voice,
             process,
             listeners,
+            breakers: breakers(plan),
             snapshot,
         }
     }
+}
+
+fn breakers(plan: &Plan) -> HashMap<Arc<str>, Arc<breaker::Settings>> {
+    let own = plan
+        .upstreams
+        .iter()
+        .map(|upstream| (&upstream.name, &upstream.policies));
+    let routes = plan.listeners.iter().flat_map(|listener| &listener.routes);
+    let routed = routes.map(|route| (&route.upstream.name, &route.policies));
+    let mut breakers = HashMap::new();
+    for (upstream, policies) in own.chain(routed) {
+        if let Some(settings) = &policies.circuit_breaker {
+            breakers
+                .entry(Arc::clone(upstream))
+                .or_insert_with(|| Arc::clone(settings));
+        }
+    }
+    breakers
 }
 
 /// `None` is not met: a plan's routes go to upstreams of the same plan.

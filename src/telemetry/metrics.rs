@@ -2,6 +2,7 @@
 //! is only counting. Gauges are not kept here but read from what runs when they are asked for, so
 //! that they cannot drift (rule 87).
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -127,6 +128,26 @@ impl Totals {
 }
 
 impl Metrics {
+    /// The sums over each upstream's routes, by its name: of all at once, since there may be a thousand
+    /// upstreams with ten thousand routes.
+    pub fn totals_by_upstream(&self) -> HashMap<Arc<str>, Totals> {
+        let tables = self.handles.lock();
+        let mut totals: HashMap<Arc<str>, Totals> = HashMap::new();
+        for route in tables.routes.iter() {
+            let name = route.upstream().name();
+            totals
+                .entry(Arc::clone(name))
+                .or_default()
+                .add(&route.requests);
+        }
+        for meters in tables.upstreams.iter() {
+            let retries = meters.retries().map(|(_, count)| count);
+            let totals = totals.entry(Arc::clone(meters.name())).or_default();
+            totals.retries += retries.sum::<u64>();
+        }
+        totals
+    }
+
     /// The sums over an upstream's routes, or over everything where none is named.
     pub fn totals(&self, upstream: Option<&str>) -> Totals {
         let tables = self.handles.lock();

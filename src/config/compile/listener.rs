@@ -26,25 +26,21 @@ pub(in crate::config) fn settle_routes(root: &mut Fields, report: &mut Report) {
     };
     for (name, listener) in listeners {
         let origin = listener.origin.clone();
-        let Value::Block(fields) = &mut listener.value else {
+        let Some(fields) = listener.block_mut() else {
             continue;
         };
         let path = format!("listeners.{name}");
         match (fields.get("upstream").cloned(), fields.lacks("routes")) {
             (Some(upstream), true) => {
                 let origin = upstream.origin.clone();
-                let route = Value::Block(Fields(vec![("upstream", upstream)]));
+                let route = Fields(vec![("upstream", upstream)]);
                 let route = Setting {
-                    value: route,
+                    value: Value::Block(Arc::new(route)),
                     origin: origin.clone(),
                 };
-                fields.0.push((
-                    "routes",
-                    Setting {
-                        value: Value::List(vec![route]),
-                        origin,
-                    },
-                ));
+                fields
+                    .0
+                    .push(("routes", Setting::of_list(vec![route], origin)));
                 fields.remove("upstream");
             }
             (Some(upstream), false) => {
@@ -86,10 +82,7 @@ fn refuse_connections(listener: &Fields, path: &str, report: &mut Report) {
 pub(in crate::config) fn name_routes(root: &mut Fields) {
     root.visit_routes(|routes| {
         let mut nameless: HashMap<Arc<str>, usize> = HashMap::new();
-        for route in routes {
-            let Value::Block(route) = &mut route.value else {
-                continue;
-            };
+        for route in routes.iter_mut().filter_map(Setting::block_mut) {
             let Some(upstream) = route.text("upstream").cloned() else {
                 continue;
             };

@@ -19,6 +19,7 @@ use crate::plan::{AccessLog, ErrorFormat, Errors, Keep, LogDestination, Plan, Ru
 
 pub(super) use listener::{name_routes, settle_routes};
 pub(super) use loops::loops;
+pub(super) use policies::{MAX_BODY, Made};
 
 /// What compiling needs beside the settings.
 pub(super) struct Context<'a> {
@@ -26,6 +27,8 @@ pub(super) struct Context<'a> {
     pub(super) report: &'a mut Report,
     /// What was read; files of bodies are added.
     pub(super) contents: &'a mut Contents,
+    /// Policies that were made already.
+    pub(super) made: policies::Made,
 }
 
 /// Makes a plan of complete settings.

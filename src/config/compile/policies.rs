@@ -1,8 +1,10 @@
 //! The policies of an upstream or a route.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::super::keys::POLICIES;
 use super::super::setting::{Fields, Setting, Value};
 use super::super::source;
 use super::super::text;
@@ -13,7 +15,7 @@ use crate::policy::outcome::StatusSet;
 use crate::policy::{backoff, breaker, budget, bulkhead, fallback, rate_limit, retry, timeout};
 
 /// The largest body of a fallback; it is kept in memory.
-const MAX_BODY: u64 = 1 << 20;
+pub(in crate::config) const MAX_BODY: u64 = 1 << 20;
 
 /// Headers of an answer that follow from its body or its connection.
 const OUR_HEADERS: [&str; 7] = [
@@ -26,8 +28,46 @@ const OUR_HEADERS: [&str; 7] = [
     "upgrade",
 ];
 
+/// Policies by the addresses of the blocks that they were made of: most routes inherit theirs whole, and
+/// share what was made of them.
+pub(in crate::config) type Made = HashMap<Vec<usize>, Policies>;
+
 /// Makes the policies that stand in a block.
 pub(super) fn compile(fields: &Fields, path: &str, context: &mut Context<'_>) -> Option<Policies> {
+    let blocks: Option<Vec<usize>> = POLICIES
+        .iter()
+        .map(|key| address(fields.get(key.name)?))
+        .collect();
+    if let Some(made) = blocks.as_ref().and_then(|blocks| context.made.get(blocks)) {
+        return Some(made.clone());
+    }
+    let policies = compile_each(fields, path, context)?;
+    if let Some(blocks) = blocks {
+        context.made.insert(blocks, policies.clone());
+    }
+    Some(policies)
+}
+
+/// Where a policy's settings are, for as long as the configuration is; 0: it is off.
+fn address(policy: &Setting) -> Option<usize> {
+    match &policy.value {
+        Value::Block(fields) => Some(Arc::as_ptr(fields).addr()),
+        Value::List(items) => Some(Arc::as_ptr(items).addr()),
+        Value::Word("off") => Some(0),
+        Value::Broken
+        | Value::Word(_)
+        | Value::Duration(_)
+        | Value::Size(_)
+        | Value::Share(_)
+        | Value::Count(_)
+        | Value::Number(_)
+        | Value::Bool(_)
+        | Value::Text(_)
+        | Value::Map(_) => None,
+    }
+}
+
+fn compile_each(fields: &Fields, path: &str, context: &mut Context<'_>) -> Option<Policies> {
     let timeouts = switched(fields, "timeouts", timeouts);
     let retry = switched(fields, "retry", |block| {
         retry(block, &format!("{path}.retry"), context)

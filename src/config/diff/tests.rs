@@ -381,3 +381,73 @@ fn real_configurations_are_compared_as_an_operator_would() {
         assert_eq!(told, expected, "{from} -> {to}");
     }
 }
+
+/// What is the same in two files is not listed to compare them; what is told must not depend on that.
+#[test]
+fn the_difference_of_files_is_that_of_all_their_settings() {
+    let whole = |text: &str| crate::config::parse("a.yaml", text, &|_| None).unwrap();
+    let listed = |effective: &Effective| {
+        let mut all = Effective::default();
+        for (path, entry) in effective.iter() {
+            all.insert(path, entry.value.clone(), entry.origin.clone());
+        }
+        all
+    };
+    let text = "
+defaults:
+  retry: { max_attempts: 4 }
+  fallback: [{ on: any, respond: { status: 503 } }]
+listeners:
+  in:
+    address: 127.0.0.1:1
+    routes:
+      - { name: x, match: { path: /x, headers: { a.b: c } }, upstream: one, retry: { max_body: 1KiB } }
+      - { name: y, match: { path: /y }, upstream: two, bulkhead: { max_in_flight: 1 } }
+      - { upstream: two }
+upstreams:
+  one: { endpoints: [a:1, { address: b:2, weight: 3 }], circuit_breaker: {} }
+  two: { endpoints: [a:1], timeouts: { request: 3s } }
+";
+    let y =
+        "      - { name: y, match: { path: /y }, upstream: two, bulkhead: { max_in_flight: 1 } }\n";
+    let first = "    routes:\n";
+    let edits = [
+        ("", ""),
+        ("defaults:", "# a line more\ndefaults:"),
+        ("max_attempts: 4", "max_attempts: 5"),
+        (
+            "defaults:\n",
+            "defaults:\n  bulkhead: { max_in_flight: 7 }\n",
+        ),
+        ("on: any", "on: [timeout]"),
+        ("max_body: 1KiB", "max_body: 2KiB"),
+        ("retry: { max_body: 1KiB }", "retry: off"),
+        (y, ""),
+        (first, "    routes:\n      - { name: z, upstream: one }\n"),
+        (
+            first,
+            &format!("{first}{}", y.replace("name: y", "name: z")),
+        ),
+        ("a.b: c", "a.b: d"),
+        ("weight: 3", "weight: 4"),
+        ("a:1, {", "c:3, a:1, {"),
+        (", circuit_breaker: {}", ""),
+        ("request: 3s", "request: 4s"),
+        ("  two: {", "  three: { endpoints: [c:3] }\n  two: {"),
+        ("127.0.0.1:1\n", "127.0.0.1:2\n    limits: { headers: 7 }\n"),
+    ];
+    let mut reordered = text.replace(y, "");
+    reordered = reordered.replace(first, &format!("{first}{y}"));
+    let changed = edits.map(|(from, to)| text.replacen(from, to, 1));
+    for other in changed.iter().chain([&reordered]) {
+        for (old, new) in [(text, other.as_str()), (other.as_str(), text)] {
+            let (old, new) = (whole(old).effective, whole(new).effective);
+            let told = diff(&old, &new);
+            assert_eq!(told, diff(&listed(&old), &listed(&new)), "{other}");
+            assert_eq!(
+                told.is_empty(),
+                other.ends_with(&text[1..]) || other.contains("# a line")
+            );
+        }
+    }
+}

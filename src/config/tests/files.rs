@@ -128,3 +128,30 @@ fn fault_066_a_byte_order_mark_and_crlf_change_nothing() {
     let memory = parse("memory", "\u{feff}service: 1\r\n", &none).unwrap_err();
     assert_eq!(memory.0[0].path, "listeners", "{memory}");
 }
+
+#[test]
+fn files_that_are_as_they_were_are_not_made_into_a_configuration_again() {
+    let fallback = "{ endpoints: [a:1], fallback: [{ on: any, respond: { body_file: body } }] }";
+    let upstream = format!("upstreams:\n  a: {fallback}\n");
+    let folder = folder(&[("a.yaml", LISTENER), ("b.yaml", &upstream), ("body", "one")]);
+    let paths = [folder.path().to_owned()];
+    let loaded = load(&paths, &none).unwrap();
+    let again = || load_after(&loaded, &paths, &none).unwrap();
+    let is_the_same =
+        |again: &Loaded| Arc::ptr_eq(&again.plan.upstreams[0], &loaded.plan.upstreams[0]);
+    assert!(is_the_same(&again()));
+    let body = folder.path().join("body");
+    for (file, text) in [
+        (&body, "two"),
+        (&folder.path().join("c.yaml"), "service: x\n"),
+    ] {
+        fs::write(file, text).unwrap();
+        assert!(!is_the_same(&again()), "{}", file.display());
+        assert_ne!(again().hash, loaded.hash);
+    }
+    fs::remove_file(folder.path().join("c.yaml")).unwrap();
+    fs::write(&body, "one").unwrap();
+    assert!(is_the_same(&again()));
+    fs::remove_file(&body).unwrap();
+    assert!(load_after(&loaded, &paths, &none).is_err());
+}

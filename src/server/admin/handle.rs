@@ -1,5 +1,6 @@
 //! One request to the admin interface, from its path to its answer. The query is ignored.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -122,7 +123,7 @@ impl Target {
 }
 
 /// Answers one request.
-pub(super) async fn handle(request: Request<ReceivedBody>, control: &Control) -> Answer {
+pub(super) async fn handle(request: Request<ReceivedBody>, control: &Arc<Control>) -> Answer {
     let (parts, body) = request.into_parts();
     let Some(target) = Target::of(parts.uri.path()) else {
         return unknown_path(&parts);
@@ -140,14 +141,26 @@ pub(super) async fn handle(request: Request<ReceivedBody>, control: &Control) ->
         Target::File(file) => answer::typed(StatusCode::OK, file.content_type, file.body),
         Target::Live => answer::text(StatusCode::OK, "live\n"),
         Target::Ready => ready((control.readiness)()),
-        Target::Health => health(&(control.status)().upstreams),
-        Target::Metrics => answer::typed(
-            StatusCode::OK,
-            exposition::CONTENT_TYPE,
-            (control.metrics)(),
-        ),
-        Target::Status => answer::json(StatusCode::OK, &(control.status)()),
-        Target::Config => answer::json_text(StatusCode::OK, (control.config)()),
+        Target::Health => aside(control, |control| health(&(control.status)().upstreams)).await,
+        Target::Metrics => {
+            aside(control, |control| {
+                let text = (control.metrics)();
+                answer::typed(StatusCode::OK, exposition::CONTENT_TYPE, text)
+            })
+            .await
+        }
+        Target::Status => {
+            aside(control, |control| {
+                answer::json(StatusCode::OK, &(control.status)())
+            })
+            .await
+        }
+        Target::Config => {
+            aside(control, |control| {
+                answer::json_text(StatusCode::OK, (control.config)())
+            })
+            .await
+        }
         Target::Reload => reload(control).await,
         Target::Drain => {
             (control.drain)();
@@ -161,6 +174,15 @@ pub(super) async fn handle(request: Request<ReceivedBody>, control: &Control) ->
             breaker(control, &upstream, &endpoint, body).await
         }
         Target::LogLevel => log_level(control, body).await,
+    }
+}
+
+/// An answer that may take long, on a thread of its own: new connections are accepted on this one.
+async fn aside(control: &Arc<Control>, answer: fn(&Control) -> Answer) -> Answer {
+    let control = Arc::clone(control);
+    match tokio::task::spawn_blocking(move || answer(&control)).await {
+        Ok(answer) => answer,
+        Err(error) => answer::refusal(StatusCode::INTERNAL_SERVER_ERROR, error.to_string(), &[]),
     }
 }
 
