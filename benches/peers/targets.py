@@ -38,6 +38,9 @@ GOALS = {
     "pair": Goal("an idle client connection with one to the origin", 12, "KiB"),
     "flat": Goal("growth of resident memory in the soak", 3, "%"),
     "start": Goal("from exec to the first answer", 30, "ms"),
+    "large start": Goal("the same with 1 000 upstreams × 10 endpoints × 10 routes", 300, "ms"),
+    "large reload": Goal("a reload of those, from the file's change", 200, "ms"),
+    "large tail": Goal("p99 during ten such reloads, of that without", 1.25, "×"),
 }
 
 
