@@ -20,7 +20,7 @@ use super::tries::Ended;
 use super::{Proxy, framing, headers, message};
 use crate::clock;
 use crate::live::received::ReceivedBody;
-use crate::live::router::{self, Wanted};
+use crate::live::router::Wanted;
 use crate::live::seats::{RouteName, Seat, Seating};
 use crate::plan::Role;
 use crate::policy::outcome::Reason;
@@ -282,7 +282,7 @@ impl<'a> Exchange<'a> {
             query: head.uri.query(),
             headers: &head.headers,
         };
-        let found = router::find(&listener.plan.routes, &wanted);
+        let found = listener.by_host.find(&listener.plan.routes, &wanted);
         let Some(route) = found.and_then(|index| listener.routes.get(index)) else {
             wanted.host = host_of(head, host);
             return Err(no_route(&listener.plan.name, &wanted));

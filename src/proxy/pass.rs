@@ -19,7 +19,7 @@ use super::handle::path_of;
 use super::tunnel::{Close, End, carry};
 use crate::live::line::Line;
 use crate::live::relay::Relay;
-use crate::live::router::{self, Wanted};
+use crate::live::router::Wanted;
 use crate::plan::{SocketAddress, Unmatched};
 use crate::telemetry::meters::ListenerMeters;
 
@@ -57,7 +57,10 @@ pub fn passes<B>(proxy: &Proxy, client: &Client, request: &Request<B>) -> bool {
         headers: request.headers(),
     };
     listener.plan.unmatched == Unmatched::Pass
-        && router::find(&listener.plan.routes, &wanted).is_none()
+        && listener
+            .by_host
+            .find(&listener.plan.routes, &wanted)
+            .is_none()
 }
 
 /// Passes the client's connection on to where it was going, with the bytes that came already, until both

@@ -9,6 +9,7 @@ use http::HeaderValue;
 
 use super::answer::Voice;
 use super::via::Via;
+use crate::live::router::ByHost;
 use crate::live::snapshot::{SharedBucket, Snapshot};
 use crate::live::upstream::Upstream;
 use crate::plan::{self, Plan};
@@ -42,6 +43,8 @@ pub struct ListenerSite {
     pub via: Via,
     /// Whether any of them depends on the host that a request is for.
     pub routes_by_host: bool,
+    /// Where the routes for each host are.
+    pub by_host: ByHost,
     /// What belongs to each of the plan's routes, in their order.
     pub routes: Vec<Arc<RouteSite>>,
 }
@@ -96,6 +99,7 @@ impl Site {
                 let mut routes = listener.routes.iter();
                 routes.any(|route| route.matcher.host.is_some())
             },
+            by_host: ByHost::of(&listener.routes),
             routes: listener
                 .routes
                 .iter()

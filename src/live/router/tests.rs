@@ -546,3 +546,50 @@ fn random_headers(chance: &mut fastrand::Rng) -> HeaderMap {
     }
     headers(&lines)
 }
+
+#[test]
+fn the_places_by_host_lead_to_the_first_route_that_matches() {
+    let patterns = [
+        None,
+        Some(HostPattern::Exact("a.internal".into())),
+        Some(HostPattern::Exact("b.internal".into())),
+        Some(HostPattern::Suffix(".internal".into())),
+    ];
+    let paths = ["/", "/x", "/y"];
+    let wanted_hosts = [
+        None,
+        Some("a.internal"),
+        Some("A.Internal.:80"),
+        Some("b.internal"),
+        Some("c.internal"),
+        Some("c"),
+    ];
+    let mut random = fastrand::Rng::with_seed(7);
+    let headers = HeaderMap::new();
+    for _ in 0..300 {
+        let matchers = (0..random.usize(0..12)).map(|_| Match {
+            host: patterns[random.usize(..patterns.len())].clone(),
+            path: PathPattern::Exact(paths[random.usize(..paths.len())].into()),
+            ..Match::default()
+        });
+        let routes: Vec<Route> = matchers.map(|matcher| route(matcher, None)).collect();
+        let places = ByHost::of(&routes);
+        for (host, path) in wanted_hosts
+            .iter()
+            .flat_map(|host| paths.map(|path| (*host, path)))
+        {
+            let wanted = Wanted {
+                host,
+                method: "GET",
+                path,
+                query: None,
+                headers: &headers,
+            };
+            assert_eq!(
+                places.find(&routes, &wanted),
+                find(&routes, &wanted),
+                "{host:?} {path} {routes:?}"
+            );
+        }
+    }
+}
