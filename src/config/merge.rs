@@ -10,7 +10,7 @@ use super::node::{self, Content, Key, Node, join_open};
 use super::origin::Origin;
 use super::read;
 use super::report::Report;
-use super::setting::{Fields, Setting, Value};
+use super::setting::{Fields, Setting, Value, has_written};
 
 /// Puts the files of a configuration into one. What is written twice is reported with both places.
 pub(super) fn files(roots: Vec<Node>, report: &mut Report) -> Option<Node> {
@@ -169,25 +169,6 @@ fn inherited(setting: &Setting, from: &'static str) -> Setting {
         | Value::Text(_) => setting.value.clone(),
     };
     Setting { value, origin }
-}
-
-/// Whether anything of a setting is written at its own place.
-fn has_written(setting: &Setting) -> bool {
-    let within = match &setting.value {
-        Value::Block(fields) => fields.0.iter().any(|(_, inner)| has_written(inner)),
-        Value::List(items) => items.iter().any(has_written),
-        Value::Map(entries) => entries.iter().any(|(_, inner)| has_written(inner)),
-        Value::Broken
-        | Value::Word(_)
-        | Value::Duration(_)
-        | Value::Size(_)
-        | Value::Share(_)
-        | Value::Count(_)
-        | Value::Number(_)
-        | Value::Bool(_)
-        | Value::Text(_) => false,
-    };
-    within || matches!(setting.origin, Origin::Written(_))
 }
 
 /// Puts the compiled default at every key that is absent, and the keys in the table's order.

@@ -5,6 +5,7 @@
 //! tree with the table in `keys` and makes settings, `merge` lets them inherit and adds the defaults,
 //! `compile` judges how they go together and makes the plan.
 
+mod beside;
 mod compile;
 pub mod diff;
 pub mod effective;

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
+use super::beside;
 use super::setting::{self, Fields};
 
 /// A place in a file; line and column from 1.
@@ -132,8 +133,8 @@ impl Effective {
     pub(super) fn compared(one: &Self, other: &Self) -> (Self, Self) {
         match (&one.whole, &other.whole) {
             (Some(one), Some(other)) => (
-                Self::from(setting::list_beside(one, other)),
-                Self::from(setting::list_beside(other, one)),
+                Self::from(beside::list_beside(one, other)),
+                Self::from(beside::list_beside(other, one)),
             ),
             (Some(_) | None, _) => (one.aside(), other.aside()),
         }

@@ -1,6 +1,5 @@
 //! A configuration as it is written, read but not yet complete: values with their origins.
 
-use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -388,7 +387,8 @@ pub(super) fn list(fields: &Fields) -> Listed {
     listed
 }
 
-fn list_into(listed: &mut Listed, path: String, setting: &Setting) {
+/// Adds a setting, or what is below it.
+pub(super) fn list_into(listed: &mut Listed, path: String, setting: &Setting) {
     if let Some(place) = setting.place() {
         listed.insert_place(path.clone(), place.clone());
     }
@@ -425,131 +425,29 @@ fn list_into(listed: &mut Listed, path: String, setting: &Setting) {
 }
 
 /// Whether a list is told element by element, and not as one value.
-fn has_blocks(items: &[Setting]) -> bool {
+pub(super) fn has_blocks(items: &[Setting]) -> bool {
     items.iter().any(|item| item.block().is_some())
 }
 
-/// The settings of `mine` that `theirs` has not, or has with another value; of a block that is the same in
-/// both, its first one. To compare two trees takes a fraction of the time that it takes to list them.
-pub(super) fn list_beside(mine: &Fields, theirs: &Fields) -> Listed {
-    let mut beside = Beside::default();
-    for (key, setting) in &mine.0 {
-        beside.list((*key).to_owned(), setting, theirs.get(key));
-    }
-    beside.listed
-}
-
-#[derive(Default)]
-struct Beside {
-    listed: Listed,
-    /// Blocks that were found to be the same: many share one.
-    same: HashSet<[*const Fields; 2]>,
-}
-
-impl Beside {
-    fn list(&mut self, path: String, mine: &Setting, theirs: Option<&Setting>) {
-        let Some(theirs) = theirs else {
-            return list_into(&mut self.listed, path, mine);
-        };
-        if self.are_same(mine, theirs) {
-            self.list_first(path, mine);
-            return;
-        }
-        match (&mine.value, &theirs.value) {
-            (Value::Block(mine), Value::Block(theirs)) => {
-                for (key, inner) in &mine.0 {
-                    self.list(format!("{path}.{key}"), inner, theirs.get(key));
-                }
-            }
-            (Value::Map(mine), Value::Map(theirs)) => {
-                let theirs: HashMap<&str, &Setting> =
-                    theirs.iter().map(|(key, inner)| (&**key, inner)).collect();
-                for (key, inner) in mine {
-                    self.list(format!("{path}.{key}"), inner, theirs.get(&**key).copied());
-                }
-            }
-            (Value::List(mine), Value::List(theirs)) if has_blocks(mine) => {
-                let named: HashMap<&str, &Setting> = theirs
-                    .iter()
-                    .filter_map(|inner| Some((name(inner)?, inner)))
-                    .collect();
-                for (index, inner) in mine.iter().enumerate() {
-                    let other = match name(inner) {
-                        Some(name) => named.get(name).copied(),
-                        None => theirs.get(index),
-                    };
-                    self.list(format!("{path}[{index}]"), inner, other);
-                }
-            }
-            _ => list_into(&mut self.listed, path, mine),
-        }
-    }
-
-    /// Lists the first setting that has a value; whether there is one.
-    fn list_first(&mut self, path: String, setting: &Setting) -> bool {
-        match &setting.value {
-            Value::Block(fields) => {
-                let mut entries = fields.0.iter();
-                entries.any(|(key, inner)| self.list_first(format!("{path}.{key}"), inner))
-            }
-            Value::Map(entries) => {
-                let mut entries = entries.iter();
-                entries.any(|(key, inner)| self.list_first(format!("{path}.{key}"), inner))
-            }
-            Value::List(items) if has_blocks(items) => {
-                let mut items = items.iter().enumerate();
-                items.any(|(index, inner)| self.list_first(format!("{path}[{index}]"), inner))
-            }
-            Value::Broken => false,
-            Value::Word(_)
-            | Value::Duration(_)
-            | Value::Size(_)
-            | Value::Share(_)
-            | Value::Count(_)
-            | Value::Number(_)
-            | Value::Bool(_)
-            | Value::Text(_)
-            | Value::List(_) => {
-                list_into(&mut self.listed, path, setting);
-                true
-            }
-        }
-    }
-
-    /// Whether two settings have the same values, whoever set them.
-    fn are_same(&mut self, one: &Setting, other: &Setting) -> bool {
-        match (&one.value, &other.value) {
-            (Value::Block(one), Value::Block(other)) => {
-                let pair = [Arc::as_ptr(one), Arc::as_ptr(other)];
-                if Arc::ptr_eq(one, other) || self.same.contains(&pair) {
-                    return true;
-                }
-                let mut pairs = one.0.iter().zip(&other.0);
-                let same = one.0.len() == other.0.len()
-                    && pairs
-                        .all(|(one, other)| one.0 == other.0 && self.are_same(&one.1, &other.1));
-                if same && Arc::strong_count(one) > 1 {
-                    self.same.insert(pair);
-                }
-                same
-            }
-            (Value::List(one), Value::List(other)) => {
-                let mut pairs = one.iter().zip(&**other);
-                Arc::ptr_eq(one, other)
-                    || one.len() == other.len()
-                        && pairs.all(|(one, other)| self.are_same(one, other))
-            }
-            (Value::Map(one), Value::Map(other)) => {
-                let mut pairs = one.iter().zip(other);
-                one.len() == other.len()
-                    && pairs.all(|(one, other)| one.0 == other.0 && self.are_same(&one.1, &other.1))
-            }
-            (one, other) => one == other,
-        }
-    }
-}
-
-/// What a block in a list is called, if anything.
-fn name(setting: &Setting) -> Option<&str> {
-    setting.block()?.text("name").map(|name| &**name)
+/// Whether anything of a setting is written at its own place.
+pub(super) fn has_written(setting: &Setting) -> bool {
+    let within = match &setting.value {
+        Value::Block(fields) => fields.0.iter().any(|(_, inner)| has_written(inner)),
+        Value::List(items) => items.iter().any(has_written),
+        Value::Map(entries) => entries.iter().any(|(_, inner)| has_written(inner)),
+        Value::Broken
+        | Value::Word(_)
+        | Value::Duration(_)
+        | Value::Size(_)
+        | Value::Share(_)
+        | Value::Count(_)
+        | Value::Number(_)
+        | Value::Bool(_)
+        | Value::Text(_) => false,
+    };
+    within
+        || matches!(
+            setting.origin,
+            Origin::Written(_) | Origin::Environment { .. }
+        )
 }

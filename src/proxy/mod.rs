@@ -38,6 +38,7 @@ use parking_lot::Mutex;
 use crate::clock;
 use crate::live::request_body::ReplayMemory;
 use crate::live::roster::{Move, Moves};
+use crate::live::upstream::Upstream;
 use crate::live::wire::Dialer;
 use crate::plan::Plan;
 use crate::policy::breaker::State;
@@ -99,13 +100,18 @@ impl Proxy {
     pub fn reload(&self, plan: Plan) -> u64 {
         let next = self.site.load().next(plan, &self.telemetry, clock::now());
         let generation = next.snapshot.generation;
-        let old = self.site.swap(Arc::new(next));
-        self.retired.lock().push(old);
+        let next = Arc::new(next);
+        let old = self.site.swap(Arc::clone(&next));
+        // What is gone closes its connections with its last request, which is not waited for here.
+        let stays = |upstream: &Arc<Upstream>| next.snapshot.upstream(upstream.name()).is_some();
+        if old.snapshot.upstreams().all(stays) {
+            self.retired.lock().push(old);
+        }
         generation
     }
 
     /// Forgets the generations that no request runs under any more. They are kept until then, since the
-    /// last request of one would else take down a thousand upstreams on its worker.
+    /// last request of one would else take down ten thousand routes on its worker.
     pub fn forget_retired(&self) {
         let mut retired = self.retired.lock();
         let gone = retired.extract_if(.., |site| Arc::strong_count(site) == 1);

@@ -1,0 +1,181 @@
+//! Two complete configurations beside each other: the settings in which they differ, for
+//! [`super::diff`]. It looks at the trees, of which most is the same, or even the same memory: to list half a
+//! million settings of each with their paths takes a hundred times as long.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use super::origin::Listed;
+use super::setting::{Fields, Setting, Value, has_blocks, has_written, list_into};
+
+/// The settings of `mine` that `theirs` has not, or has with another value; of a block that is the same in
+/// both, its first one.
+pub(super) fn list_beside(mine: &Fields, theirs: &Fields) -> Listed {
+    let mut beside = Beside {
+        upstreams: [mine, theirs].map(upstreams),
+        ..Beside::default()
+    };
+    for (key, setting) in &mine.0 {
+        beside.list((*key).to_owned(), setting, theirs.get(key));
+    }
+    beside.listed
+}
+
+fn upstreams(whole: &Fields) -> HashMap<&str, &Fields> {
+    let entries = whole.map("upstreams").unwrap_or_default().iter();
+    entries
+        .filter_map(|(name, setting)| Some((&**name, setting.block()?)))
+        .collect()
+}
+
+#[derive(Default)]
+struct Beside<'a> {
+    /// Those of mine and of theirs, by name.
+    upstreams: [HashMap<&'a str, &'a Fields>; 2],
+    listed: Listed,
+    /// Blocks that were found to be the same: many share one.
+    same: HashSet<[*const Fields; 2]>,
+}
+
+impl Beside<'_> {
+    fn list(&mut self, path: String, mine: &Setting, theirs: Option<&Setting>) {
+        let Some(theirs) = theirs else {
+            return list_into(&mut self.listed, path, mine);
+        };
+        if self.are_same(mine, theirs) {
+            self.list_first(path, mine);
+            return;
+        }
+        match (&mine.value, &theirs.value) {
+            (Value::Block(mine), Value::Block(theirs)) => {
+                for (key, inner) in &mine.0 {
+                    self.list(format!("{path}.{key}"), inner, theirs.get(key));
+                }
+            }
+            (Value::Map(mine), Value::Map(theirs)) => {
+                let theirs: HashMap<&str, &Setting> =
+                    theirs.iter().map(|(key, inner)| (&**key, inner)).collect();
+                for (key, inner) in mine {
+                    self.list(format!("{path}.{key}"), inner, theirs.get(&**key).copied());
+                }
+            }
+            (Value::List(mine), Value::List(theirs)) if has_blocks(mine) => {
+                let named: HashMap<&str, &Setting> = theirs
+                    .iter()
+                    .filter_map(|inner| Some((name(inner)?, inner)))
+                    .collect();
+                for (index, inner) in mine.iter().enumerate() {
+                    let other = match name(inner) {
+                        Some(name) => named.get(name).copied(),
+                        None => theirs.get(index),
+                    };
+                    let path = format!("{path}[{index}]");
+                    let inherits = |other| self.differs_as_its_upstream(inner, other);
+                    if other.is_some_and(inherits) {
+                        self.list_first(path, inner);
+                    } else {
+                        self.list(path, inner, other);
+                    }
+                }
+            }
+            _ => list_into(&mut self.listed, path, mine),
+        }
+    }
+
+    /// Whether a route differs from itself only in what it inherits whole from an upstream, which differs
+    /// alike: that is told of the upstream. Else a change of `defaults` would have every route listed.
+    fn differs_as_its_upstream(&mut self, mine: &Setting, theirs: &Setting) -> bool {
+        let (Some(mine), Some(theirs)) = (mine.block(), theirs.block()) else {
+            return false;
+        };
+        let Some(upstream) = mine.text("upstream") else {
+            return false;
+        };
+        let [of_mine, of_theirs] =
+            [0, 1].map(|side| self.upstreams[side].get(&**upstream).copied());
+        let (Some(of_mine), Some(of_theirs)) = (of_mine, of_theirs) else {
+            return false;
+        };
+        let mut pairs = mine.0.iter().zip(&theirs.0);
+        mine.0.len() == theirs.0.len()
+            && pairs.all(|((key, mine), (other, theirs))| {
+                key == other
+                    && (self.are_same(mine, theirs)
+                        || self.is_inherited(key, mine, of_mine)
+                            && self.is_inherited(key, theirs, of_theirs))
+            })
+    }
+
+    fn is_inherited(&mut self, key: &str, setting: &Setting, upstream: &Fields) -> bool {
+        let outer = upstream.get(key);
+        outer.is_some_and(|outer| self.are_same(setting, outer)) && !has_written(setting)
+    }
+
+    /// Lists the first setting that has a value; whether there is one.
+    fn list_first(&mut self, path: String, setting: &Setting) -> bool {
+        match &setting.value {
+            Value::Block(fields) => {
+                let mut entries = fields.0.iter();
+                entries.any(|(key, inner)| self.list_first(format!("{path}.{key}"), inner))
+            }
+            Value::Map(entries) => {
+                let mut entries = entries.iter();
+                entries.any(|(key, inner)| self.list_first(format!("{path}.{key}"), inner))
+            }
+            Value::List(items) if has_blocks(items) => {
+                let mut items = items.iter().enumerate();
+                items.any(|(index, inner)| self.list_first(format!("{path}[{index}]"), inner))
+            }
+            Value::Broken => false,
+            Value::Word(_)
+            | Value::Duration(_)
+            | Value::Size(_)
+            | Value::Share(_)
+            | Value::Count(_)
+            | Value::Number(_)
+            | Value::Bool(_)
+            | Value::Text(_)
+            | Value::List(_) => {
+                list_into(&mut self.listed, path, setting);
+                true
+            }
+        }
+    }
+
+    /// Whether two settings have the same values, whoever set them.
+    fn are_same(&mut self, one: &Setting, other: &Setting) -> bool {
+        match (&one.value, &other.value) {
+            (Value::Block(one), Value::Block(other)) => {
+                let pair = [Arc::as_ptr(one), Arc::as_ptr(other)];
+                if Arc::ptr_eq(one, other) || self.same.contains(&pair) {
+                    return true;
+                }
+                let mut pairs = one.0.iter().zip(&other.0);
+                let same = one.0.len() == other.0.len()
+                    && pairs
+                        .all(|(one, other)| one.0 == other.0 && self.are_same(&one.1, &other.1));
+                if same && Arc::strong_count(one) > 1 {
+                    self.same.insert(pair);
+                }
+                same
+            }
+            (Value::List(one), Value::List(other)) => {
+                let mut pairs = one.iter().zip(&**other);
+                Arc::ptr_eq(one, other)
+                    || one.len() == other.len()
+                        && pairs.all(|(one, other)| self.are_same(one, other))
+            }
+            (Value::Map(one), Value::Map(other)) => {
+                let mut pairs = one.iter().zip(other);
+                one.len() == other.len()
+                    && pairs.all(|(one, other)| one.0 == other.0 && self.are_same(&one.1, &other.1))
+            }
+            (one, other) => one == other,
+        }
+    }
+}
+
+/// What a block in a list is called, if anything.
+fn name(setting: &Setting) -> Option<&str> {
+    setting.block()?.text("name").map(|name| &**name)
+}
