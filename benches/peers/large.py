@@ -116,7 +116,7 @@ class Large:
         """Seconds from a file's change until requests run under it, less the time that it must have been left alone."""
         begin = time.monotonic()
         self._write()
-        wait_until(self._in_use, 15, "the changed file is in use", pause=0.001)
+        wait_until(self._in_use, 15, "the changed file is in use", pause=0.005)
         took = time.monotonic() - begin - QUIET
         time.sleep(0.2)
         return took
