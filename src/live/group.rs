@@ -1,9 +1,9 @@
 //! When something is sent: what has come for the other connections of a worker is read first, and what goes
 //! to endpoints is sent before what goes to clients.
 //!
-//! Under load each worker so sends in groups to the same peer. A peer that gets its bytes one at a time
-//! falls asleep between two of them, and to wake it on another core is the dearest part of a small send: a
-//! seventh of the processor time of a request, with 64 connections. With nothing else to do it sends at once.
+//! So under load a worker sends to the same peer many times in a row. A peer that gets its bytes one at a
+//! time falls asleep in between, and to wake it on another core is the dearest part of a small send: a
+//! seventh of a request's processor time, with 64 connections. A worker with nothing else to do sends at once.
 
 use std::future::poll_fn;
 use std::task::{Context, Poll};
