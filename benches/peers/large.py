@@ -114,8 +114,8 @@ class Large:
 
     def by_file(self):
         """Seconds from a file's change until requests run under it, less the time that it must have been left alone."""
-        begin = time.monotonic()
         self._write()
+        begin = time.monotonic()
         wait_until(self._in_use, 15, "the changed file is in use", pause=0.005)
         took = time.monotonic() - begin - QUIET
         time.sleep(0.2)
