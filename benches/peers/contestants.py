@@ -154,7 +154,10 @@ def install(names):
 
 
 def build(name):
-    """Builds a program of this folder."""
+    """Builds a program of this folder, if it has changed: cargo would build it anew whenever mamparo has."""
+    made = example(name)
+    if made.exists() and made.stat().st_mtime > (HERE / f"{name}.rs").stat().st_mtime:
+        return
     command = ["cargo", "build", "--quiet", "--release", "--locked", "--example", name]
     subprocess.run(command, cwd=ROOT, check=True, stdout=sys.stderr)
 
