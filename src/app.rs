@@ -23,6 +23,7 @@ use crate::live::wire::Dialer;
 use crate::plan::SocketAddress;
 use crate::policy::breaker::Forced;
 use crate::proxy::Proxy;
+use crate::reload::maker::yield_to_workers;
 use crate::reload::{self, Reloader, Steps};
 use crate::server::admin::{self, Control, Force, ForceError, Readiness, ReloadOrder};
 use crate::server::listener::BindError;
@@ -138,17 +139,6 @@ pub fn start(loaded: Loaded, options: Options) -> Result<Running, StartError> {
     })
 }
 
-/// How much less than a worker a thread is worth to the system that reads a configuration, builds a
-/// generation or writes the text of a scrape: where both want the one processor, it gets a tenth.
-const NICENESS: i32 = 10;
-
-/// For the threads that the control thread leaves such work to. It may be half a second's: at an equal
-/// share, requests would wait for it.
-fn yield_to_workers() {
-    // A system that does not allow it is no reason not to work.
-    let _ = rustix::process::nice(NICENESS);
-}
-
 struct Started {
     shared: Arc<Shared>,
     admin: SocketAddress,
@@ -175,8 +165,9 @@ async fn control(
     tracing::info!(address = %admin_address, "admin listening");
     let control = Arc::new(admin_control(&shared, reloads.clone(), options.log_level));
     tokio::spawn(admin::serve(admin, control));
-    tokio::spawn(chores::run(Arc::clone(&shared.proxy)));
-    tokio::spawn(reloader(&shared, loaded, options.paths).run(reload_orders));
+    let reloader = reloader(&shared, loaded, options.paths);
+    tokio::spawn(chores::run(Arc::clone(&shared.proxy), reloader.maker()));
+    tokio::spawn(reloader.run(reload_orders));
     let started = Started {
         shared: Arc::clone(&shared),
         admin: admin_address,
@@ -242,8 +233,11 @@ async fn assemble(
 
 fn reloader(shared: &Arc<Shared>, loaded: Loaded, paths: Vec<PathBuf>) -> Reloader {
     let from = paths.clone();
+    let proxy = Arc::clone(&shared.proxy);
     let before = Mutex::new(loaded.clone());
     let load = move || -> Result<Loaded, Problems> {
+        // So that the next one can have their memory.
+        proxy.forget_retired();
         let mut before = before.lock();
         if !from.is_empty() {
             *before = config::load_after(&before, &from, &environment)?;

@@ -1,6 +1,7 @@
 //! A changed file, SIGHUP or an order becomes the next generation, or the old one stays and it is said
 //! why. Whatever is wrong with the new files, the process goes on as it was.
 
+pub mod maker;
 pub mod watch;
 
 #[cfg(test)]
@@ -20,6 +21,7 @@ use crate::server::admin::ReloadOrder;
 use crate::server::status::{LastReload, ReloadResult};
 use crate::telemetry::Telemetry;
 use crate::telemetry::events::{Kind, stamp};
+use maker::Maker;
 use watch::Watch;
 
 /// Lines of a diff that are kept and logged; the rest is counted.
@@ -61,6 +63,7 @@ pub struct Reloader {
     changer: Arc<Mutex<Changer>>,
     generation: u64,
     watch: Watch,
+    maker: Maker,
     last: Last,
     telemetry: Arc<Telemetry>,
 }
@@ -112,9 +115,15 @@ impl Reloader {
                 running,
             })),
             generation: 1,
+            maker: Maker::default(),
             last,
             telemetry,
         }
+    }
+
+    /// The thread on which generations are built, for what else concerns them.
+    pub fn maker(&self) -> Maker {
+        self.maker.clone()
     }
 
     /// Reloads whenever a file has changed or an order comes; never ends by itself. Orders that come
@@ -151,7 +160,7 @@ impl Reloader {
         // Before the reading: what changes from here on is a change again.
         self.watch.take_for_seen().await;
         let load = Arc::clone(&self.load);
-        let read = tokio::task::spawn_blocking(move || load()).await;
+        let read = self.maker.run(move || load()).await;
         self.watch.doubt_what_has_changed().await;
         let (result, problems, changes) = match read {
             Ok(Ok(loaded)) => self.judge(loaded).await,
@@ -171,7 +180,7 @@ impl Reloader {
 
     async fn judge(&mut self, loaded: Loaded) -> Judged {
         let (changer, sources) = (Arc::clone(&self.changer), loaded.sources.clone());
-        let judged = tokio::task::spawn_blocking(move || changer.lock().judge(loaded)).await;
+        let judged = self.maker.run(move || changer.lock().judge(loaded)).await;
         match judged {
             Ok(judged) => {
                 if judged.0 == ReloadResult::Applied {

@@ -11,6 +11,7 @@ use crate::clock;
 use crate::live::upstream::Upstream;
 use crate::plan::Address;
 use crate::proxy::Proxy;
+use crate::reload::maker::Maker;
 
 /// How often idle connections are looked at.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
@@ -22,7 +23,7 @@ pub(super) const AT_START: Duration = Duration::from_secs(2);
 pub(super) const AT_RUN_TIME: Duration = Duration::from_secs(5);
 
 /// Does the chores for as long as it is polled.
-pub(super) async fn run(proxy: Arc<Proxy>) {
+pub(super) async fn run(proxy: Arc<Proxy>, maker: Maker) {
     let mut sweep = tokio::time::interval(SWEEP_EVERY);
     let mut resolve = tokio::time::interval(RESOLVE_EVERY);
     sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -34,18 +35,14 @@ pub(super) async fn run(proxy: Arc<Proxy>) {
                 let site = proxy.site();
                 site.snapshot.upstreams().for_each(|upstream| upstream.sweep(clock::now()));
                 if proxy.has_retired() {
-                    tokio::spawn(forget_retired(Arc::clone(&proxy)));
+                    // It takes a while where a generation is large; nobody waits for it.
+                    let proxy = Arc::clone(&proxy);
+                    drop(maker.run(move || proxy.forget_retired()));
                 }
             }
             _ = resolve.tick() => resolve_names(&proxy, AT_RUN_TIME).await,
         }
     }
-}
-
-/// It takes a while where a generation is large; nobody waits for it.
-async fn forget_retired(proxy: Arc<Proxy>) {
-    // Where the system gives no thread for it, the next sweep tries again.
-    let _ = tokio::task::spawn_blocking(move || proxy.forget_retired()).await;
 }
 
 /// Resolves every name of the running configuration; one that does not resolve keeps what it had

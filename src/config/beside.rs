@@ -8,16 +8,21 @@ use std::sync::Arc;
 use super::origin::Listed;
 use super::setting::{Fields, Setting, Value, has_blocks, has_written, list_into};
 
-/// The settings of `mine` that `theirs` has not, or has with another value; of a block that is the same in
-/// both, its first one.
+/// What an element of a list is known by.
+const KNOWN_BY: [&str; 3] = ["name", "upstream", "address"];
+
+/// The settings of `mine` that `theirs` has not, or has with another value; around each of them what says
+/// that its blocks are there and what they are called.
 pub(super) fn list_beside(mine: &Fields, theirs: &Fields) -> Listed {
     let mut beside = Beside {
         upstreams: [mine, theirs].map(upstreams),
         ..Beside::default()
     };
-    for (key, setting) in &mine.0 {
-        beside.list((*key).to_owned(), setting, theirs.get(key));
-    }
+    let all = mine
+        .0
+        .iter()
+        .map(|(key, setting)| (*key, setting, theirs.get(key)));
+    beside.list_block("", all);
     beside.listed
 }
 
@@ -42,43 +47,81 @@ impl Beside<'_> {
         let Some(theirs) = theirs else {
             return list_into(&mut self.listed, path, mine);
         };
-        if self.are_same(mine, theirs) {
-            self.list_first(path, mine);
-            return;
-        }
         match (&mine.value, &theirs.value) {
             (Value::Block(mine), Value::Block(theirs)) => {
-                for (key, inner) in &mine.0 {
-                    self.list(format!("{path}.{key}"), inner, theirs.get(key));
-                }
+                let all = mine.0.iter();
+                self.list_block(
+                    &path,
+                    all.map(|(key, inner)| (*key, inner, theirs.get(key))),
+                );
             }
             (Value::Map(mine), Value::Map(theirs)) => {
                 let theirs: HashMap<&str, &Setting> =
                     theirs.iter().map(|(key, inner)| (&**key, inner)).collect();
-                for (key, inner) in mine {
-                    self.list(format!("{path}.{key}"), inner, theirs.get(&**key).copied());
-                }
+                let all = mine.iter();
+                let all = all.map(|(key, inner)| (&**key, inner, theirs.get(&**key).copied()));
+                self.list_block(&path, all);
             }
             (Value::List(mine), Value::List(theirs)) if has_blocks(mine) => {
-                let named: HashMap<&str, &Setting> = theirs
-                    .iter()
-                    .filter_map(|inner| Some((name(inner)?, inner)))
-                    .collect();
-                for (index, inner) in mine.iter().enumerate() {
-                    let other = match name(inner) {
-                        Some(name) => named.get(name).copied(),
-                        None => theirs.get(index),
-                    };
-                    let path = format!("{path}[{index}]");
-                    let inherits = |other| self.differs_as_its_upstream(inner, other);
-                    if other.is_some_and(inherits) {
-                        self.list_first(path, inner);
-                    } else {
-                        self.list(path, inner, other);
-                    }
-                }
+                self.list_elements(&path, mine, theirs);
             }
             _ => list_into(&mut self.listed, path, mine),
+        }
+    }
+
+    /// Lists what differs of a block, given as keys with mine and theirs. Of the rest it takes one setting to
+    /// say that the block is there; and one that is an element of a list has to be called something.
+    fn list_block<'b>(
+        &mut self,
+        path: &str,
+        all: impl Iterator<Item = (&'b str, &'b Setting, Option<&'b Setting>)>,
+    ) {
+        let mut is_there = false;
+        for (key, mine, theirs) in all {
+            let same = theirs.is_some_and(|theirs| self.are_same(mine, theirs));
+            if same && is_there && !KNOWN_BY.contains(&key) {
+                continue;
+            }
+            let path = if path.is_empty() {
+                key.to_owned()
+            } else {
+                format!("{path}.{key}")
+            };
+            if same {
+                is_there |= self.list_first(path, mine);
+            } else {
+                self.list(path, mine, theirs);
+            }
+        }
+    }
+
+    /// As [`Self::list_block`], for the elements of a list. Where they have changed places or number, each
+    /// has to be there; else only those that differ.
+    fn list_elements(&mut self, path: &str, mine: &[Setting], theirs: &[Setting]) {
+        let named: HashMap<&str, &Setting> = theirs
+            .iter()
+            .filter_map(|inner| Some((name(inner)?, inner)))
+            .collect();
+        let mut pairs = mine.iter().zip(theirs);
+        let in_place = mine.len() == theirs.len()
+            && pairs.all(|(mine, theirs)| name(mine).is_some() && name(mine) == name(theirs));
+        for (index, inner) in mine.iter().enumerate() {
+            let other = match name(inner) {
+                Some(name) => named.get(name).copied(),
+                None => theirs.get(index),
+            };
+            let nothing_new = other.is_some_and(|other| {
+                self.are_same(inner, other) || self.differs_as_its_upstream(inner, other)
+            });
+            if nothing_new && in_place {
+                continue;
+            }
+            let path = format!("{path}[{index}]");
+            if nothing_new {
+                self.list_first(path, inner);
+            } else {
+                self.list(path, inner, other);
+            }
         }
     }
 

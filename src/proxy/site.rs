@@ -68,13 +68,13 @@ impl Site {
     /// The first generation.
     pub fn first(plan: Plan, telemetry: &Telemetry, vault: Arc<Vault>, now: Instant) -> Self {
         let snapshot = Snapshot::first(Arc::new(plan), vault, now);
-        Self::build(snapshot, telemetry, fastrand::u64(..))
+        Self::build(snapshot, telemetry, fastrand::u64(..), None)
     }
 
     /// The generation after this one; memory stays.
     pub fn next(&self, plan: Plan, telemetry: &Telemetry, now: Instant) -> Self {
         let snapshot = self.snapshot.next(Arc::new(plan), now);
-        Self::build(snapshot, telemetry, self.process)
+        Self::build(snapshot, telemetry, self.process, Some(self))
     }
 
     /// The listener of that name.
@@ -90,23 +90,27 @@ impl Site {
         self.breakers.get(upstream).cloned()
     }
 
-    fn build(snapshot: Snapshot, telemetry: &Telemetry, process: u64) -> Self {
+    fn build(
+        snapshot: Snapshot,
+        telemetry: &Telemetry,
+        process: u64,
+        previous: Option<&Self>,
+    ) -> Self {
         let plan = &snapshot.plan;
-        let listeners = plan.listeners.iter().map(|listener| ListenerSite {
-            meters: telemetry.metrics().listener(&listener.name),
-            via: Via::new(process, &listener.name),
-            routes_by_host: {
-                let mut routes = listener.routes.iter();
-                routes.any(|route| route.matcher.host.is_some())
-            },
-            by_host: ByHost::of(&listener.routes),
-            routes: listener
-                .routes
-                .iter()
-                .filter_map(|route| route_site(&snapshot, listener, route, telemetry))
-                .map(Arc::new)
-                .collect(),
-            plan: listener.clone(),
+        let listeners = plan.listeners.iter().map(|listener| {
+            let known = Known::of(previous.and_then(|site| site.listener(&listener.name)));
+            let routes = listener.routes.iter();
+            ListenerSite {
+                meters: telemetry.metrics().listener(&listener.name),
+                via: Via::new(process, &listener.name),
+                routes_by_host: routes.clone().any(|route| route.matcher.host.is_some()),
+                by_host: ByHost::of(&listener.routes),
+                routes: routes
+                    .filter_map(|route| route_site(&snapshot, listener, route, &known, telemetry))
+                    .map(Arc::new)
+                    .collect(),
+                plan: listener.clone(),
+            }
         });
         let listeners = listeners.collect();
         let voice = Voice::new(Arc::clone(&plan.service), plan.errors.clone());
@@ -117,6 +121,25 @@ impl Site {
             breakers: breakers(plan),
             snapshot,
         }
+    }
+}
+
+/// The handles for counting of a listener's routes in the generation before, by route and upstream. The table
+/// of all handles is behind a lock that requests which go wrong take too, and who builds a generation may
+/// be interrupted for long while he holds it: what is known already is not looked up there.
+struct Known<'a>(HashMap<[&'a str; 2], &'a Arc<RouteMeters>>);
+
+impl<'a> Known<'a> {
+    fn of(listener: Option<&'a ListenerSite>) -> Self {
+        let routes = listener.map_or(&[][..], |listener| listener.routes.as_slice());
+        let labels = |route: &'a RouteSite| [&*route.plan.name, &*route.plan.upstream.name];
+        let known = routes.iter().map(|route| (labels(route), &route.meters));
+        Self(known.collect())
+    }
+
+    fn meters(&self, route: &plan::Route) -> Option<Arc<RouteMeters>> {
+        let labels: [&str; 2] = [&route.name, &route.upstream.name];
+        self.0.get(&labels).map(|meters| Arc::clone(meters))
     }
 }
 
@@ -143,12 +166,14 @@ fn route_site(
     snapshot: &Snapshot,
     listener: &plan::Listener,
     route: &plan::Route,
+    known: &Known<'_>,
     telemetry: &Telemetry,
 ) -> Option<RouteSite> {
     let upstream = snapshot.upstream(&route.upstream.name)?;
-    let meters = telemetry
-        .metrics()
-        .route(&listener.name, &route.name, &route.upstream.name);
+    let meters = known.meters(route).unwrap_or_else(|| {
+        let metrics = telemetry.metrics();
+        metrics.route(&listener.name, &route.name, &route.upstream.name)
+    });
     let bucket = if route.own_rate_limit {
         snapshot.bucket(&listener.name, &route.name).cloned()
     } else {
