@@ -8,6 +8,7 @@ use super::keys::{self, POLICIES};
 use super::kind::{Block, Kind, Preset};
 use super::node::{self, Content, Key, Node, join_open};
 use super::origin::Origin;
+use super::path::Path;
 use super::read;
 use super::report::Report;
 use super::setting::{Fields, Setting, Value, has_written};
@@ -188,14 +189,11 @@ struct Completed {
 type BeforeAndAfter<T> = HashMap<(*const T, &'static str), [Arc<T>; 2]>;
 
 fn complete_fields(fields: &mut Fields, block: &'static Block, completed: &mut Completed) {
-    let mut complete = Vec::with_capacity(fields.0.len());
-    for key in block.keys() {
-        let mut setting = match fields.remove(key.name) {
-            Some(setting) => setting,
-            None => match preset(key.name, block) {
-                Some(preset) => preset,
-                None => continue,
-            },
+    let presets = BY_BLOCK.get(block.name).map_or(&[][..], Vec::as_slice);
+    let mut complete = Vec::with_capacity(presets.len());
+    for (key, preset) in block.keys().zip(presets) {
+        let Some(mut setting) = fields.take(key.name).or_else(|| preset.clone()) else {
+            continue;
         };
         complete_value(&mut setting, &key.kind, completed);
         complete.push((key.name, setting));
@@ -312,6 +310,22 @@ static PRESETS: LazyLock<HashMap<(&'static str, &'static str), Setting>> = LazyL
     presets
 });
 
+/// The same by block, one for each key in the table's order: a large configuration has a million that are
+/// absent.
+static BY_BLOCK: LazyLock<HashMap<&'static str, Vec<Option<Setting>>>> = LazyLock::new(|| {
+    let mut blocks = HashMap::new();
+    collect_blocks(&keys::ROOT, &mut blocks);
+    blocks
+});
+
+fn collect_blocks(block: &'static Block, blocks: &mut HashMap<&'static str, Vec<Option<Setting>>>) {
+    let presets = block.keys().map(|key| preset(key.name, block));
+    blocks.insert(block.name, presets.collect());
+    for inner in block.keys().filter_map(|key| key.kind.block()) {
+        collect_blocks(inner, blocks);
+    }
+}
+
 fn collect(
     block: &'static Block,
     presets: &mut HashMap<(&'static str, &'static str), Setting>,
@@ -321,7 +335,7 @@ fn collect(
         if let Preset::Value(text) = key.preset
             && let Some(node) = node::parse(&Arc::from("default"), text, &|_| None, report)
         {
-            let mut setting = read::read(&node, &key.kind, key.name, report);
+            let mut setting = read::read(&node, &key.kind, Path::Key(&Path::Top, key.name), report);
             forget_places(&mut setting);
             presets.insert((block.name, key.name), setting);
         }
@@ -354,5 +368,22 @@ mod tests {
                 .values()
                 .all(|setting| setting.value != Value::Broken)
         );
+    }
+
+    fn visit(block: &'static Block, blocks: &mut Vec<&'static Block>) {
+        blocks.push(block);
+        for inner in block.keys().filter_map(|key| key.kind.block()) {
+            visit(inner, blocks);
+        }
+    }
+
+    #[test]
+    fn each_block_has_its_own_defaults_key_by_key() {
+        let mut blocks = Vec::new();
+        visit(&keys::ROOT, &mut blocks);
+        for block in blocks {
+            let presets: Vec<_> = block.keys().map(|key| preset(key.name, block)).collect();
+            assert_eq!(BY_BLOCK[block.name], presets, "{}", block.name);
+        }
     }
 }

@@ -16,6 +16,7 @@ pub mod lint;
 mod merge;
 mod node;
 pub mod origin;
+mod path;
 pub mod problem;
 mod read;
 #[cfg(test)]
@@ -37,6 +38,7 @@ use crate::plan::Plan;
 use crate::tls;
 use compile::Context;
 use node::{Content, Node};
+use path::Path;
 use report::Report;
 use setting::{Fields, Setting, Value};
 use source::{Contents, Source};
@@ -186,7 +188,8 @@ fn compile_sources(
         .collect();
     let whole = roots.len() == count;
     let root = merge::files(roots, &mut report).filter(|_| whole);
-    let Some(mut root) = root.and_then(|root| read::block(&root, &keys::ROOT, "", &mut report))
+    let Some(mut root) =
+        root.and_then(|root| read::block(&root, &keys::ROOT, Path::Top, &mut report))
     else {
         return Err(report.refuse());
     };

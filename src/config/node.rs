@@ -1,6 +1,7 @@
 //! YAML as a tree of nodes, each with its place. The parser's events are read one by one with a stack of
 //! our own, so that no file, however nested or repetitive, costs more than its bounds.
 
+use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -16,6 +17,9 @@ const MAX_DEPTH: usize = 32;
 const MAX_NODES: usize = 200_000;
 /// Aliases in a file.
 const MAX_ALIASES: usize = 1_000;
+
+/// Entries of a block that are looked through faster than they are hashed.
+const FEW: usize = 16;
 
 /// A value in the file.
 #[derive(Debug, Clone)]
@@ -96,7 +100,8 @@ pub(super) fn parse(
     };
     let mut builder = Builder {
         file: Arc::clone(file),
-        end: end_of(text),
+        text,
+        end: OnceCell::new(),
         environment,
         report,
         stack: Vec::new(),
@@ -127,9 +132,27 @@ enum Open {
         place: Place,
         anchor: usize,
         entries: Vec<(Key, Node)>,
-        seen: HashMap<String, Place>,
+        many: HashMap<String, usize>,
         key: Option<Key>,
     },
+}
+
+/// The key of a block's entries that is this text. Few entries are looked through one by one; `many` is the
+/// place of each where there are more, and catches up with them here.
+fn known<'e>(
+    key: &str,
+    entries: &'e [(Key, Node)],
+    many: &mut HashMap<String, usize>,
+) -> Option<&'e Key> {
+    if entries.len() <= FEW {
+        let mut keys = entries.iter().map(|(known, _)| known);
+        return keys.find(|known| known.text == key);
+    }
+    for (index, (known, _)) in entries.iter().enumerate().skip(many.len()) {
+        many.insert(known.text.clone(), index);
+    }
+    let (known, _) = entries.get(*many.get(key)?)?;
+    Some(known)
 }
 
 /// Line and column, both from 0, behind the last character that is no white space.
@@ -144,7 +167,9 @@ fn end_of(text: &str) -> (usize, usize) {
 
 struct Builder<'a> {
     file: Arc<str>,
-    end: (usize, usize),
+    text: &'a str,
+    /// Where the text ends; few files need it.
+    end: OnceCell<(usize, usize)>,
     environment: &'a Environment<'a>,
     report: &'a mut Report,
     stack: Vec<Open>,
@@ -203,7 +228,7 @@ impl Builder<'_> {
                     place,
                     anchor,
                     entries: Vec::new(),
-                    seen: HashMap::new(),
+                    many: HashMap::new(),
                     key: None,
                 });
                 self.within_depth()
@@ -229,7 +254,7 @@ impl Builder<'_> {
     /// Where a value is missing. At the end of a file the parser finds that out only behind it.
     fn place_of_nothing(&self, span: &Span) -> Place {
         let found = (span.start.line() - 1, span.start.col());
-        let (line, column) = found.min(self.end);
+        let (line, column) = found.min(*self.end.get_or_init(|| end_of(self.text)));
         self.place(line + 1, column)
     }
 
@@ -398,7 +423,7 @@ impl Builder<'_> {
                 }
             },
             Some(Open::Map {
-                key, entries, seen, ..
+                key, entries, many, ..
             }) => {
                 let Some(key) = key.take() else {
                     return Some(());
@@ -406,7 +431,8 @@ impl Builder<'_> {
                 if !matches!(node.content, Content::Scalar(_)) {
                     node.place = key.place.clone();
                 }
-                if let Some(first) = seen.insert(key.text.clone(), key.place.clone()) {
+                if let Some(first) = known(&key.text, entries, many) {
+                    let first = &first.place;
                     let message = format!("the key `{}` is already set at {first}", key.text);
                     let path = join_open(&self.path(), &key.text);
                     self.report.add_with_help(
@@ -490,3 +516,6 @@ pub(super) fn join_open(path: &str, key: &str) -> String {
         format!("{path}.{key}")
     }
 }
+
+#[cfg(test)]
+mod tests;

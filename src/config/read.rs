@@ -4,8 +4,9 @@
 use std::sync::Arc;
 
 use super::kind::{Block, Complaint, Kind, Preset};
-use super::node::{Content, Node, Scalar, Style, join_open as join};
+use super::node::{Content, Node, Scalar, Style};
 use super::origin::{Origin, Place};
+use super::path::Path;
 use super::report::Report;
 use super::setting::{Fields, Setting, Value};
 use super::suggest;
@@ -16,7 +17,7 @@ use super::units;
 pub(super) fn block(
     node: &Node,
     block: &'static Block,
-    path: &str,
+    path: Path<'_>,
     report: &mut Report,
 ) -> Option<Fields> {
     let Content::Map(entries) = &node.content else {
@@ -25,18 +26,18 @@ pub(super) fn block(
     };
     let mut fields = Fields::default();
     for (key, value) in entries {
-        let path = join(path, &key.text);
+        let path = Path::Key(&path, &key.text);
         match block.key(&key.text) {
             Some(known) => {
                 let setting = if let Kind::Later(sentence) = known.kind {
-                    report.add(Some(&key.place), &path, sentence);
+                    report.add(Some(&key.place), &path.to_string(), sentence);
                     Setting::broken(Origin::Written(key.place.clone()))
                 } else {
-                    read(value, &known.kind, &path, report)
+                    read(value, &known.kind, path, report)
                 };
                 fields.0.push((known.name, setting));
             }
-            None => unknown_key(&key.text, &key.place, block, &path, report),
+            None => unknown_key(&key.text, &key.place, block, path, report),
         }
     }
     missing_keys(node, block, &fields, path, report);
@@ -48,7 +49,7 @@ fn missing_keys(
     node: &Node,
     block: &'static Block,
     fields: &Fields,
-    path: &str,
+    path: Path<'_>,
     report: &mut Report,
 ) {
     if block
@@ -62,7 +63,7 @@ fn missing_keys(
             let help = format!("such as `{}: {example}`", key.name);
             report.add_with_help(
                 Some(&node.place),
-                &join(path, key.name),
+                &Path::Key(&path, key.name).to_string(),
                 format!("the key `{}` is missing", key.name),
                 help,
             );
@@ -71,7 +72,12 @@ fn missing_keys(
 }
 
 /// Reads a value.
-pub(super) fn read(node: &Node, kind: &'static Kind, path: &str, report: &mut Report) -> Setting {
+pub(super) fn read(
+    node: &Node,
+    kind: &'static Kind,
+    path: Path<'_>,
+    report: &mut Report,
+) -> Setting {
     let origin = origin(node);
     let value = match (kind, &node.content) {
         (Kind::Or(words, inner), Content::Scalar(scalar)) if scalar.style != Style::Broken => {
@@ -103,24 +109,24 @@ pub(super) fn read(node: &Node, kind: &'static Kind, path: &str, report: &mut Re
         }
         (Kind::Named(inner), Content::Map(entries)) => {
             let named = entries.iter().map(|(key, value)| {
-                let path = join(path, &key.text);
+                let path = Path::Key(&path, &key.text);
                 if let Err(complaint) = (text::NAME.check)(&key.text) {
-                    complain(Some(&key.place), &path, complaint, report);
+                    complain(Some(&key.place), path, complaint, report);
                 }
                 (
                     text::shared(&key.text),
-                    read_block(value, inner, &path, report),
+                    read_block(value, inner, path, report),
                 )
             });
             Some(Value::Map(named.collect()))
         }
         (Kind::Map(of, names), Content::Map(entries)) => {
             let values = entries.iter().map(|(key, value)| {
-                let path = join(path, &key.text);
+                let path = Path::Key(&path, &key.text);
                 if let Err(complaint) = (names.check)(&key.text) {
-                    complain(Some(&key.place), &path, complaint, report);
+                    complain(Some(&key.place), path, complaint, report);
                 }
-                (text::shared(&key.text), read(value, of, &path, report))
+                (text::shared(&key.text), read(value, of, path, report))
             });
             Some(Value::Map(values.collect()))
         }
@@ -128,14 +134,14 @@ pub(super) fn read(node: &Node, kind: &'static Kind, path: &str, report: &mut Re
             if items.len() < *min {
                 report.add(
                     Some(&node.place),
-                    path,
+                    &path.to_string(),
                     "the list is empty: it needs at least one entry",
                 );
             }
             let items = items
                 .iter()
                 .enumerate()
-                .map(|(index, item)| read(item, of, &format!("{path}[{index}]"), report));
+                .map(|(index, item)| read(item, of, Path::Index(&path, index), report));
             Some(Value::List(Arc::new(items.collect())))
         }
         (_, Content::Scalar(scalar)) if !scalar.is_nothing() => {
@@ -153,7 +159,7 @@ pub(super) fn read(node: &Node, kind: &'static Kind, path: &str, report: &mut Re
 }
 
 /// As [`read`], for a block that is known to be one.
-fn read_block(node: &Node, inner: &'static Block, path: &str, report: &mut Report) -> Setting {
+fn read_block(node: &Node, inner: &'static Block, path: Path<'_>, report: &mut Report) -> Setting {
     let fields = block(node, inner, path, report);
     let value = fields.map_or(Value::Broken, |fields| Value::Block(Arc::new(fields)));
     Setting {
@@ -168,7 +174,7 @@ fn or_kind(
     scalar: &Scalar,
     kind: &'static Kind,
     inner: &'static Kind,
-    path: &str,
+    path: Path<'_>,
     report: &mut Report,
 ) -> Setting {
     let Kind::Or(words, _) = kind else {
@@ -223,7 +229,7 @@ fn scalar_value(
     node: &Node,
     scalar: &Scalar,
     kind: &'static Kind,
-    path: &str,
+    path: Path<'_>,
     report: &mut Report,
 ) -> Option<Value> {
     let text = scalar.text.as_str();
@@ -417,7 +423,7 @@ fn found(node: &Node) -> String {
     }
 }
 
-fn mismatch(node: &Node, kind: &Kind, path: &str, report: &mut Report) {
+fn mismatch(node: &Node, kind: &Kind, path: Path<'_>, report: &mut Report) {
     mismatch_meaning(node, kind, None, path, report);
 }
 
@@ -425,7 +431,7 @@ fn mismatch_meaning(
     node: &Node,
     kind: &Kind,
     meant: Option<String>,
-    path: &str,
+    path: Path<'_>,
     report: &mut Report,
 ) {
     let mut complaint = not_read(kind, node, meant);
@@ -447,14 +453,21 @@ fn mismatch_meaning(
     complain(Some(&node.place), path, complaint, report);
 }
 
-fn complain(place: Option<&Place>, path: &str, complaint: Complaint, report: &mut Report) {
+fn complain(place: Option<&Place>, path: Path<'_>, complaint: Complaint, report: &mut Report) {
+    let path = path.to_string();
     match complaint.help {
-        Some(help) => report.add_with_help(place, path, complaint.message, help),
-        None => report.add(place, path, complaint.message),
+        Some(help) => report.add_with_help(place, &path, complaint.message, help),
+        None => report.add(place, &path, complaint.message),
     }
 }
 
-fn unknown_key(name: &str, place: &Place, block: &'static Block, path: &str, report: &mut Report) {
+fn unknown_key(
+    name: &str,
+    place: &Place,
+    block: &'static Block,
+    path: Path<'_>,
+    report: &mut Report,
+) {
     let known: Vec<&str> = block
         .keys()
         .filter(|key| !matches!(key.kind, Kind::Later(_)))
@@ -474,5 +487,5 @@ fn unknown_key(name: &str, place: &Place, block: &'static Block, path: &str, rep
     } else {
         format!("known here: {}", known.join(", "))
     };
-    report.add_with_help(Some(place), path, message, help);
+    report.add_with_help(Some(place), &path.to_string(), message, help);
 }

@@ -166,6 +166,12 @@ impl Fields {
         &mut self.0[index].1
     }
 
+    /// Takes a key out of what is taken apart: the order of the others is lost.
+    pub(super) fn take(&mut self, key: &str) -> Option<Setting> {
+        let index = self.0.iter().position(|(name, _)| *name == key)?;
+        Some(self.0.swap_remove(index).1)
+    }
+
     /// Takes a key out.
     pub(super) fn remove(&mut self, key: &str) -> Option<Setting> {
         let index = self.0.iter().position(|(name, _)| *name == key)?;

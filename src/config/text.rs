@@ -251,13 +251,11 @@ pub(super) fn host_pattern(text: &str) -> Result<HostPattern, Complaint> {
         .strip_prefix('*')
         .filter(|suffix| suffix.starts_with('.'));
     let bare = suffix.map_or(lower.as_str(), |suffix| suffix.trim_start_matches('.'));
-    let is_ip = bare
-        .trim_start_matches('[')
-        .trim_end_matches(']')
-        .parse::<IpAddr>()
-        .is_ok()
-        && suffix.is_none();
-    if !is_ip && !address::is_host(bare) {
+    let is_ip = || {
+        let inside = bare.trim_start_matches('[').trim_end_matches(']');
+        suffix.is_none() && inside.parse::<IpAddr>().is_ok()
+    };
+    if !address::is_host(bare) && !is_ip() {
         return Err(Complaint::new(format!(
             "`{text}` is no host: write `payments.internal`, or `*.internal` for all below it"
         )));
