@@ -27,7 +27,9 @@ const POLICIES: &[(&str, &str)] = &[
 pub(crate) enum Asks {
     /// A GET that is answered with 64 bytes.
     Get64,
-    /// The same over HTTP/2.
+    /// The same with as many headers as browsers and services send, both ways.
+    Get64ManyHeaders,
+    /// The first over HTTP/2.
     Get64Http2,
     /// A POST with 4 KiB, kept for another try: it is idempotent by its key.
     Post4k,
@@ -62,6 +64,10 @@ pub(crate) fn all() -> Vec<Case> {
     ];
     let each = POLICIES.iter();
     cases.extend(each.map(|(name, lines)| case(&format!("get64_only_{name}"), lines)));
+    cases.push(Case {
+        asks: Asks::Get64ManyHeaders,
+        ..case("get64_many_headers", &every)
+    });
     cases.push(Case {
         access_log: true,
         ..case("get64_access_log", &every)

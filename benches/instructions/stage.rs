@@ -23,6 +23,31 @@ const STEP: Duration = Duration::from_micros(100);
 
 const GET: &str = "GET /64 HTTP/1.1\r\nHost: 127.0.0.1:8080\r\n\r\n";
 
+/// What a browser says beside it, and a service that one signs in to.
+const ASKED_TOO: &str = "\
+    User-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:145.0) Gecko/20100101 Firefox/145.0\r\n\
+    Accept: application/json, text/plain, */*\r\n\
+    Accept-Language: en-GB,en;q=0.8,es;q=0.5\r\n\
+    Accept-Encoding: gzip, deflate, br, zstd\r\n\
+    Referer: https://shop.example/orders?page=2\r\n\
+    Origin: https://shop.example\r\n\
+    Cookie: session=5f0c2a9e6d4b4f0a8a3c7b1e9d2f6a10; theme=dark\r\n\
+    Authorization: Bearer 0123456789abcdef0123456789abcdef\r\n\
+    Cache-Control: no-cache\r\n\
+    Sec-Fetch-Dest: empty\r\n\
+    Sec-Fetch-Mode: cors\r\n\
+    X-Tenant: north\r\n";
+
+const ANSWERED_TOO: &str = "\
+    Cache-Control: private, max-age=0\r\n\
+    ETag: \"5f0c2a9e6d4b4f0a\"\r\n\
+    Last-Modified: Sat, 21 Nov 2026 17:30:00 GMT\r\n\
+    Vary: Accept-Encoding, Origin\r\n\
+    Access-Control-Allow-Origin: https://shop.example\r\n\
+    Strict-Transport-Security: max-age=63072000\r\n\
+    X-Content-Type-Options: nosniff\r\n\
+    X-Runtime: 0.004\r\n";
+
 /// The last bytes of every body, so that its end is seen by them alone.
 const LAST: &[u8] = b"the end\n";
 
@@ -44,6 +69,10 @@ impl Stage {
         let client = Client::new(match case.asks {
             Asks::Get64 => Speaks::Http1 {
                 request: GET.into(),
+                ending: LAST,
+            },
+            Asks::Get64ManyHeaders => Speaks::Http1 {
+                request: with_more(GET.into(), ASKED_TOO),
                 ending: LAST,
             },
             Asks::Post4k => Speaks::Http1 {
@@ -104,10 +133,13 @@ fn yaml(case: &Case) -> String {
 }
 
 fn dialer(case: &Case) -> Dialer {
-    let ok = answer("200 OK");
+    let ok = match case.asks {
+        Asks::Get64ManyHeaders => with_more(answer("200 OK"), ANSWERED_TOO),
+        Asks::Get64 | Asks::Get64Http2 | Asks::Post4k => answer("200 OK"),
+    };
     let script = Arc::new(Script {
         ending: match case.asks {
-            Asks::Get64 | Asks::Get64Http2 => b"\r\n\r\n",
+            Asks::Get64 | Asks::Get64ManyHeaders | Asks::Get64Http2 => b"\r\n\r\n",
             Asks::Post4k => LAST,
         },
         answers: match case.retried {
@@ -135,6 +167,13 @@ fn post() -> Vec<u8> {
     let head = "POST /4k HTTP/1.1\r\nHost: 127.0.0.1:8080\r\nContent-Type: application/octet-stream\r\n\
                 Idempotency-Key: 4bf92f35\r\nContent-Length: 4096\r\n\r\n";
     with_body(head.to_owned(), 4096)
+}
+
+/// The same message with these lines behind its first one.
+fn with_more(mut bytes: Vec<u8>, lines: &str) -> Vec<u8> {
+    let first = bytes.iter().position(|byte| *byte == b'\n').unwrap_or(0) + 1;
+    bytes.splice(first..first, lines.bytes());
+    bytes
 }
 
 fn with_body(head: String, length: usize) -> Vec<u8> {
