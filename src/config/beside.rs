@@ -6,7 +6,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::origin::Listed;
-use super::setting::{Fields, Setting, Value, has_blocks, has_written, list_into};
+use super::setting::{Fields, Setting, Value, any_below, has_blocks, has_written, list_into};
 
 /// What an element of a list is known by.
 const KNOWN_BY: [&str; 3] = ["name", "upstream", "address"];
@@ -156,33 +156,11 @@ impl Beside<'_> {
 
     /// Lists the first setting that has a value; whether there is one.
     fn list_first(&mut self, path: String, setting: &Setting) -> bool {
-        match &setting.value {
-            Value::Block(fields) => {
-                let mut entries = fields.0.iter();
-                entries.any(|(key, inner)| self.list_first(format!("{path}.{key}"), inner))
-            }
-            Value::Map(entries) => {
-                let mut entries = entries.iter();
-                entries.any(|(key, inner)| self.list_first(format!("{path}.{key}"), inner))
-            }
-            Value::List(items) if has_blocks(items) => {
-                let mut items = items.iter().enumerate();
-                items.any(|(index, inner)| self.list_first(format!("{path}[{index}]"), inner))
-            }
-            Value::Broken => false,
-            Value::Word(_)
-            | Value::Duration(_)
-            | Value::Size(_)
-            | Value::Share(_)
-            | Value::Count(_)
-            | Value::Number(_)
-            | Value::Bool(_)
-            | Value::Text(_)
-            | Value::List(_) => {
-                list_into(&mut self.listed, path, setting);
-                true
-            }
-        }
+        let below = any_below(setting, &path, |path, inner| self.list_first(path, inner));
+        below.unwrap_or_else(|| {
+            list_into(&mut self.listed, path, setting);
+            true
+        })
     }
 
     /// Whether two settings have the same values, whoever set them.

@@ -398,23 +398,37 @@ pub(super) fn list_into(listed: &mut Listed, path: String, setting: &Setting) {
     if let Some(place) = setting.place() {
         listed.insert_place(path.clone(), place.clone());
     }
-    match &setting.value {
+    let below = any_below(setting, &path, |path, inner| {
+        list_into(listed, path, inner);
+        false
+    });
+    if below.is_none() {
+        let value = setting.value.to_string();
+        listed.insert(path, value, setting.told_origin().clone());
+    }
+}
+
+/// Whether `is_met` holds for any of the settings right below one, which are given with their paths until it
+/// does. `None`: nothing is below, as it is told as one value.
+pub(super) fn any_below(
+    setting: &Setting,
+    path: &str,
+    mut is_met: impl FnMut(String, &Setting) -> bool,
+) -> Option<bool> {
+    Some(match &setting.value {
         Value::Block(fields) => {
-            for (key, inner) in &fields.0 {
-                list_into(listed, format!("{path}.{key}"), inner);
-            }
+            let mut entries = fields.0.iter();
+            entries.any(|(key, inner)| is_met(format!("{path}.{key}"), inner))
         }
         Value::Map(entries) => {
-            for (key, inner) in entries {
-                list_into(listed, format!("{path}.{key}"), inner);
-            }
+            let mut entries = entries.iter();
+            entries.any(|(key, inner)| is_met(format!("{path}.{key}"), inner))
         }
         Value::List(items) if has_blocks(items) => {
-            for (index, inner) in items.iter().enumerate() {
-                list_into(listed, format!("{path}[{index}]"), inner);
-            }
+            let mut items = items.iter().enumerate();
+            items.any(|(index, inner)| is_met(format!("{path}[{index}]"), inner))
         }
-        Value::Broken => {}
+        Value::Broken => false,
         Value::Word(_)
         | Value::Duration(_)
         | Value::Size(_)
@@ -423,11 +437,8 @@ pub(super) fn list_into(listed: &mut Listed, path: String, setting: &Setting) {
         | Value::Number(_)
         | Value::Bool(_)
         | Value::Text(_)
-        | Value::List(_) => {
-            let value = setting.value.to_string();
-            listed.insert(path, value, setting.told_origin().clone());
-        }
-    }
+        | Value::List(_) => return None,
+    })
 }
 
 /// Whether a list is told element by element, and not as one value.

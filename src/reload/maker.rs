@@ -13,6 +13,7 @@ use tokio::task::JoinHandle;
 /// How much less than a worker a thread is worth to the system that reads a configuration, builds a
 /// generation or writes the text of a scrape: where both want the one processor, it gets a tenth.
 const NICENESS: i32 = 10;
+
 /// The thread's idle time is without bound, in effect.
 const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 24 * 3_600);
 
