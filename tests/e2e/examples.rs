@@ -1,15 +1,17 @@
-//! The configurations of `config/`, run by the real program, with traffic.
+//! The configurations of `config/examples/`, run by the real program, with traffic.
 
 use std::net::SocketAddr;
+use std::time::{Duration, Instant};
 
 use crate::support::{
-    Authority, Client, GrpcService, Http2, Program, Proxy, Upstream, grpc_message as message,
+    Authority, Client, GrpcService, Http2, Program, Proxy, Refused, Reply, Upstream, eventually,
+    grpc_message as message, program,
 };
 
 /// The program under that example, with these variables. Its listeners get ports from the system.
 #[track_caller]
 fn run(name: &str, variables: &[(&str, String)]) -> Program {
-    let text = std::fs::read_to_string(format!("config/{name}.yaml")).unwrap();
+    let text = std::fs::read_to_string(format!("config/examples/{name}.yaml")).unwrap();
     let mut yaml = "admin: { address: 127.0.0.1:0 }\naccess_log: { destination: off }\n".to_owned();
     for line in text.lines() {
         let line = match line.split_once("address: ") {
@@ -140,18 +142,163 @@ fn forward_proxy() {
 }
 
 #[test]
-fn every_example_is_run() {
-    let mut names: Vec<String> = std::fs::read_dir("config")
-        .unwrap()
+fn slow_dependency() {
+    let slow = Upstream::always(Reply::new(200).after_ms(3_000));
+    let program = run(
+        "slow-dependency",
+        &[("RECOMMENDATIONS", slow.address().to_string())],
+    );
+    let mut client = Client::connect(program.listener("outbound"));
+    let begin = Instant::now();
+    for _ in 0..5 {
+        let answer = client.get("/for/ada");
+        assert_eq!(answer.status, 200);
+        assert_eq!(answer.text(), r#"{"recommendations": []}"#);
+        assert_eq!(
+            answer.header("x-mamparo-fallback").as_deref(),
+            Some("respond")
+        );
+    }
+    // Five shoppers of a service that takes three seconds: nobody has waited for it once.
+    assert!(begin.elapsed() < Duration::from_secs(3));
+    // By now it is not even asked.
+    eventually("the breaker has opened", || {
+        client.get("/").reason().as_deref() == Some("breaker_open")
+    });
+    let asked = slow.count();
+    assert_eq!(client.get("/for/ada").status, 200);
+    assert_eq!(slow.count(), asked);
+}
+
+#[test]
+fn flapping_pod() {
+    let steady = [Upstream::always(200), Upstream::always(200)];
+    let flapping = Upstream::always(503);
+    let variables = [
+        ("INVENTORY_1", steady[0].address().to_string()),
+        ("INVENTORY_2", flapping.address().to_string()),
+        ("INVENTORY_3", steady[1].address().to_string()),
+    ];
+    let program = run("flapping-pod", &variables);
+    let mut client = Client::connect(program.listener("outbound"));
+    for _ in 0..60 {
+        assert_eq!(client.get("/stock/1").status, 200);
+    }
+    // Three failures, and then it is left alone: not for a twentieth of its third.
+    assert_eq!(flapping.count(), 3);
+}
+
+#[test]
+fn payment_post() {
+    let payments = Upstream::with(|number, request| match number {
+        0 | 1 => Reply::close(),
+        _ => Reply::new(200).body(request.text()),
+    });
+    let program = run(
+        "payment-post",
+        &[("PAYMENTS", payments.address().to_string())],
+    );
+    let mut client = Client::connect(program.listener("outbound"));
+    // It may have been made: nobody makes it again.
+    let answer = client
+        .request("POST", "/v1/charges", &[], b"amount=5")
+        .answer();
+    assert_eq!(
+        (answer.status, answer.reason().as_deref()),
+        (502, Some("reset"))
+    );
+    assert_eq!(payments.count(), 1);
+    // With a key the provider knows it again.
+    let keyed = ["idempotency-key: 7"];
+    let answer = client
+        .request("POST", "/v1/charges", &keyed, b"amount=5")
+        .answer();
+    assert_eq!((answer.status, answer.text().as_str()), (200, "amount=5"));
+    assert_eq!(payments.count(), 3);
+    // Nothing has left us where nobody listens: the caller is told so.
+    let nobody = Refused::new();
+    let program = run(
+        "payment-post",
+        &[("PAYMENTS", nobody.address.to_string())],
+    );
+    let mut client = Client::connect(program.listener("outbound"));
+    let answer = client
+        .request("POST", "/v1/charges", &[], b"amount=5")
+        .answer();
+    assert_eq!(answer.reason().as_deref(), Some("connect_failure"));
+    assert_eq!(answer.json()["context"]["attempts"], 2);
+}
+
+#[test]
+fn cache_like_fallback() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("prices.json");
+    std::fs::write(&file, r#"{"tea": 3}"#).unwrap();
+    let nobody = Refused::new();
+    let variables = [
+        ("PRICES", nobody.address.to_string()),
+        ("PRICES_FILE", file.display().to_string()),
+    ];
+    let program = run("cache-like-fallback", &variables);
+    let mut client = Client::connect(program.listener("outbound"));
+    let answer = client.get("/prices");
+    assert_eq!(
+        (answer.status, answer.text().as_str()),
+        (200, r#"{"tea": 3}"#)
+    );
+    assert_eq!(answer.header("cache-control").as_deref(), Some("no-store"));
+    // The next list is what the next fallback answers with.
+    std::fs::write(&file, r#"{"tea": 4}"#).unwrap();
+    eventually("the new list", || {
+        client.get("/prices").text() == r#"{"tea": 4}"#
+    });
+    // A price that may be out of date is not made up.
+    assert_ne!(client.get("/prices/tea").status, 200);
+}
+
+fn names(folder: &str) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).unwrap();
+    let mut names: Vec<String> = entries
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();
     names.sort();
+    names
+}
+
+#[test]
+fn every_example_is_run() {
     let run = [
-        "example.yaml",
+        "cache-like-fallback.yaml",
+        "flapping-pod.yaml",
         "forward-proxy.yaml",
         "grpc.yaml",
         "mtls.yaml",
-        "reference.yaml",
+        "payment-post.yaml",
+        "slow-dependency.yaml",
     ];
-    assert_eq!(names, run);
+    assert_eq!(names("config/examples"), run);
+    assert_eq!(
+        names("config"),
+        ["example.yaml", "examples", "reference.yaml"]
+    );
+}
+
+#[test]
+fn no_example_has_a_warning() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in names("config/examples") {
+        // Its certificates and lists are not part of it.
+        if ["mtls.yaml", "cache-like-fallback.yaml"].contains(&&*name) {
+            continue;
+        }
+        let path = format!("config/examples/{name}");
+        let checked = program::output(&["check", "--strict", &path]);
+        assert!(checked.status.success(), "{name}: {checked:?}");
+    }
+    let list = folder.path().join("prices.json");
+    std::fs::write(list, "{}").unwrap();
+    let there = folder.path().join("cache-like-fallback.yaml");
+    std::fs::copy("config/examples/cache-like-fallback.yaml", &there).unwrap();
+    let checked = program::output(&["check", "--strict", there.to_str().unwrap()]);
+    assert!(checked.status.success(), "{checked:?}");
 }
