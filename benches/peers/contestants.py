@@ -42,6 +42,8 @@ SETTINGS = {
     "NOLOG": "",
     # mamparo: what `policies` tries one by one.
     "POLICIES": "",
+    # mamparo: what `telling` tries: blocks at the top. Without any, the recorder of `explain` is on.
+    "TOLD": "",
 }
 LOGGED = {"LOG": "", "NOLOG": "# "}
 

@@ -32,6 +32,7 @@ class Goal:
 GOALS = {
     "tail": Goal("p99 added at half of nginx's rate, no more than HAProxy's", 1.0, "of HAProxy's"),
     "policies": Goal("CPU time with all policies on, of that with none", 1.10, "×"),
+    "telling": Goal("CPU time with the recorder and spans of a tenth of all, of that with neither", 1.05, "×"),
     "workers": Goal("requests through two workers, of those through one", 1.85, "×", at_least=True),
     "workers 4": Goal("the same with 4 client connections", 1.85, "×", at_least=True),
     "idle": Goal("resident memory when idle", 10, "MiB"),
