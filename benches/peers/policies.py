@@ -12,6 +12,7 @@ import contestants
 import load
 import machine
 import stage
+import table
 from programs import Program
 
 ALONE = {
@@ -102,9 +103,7 @@ def tell(times, counts, rounds, report):
         "",
     )
     none, *_ = times
-    shares = {
-        name: statistics.median(a / b for a, b in zip(found, times[none], strict=True)) for name, found in times.items()
-    }
+    shares = table.shares(times, none)
     rows = []
     for name, found in times.items():
         row = [name.removeprefix("mamparo-"), f"{statistics.median(found):.1f}", f"{shares[name]:.3f}"]

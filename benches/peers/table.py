@@ -130,3 +130,10 @@ def table(head, rows):
 def known(milliseconds):
     """A figure, or a dash where the load generator has none."""
     return "–" if math.isnan(milliseconds) else f"{milliseconds:.2f}"
+
+
+def shares(times, base):
+    """The median of what each is of `base` in the same round, by name."""
+    return {
+        name: statistics.median(a / b for a, b in zip(found, times[base], strict=True)) for name, found in times.items()
+    }

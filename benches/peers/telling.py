@@ -13,6 +13,7 @@ import contestants
 import load
 import machine
 import stage
+import table
 
 EXPLAIN = "explain: {}"
 TRACING = "tracing: { otlp: http://127.0.0.1:@COLLECTOR@, keep: { rest: 10% } }"
@@ -93,10 +94,7 @@ def tell(times, rounds, report):
         "with neither in the same round. A difference below some hundredths is noise.",
         "",
     )
-    none = times["neither"]
-    shares = {
-        name: statistics.median(a / b for a, b in zip(found, none, strict=True)) for name, found in times.items()
-    }
+    shares = table.shares(times, "neither")
     rows = [[name, f"{statistics.median(found):.1f}", f"{shares[name]:.3f}"] for name, found in times.items()]
     report.table(["", "CPU µs/request", "of neither"], rows)
     report.reached("telling", shares["both"], f"{shares['both']:.3f} ×")
