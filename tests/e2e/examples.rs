@@ -217,10 +217,7 @@ fn payment_post() {
     assert_eq!(payments.count(), 3);
     // Nothing has left us where nobody listens: the caller is told so.
     let nobody = Refused::new();
-    let program = run(
-        "payment-post",
-        &[("PAYMENTS", nobody.address.to_string())],
-    );
+    let program = run("payment-post", &[("PAYMENTS", nobody.address.to_string())]);
     let mut client = Client::connect(program.listener("outbound"));
     let answer = client
         .request("POST", "/v1/charges", &[], b"amount=5")
