@@ -1,10 +1,12 @@
 //! The command line: one file for each command.
 
+pub mod ask;
 pub mod check;
 pub mod completions;
 pub mod demo;
 pub mod dev;
 pub mod explain;
+pub mod probe;
 pub mod run;
 pub mod schema;
 
@@ -40,6 +42,8 @@ enum Command {
     Dev(dev::Dev),
     /// Show the route of a request, every setting that it meets, and the worst case.
     Explain(explain::Explain),
+    /// Ask a process that runs whether it is ready, by exit code: for health checks and scripts.
+    Probe(probe::Probe),
     /// Print the JSON Schema of the configuration, for editors.
     Schema,
     /// Print completions for a shell.
@@ -54,6 +58,7 @@ pub fn run() -> ExitCode {
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Dev(arguments) => dev::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
+        Command::Probe(arguments) => probe::run(&arguments),
         Command::Schema => schema::run(),
         Command::Completions(arguments) => completions::run(&arguments),
     }

@@ -1,0 +1,113 @@
+//! `mamparo probe`: what a health check or a script learns of a process that runs, by exit code and one line.
+
+use std::net::TcpListener;
+
+use crate::support::program::output;
+use crate::support::{Client, Program, Upstream, eventually};
+
+/// Exit code, and what was printed.
+fn probe(admin: &str, arguments: &[&str]) -> (Option<i32>, String) {
+    let all: Vec<&str> = ["probe", "--admin", admin]
+        .iter()
+        .chain(arguments)
+        .copied()
+        .collect();
+    let out = output(&all);
+    let text = [out.stdout, out.stderr].concat();
+    (out.status.code(), String::from_utf8(text).unwrap())
+}
+
+fn yaml(admin: &str, endpoint: &str) -> String {
+    format!(
+        "admin: {{ address: \"{admin}\" }}\n\
+         runtime: {{ workers: 1, drain: 5s }}\n\
+         access_log: {{ destination: off }}\n\
+         listeners: {{ outbound: {{ address: \"127.0.0.1:0\", upstream: u }} }}\n\
+         upstreams: {{ u: {{ endpoints: [\"{endpoint}\"], critical: true, \
+         circuit_breaker: {{ consecutive_failures: 1 }} }} }}\n"
+    )
+}
+
+#[test]
+fn ready_alive_and_healthy() {
+    let upstream = Upstream::always(200);
+    let program = Program::run(&yaml("127.0.0.1:0", &upstream.address().to_string()));
+    let admin = program.admin().to_string();
+    for (arguments, line) in [
+        (&[][..], "ready\n"),
+        (&["--live"], "live\n"),
+        (&["--deep"], "ok\n"),
+    ] {
+        assert_eq!(
+            probe(&admin, arguments),
+            (Some(0), line.to_owned()),
+            "{arguments:?}"
+        );
+    }
+    // It takes no new work any more, but it lives.
+    Client::connect(program.admin()).post_to_admin("/api/v1/drain");
+    let (code, told) = probe(&admin, &[]);
+    assert_eq!(code, Some(1));
+    assert!(
+        told.contains("draining") && told.lines().count() == 1,
+        "{told}"
+    );
+    assert_eq!(probe(&admin, &["--live"]).0, Some(0));
+}
+
+#[test]
+fn the_deep_one_names_the_critical_upstream_that_is_away() {
+    let nobody = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let program = Program::run(&yaml("127.0.0.1:0", &nobody.to_string()));
+    let admin = program.admin().to_string();
+    assert_eq!(
+        Client::connect(program.listener("outbound"))
+            .get("/")
+            .status,
+        502
+    );
+    eventually("its breaker is open", || {
+        probe(&admin, &["--deep"]).0 == Some(1)
+    });
+    let (_, told) = probe(&admin, &["--deep"]);
+    for words in ["u: every breaker is open", &nobody.to_string()] {
+        assert!(told.contains(words), "{words}: {told}");
+    }
+    assert_eq!(told.lines().count(), 1, "{told}");
+    // Readiness never depends on upstreams.
+    assert_eq!(probe(&admin, &[]).0, Some(0));
+}
+
+#[test]
+fn a_process_that_is_stopped_is_not_waited_for() {
+    let upstream = Upstream::always(200);
+    let program = Program::run(&yaml("127.0.0.1:0", &upstream.address().to_string()));
+    let admin = program.admin().to_string();
+    program.signal("STOP");
+    let (code, told) = probe(&admin, &["--timeout", "100ms"]);
+    program.signal("CONT");
+    assert_eq!(code, Some(1));
+    assert!(
+        told.contains("within 100ms") && told.lines().count() == 1,
+        "{told}"
+    );
+}
+
+#[test]
+fn nobody_there_is_1_and_a_wrong_command_line_2() {
+    let nobody = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let (code, told) = probe(&nobody.to_string(), &[]);
+    assert_eq!(code, Some(1));
+    assert!(
+        told.contains("nobody answers at") && told.lines().count() == 1,
+        "{told}"
+    );
+    assert_eq!(probe("9901", &[]).0, Some(2));
+    assert_eq!(probe("127.0.0.1:9901", &["--live", "--deep"]).0, Some(2));
+}
