@@ -6,6 +6,7 @@ mod chores;
 mod doors;
 mod drain;
 mod gauges;
+mod service_manager;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -176,6 +177,7 @@ async fn control(
     if tell.send(Ok(started)).is_err() {
         return;
     }
+    service_manager::ready(&shared.doors.status(false));
     // Every sender gone means that whoever started us has: that ends it like an order.
     let _ = ordered.recv().await;
     drain::end(&shared, &mut ordered).await;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedReceiver;
 
-use super::{Order, Shared};
+use super::{Order, Shared, service_manager};
 use crate::clock;
 use crate::plan::Role;
 use crate::telemetry::events::Kind;
@@ -35,6 +35,7 @@ pub(super) async fn end(shared: &Arc<Shared>, orders: &mut UnboundedReceiver<Ord
     let limit = shared.proxy.site().snapshot.plan.runtime.drain;
     let text = format!("draining: requests in flight have {limit:?}");
     tracing::info!("{text}");
+    service_manager::stopping(&text);
     shared
         .proxy
         .telemetry
