@@ -3,6 +3,7 @@
 
 mod certificates;
 mod chores;
+mod collector;
 mod doors;
 mod drain;
 mod gauges;
@@ -166,6 +167,7 @@ async fn control(
     tracing::info!(address = %admin_address, "admin listening");
     let control = Arc::new(admin_control(&shared, reloads.clone(), options.log_level));
     tokio::spawn(admin::serve(admin, control));
+    let collector = collector::start(&shared.proxy);
     let reloader = reloader(&shared, loaded, options.paths);
     tokio::spawn(chores::run(Arc::clone(&shared.proxy), reloader.maker()));
     tokio::spawn(reloader.run(reload_orders));
@@ -180,8 +182,10 @@ async fn control(
     service_manager::ready(&shared.doors.status(false));
     // Every sender gone means that whoever started us has: that ends it like an order.
     let _ = ordered.recv().await;
+    let until = clock::now() + shared.proxy.site().snapshot.plan.runtime.drain;
     drain::end(&shared, &mut ordered).await;
     shared.workers.shutdown(Duration::from_secs(2));
+    collector.end(until).await;
     shared.proxy.telemetry.close();
 }
 
@@ -200,6 +204,9 @@ async fn assemble(
     telemetry
         .log_requests(&plan.access_log)
         .map_err(StartError::AccessLog)?;
+    telemetry
+        .spans()
+        .follow(plan.tracing.as_ref(), &plan.service);
     let vault = Arc::<Vault>::default();
     vault.install(&loaded.certificates);
     certificates::warn_of_expiry(loaded, None);
@@ -275,6 +282,9 @@ fn reloader(shared: &Arc<Shared>, loaded: Loaded, paths: Vec<PathBuf>) -> Reload
             let _ = telemetry.log_requests(&running.plan.access_log);
             return Err(problems);
         }
+        telemetry
+            .spans()
+            .follow(next.plan.tracing.as_ref(), &next.plan.service);
         to.proxy.vault().retain(&next.certificates);
         to.effective.store(Arc::new(next.effective.clone()));
         let proxy = Arc::clone(&to.proxy);

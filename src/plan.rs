@@ -4,6 +4,7 @@
 pub mod address;
 pub mod secret;
 pub mod timeline;
+pub mod tracing;
 
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
@@ -14,6 +15,7 @@ use std::time::Duration;
 use regex::Regex;
 
 pub use address::SocketAddress;
+pub use tracing::Tracing;
 
 use crate::policy::grpc::Code;
 use crate::policy::{balance, breaker, bulkhead, fallback, rate_limit, retry, timeout};
@@ -31,6 +33,8 @@ pub struct Plan {
     pub errors: Errors,
     /// Where a line for each request goes.
     pub access_log: AccessLog,
+    /// Where spans go; `None`: nowhere. Trace context is passed on in any case.
+    pub tracing: Option<Arc<Tracing>>,
     /// Where requests come in; at least one, by name.
     pub listeners: Vec<Listener>,
     /// Where requests go, by name.

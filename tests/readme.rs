@@ -263,12 +263,14 @@ fn its_commands_and_their_options_are_all_of_them() {
 }
 
 /// The rows of the configuration's table, and the blocks of the schema that they tell of.
-const BLOCKS: [(&str, &str); 23] = [
+const BLOCKS: [(&str, &str); 25] = [
     ("top level", ""),
     ("admin", "admin"),
     ("runtime", "runtime"),
     ("errors", "errors"),
     ("access_log", "access_log"),
+    ("tracing", "tracing"),
+    ("its keep", "keep_traces"),
     ("listeners.NAME", "listener"),
     ("its tls", "listener_tls"),
     ("its timeouts", "listener_timeouts"),

@@ -11,6 +11,7 @@ mod fallback;
 mod grpc;
 mod routes;
 mod times;
+mod tracing;
 
 use std::fmt;
 
@@ -90,6 +91,7 @@ pub fn lint(loaded: &Loaded) -> Vec<Lint> {
         }
     }
     lints.lints.extend(certificates::lints(loaded));
+    lints.lints.extend(tracing::lint(loaded));
     lints.finish()
 }
 

@@ -4,9 +4,16 @@ use std::borrow::Cow;
 
 use crate::plan::secret::{HIDDEN, is_secret};
 
+/// Headers whose values are secrets, whatever their names: a collector's are for its keys.
+const SECRET_HEADERS: &str = "tracing.headers.";
+
 /// The value as it may be shown. Hidden are values whose key promises a secret (`authorization`,
-/// `x-api-key` …), fallback bodies that have such a key in them, and what stands before the `@` of a URL.
+/// `x-api-key` …), the headers for a collector, fallback bodies that have such a key in them, and what
+/// stands before the `@` of a URL.
 pub fn shown<'a>(path: &str, value: &'a str) -> Cow<'a, str> {
+    if path.starts_with(SECRET_HEADERS) {
+        return HIDDEN.into();
+    }
     // A header may be asked for by expression: then the key is one further up.
     let mut keys = path.rsplit('.');
     let last = keys.next().unwrap_or_default();
@@ -72,6 +79,7 @@ mod tests {
             "listeners.in.routes[0].match.headers.authorization.regex",
             "upstreams.a.fallback[0].respond.headers.set-cookie",
             "listeners.in.routes[0].match.query.api_key",
+            "tracing.headers.x-tenant",
         ] {
             assert_eq!(shown(path, "Bearer abc"), HIDDEN, "{path}");
         }

@@ -286,6 +286,19 @@ fn everything_that_can_be_said_is_understood() {
         Some(LogDestination::File("/tmp/access.log".into()))
     );
     assert_eq!(plan.access_log.keep, Keep::Failures);
+    let tracing = plan.tracing.as_ref().unwrap();
+    assert_eq!(
+        tracing.collector.to_string(),
+        "https://otel.example.com/custom"
+    );
+    assert_eq!(&*tracing.headers[0].0, "x-tenant");
+    assert_eq!(&*tracing.headers[1].1.0, "Bearer abc");
+    assert!(!format!("{tracing:?}").contains("acme"));
+    let keep = tracing.keep;
+    assert_eq!(
+        (tracing.timeout, keep.failed, keep.slower_than, keep.rest),
+        (Duration::from_secs(3), 0.5, None, 0.0)
+    );
     assert_eq!(plan.listeners[1].role, Role::Inbound);
     assert_eq!(
         (plan.listeners[0].header_size, plan.listeners[0].body_size),

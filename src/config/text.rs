@@ -1,6 +1,7 @@
 //! Texts with rules of their own: addresses, names, hosts, paths, header names, conditions.
 
 mod address;
+mod collector;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -53,6 +54,12 @@ pub(super) static URL: Text = Text {
     what: "a link such as `https://docs.example.com/`",
     pattern: "^https?://.+$",
     check: url,
+};
+/// Where spans go.
+pub(super) static COLLECTOR: Text = Text {
+    what: "a collector such as `http://127.0.0.1:4318`",
+    pattern: "^https?://.+$",
+    check: |text| collector(text).map(drop),
 };
 /// A file to write to.
 pub(super) static FILE: Text = Text {
@@ -128,6 +135,7 @@ pub(super) static FALLBACK_CONDITION: Text = Text {
 };
 
 pub(super) use address::{Scheme, endpoint, listen_address};
+pub(super) use collector::collector;
 
 type Checked = Result<(), Complaint>;
 

@@ -304,7 +304,7 @@ impl Attempt {
             call.for_try(&mut passage.head.headers, number, now);
         }
         let ours = passage.head.begin_try();
-        headers::for_try(ours, number, exchange.told.trace(), left);
+        headers::for_try(ours, number, exchange.told.traceparent(), left);
         if chunked {
             ours.push((TRANSFER_ENCODING, HeaderValue::from_static("chunked")));
         }

@@ -161,10 +161,12 @@ impl<'a> Exchange<'a> {
             meters,
             client.peer,
             Identity::of(&fields.claims),
-            proxy.telemetry.logs_requests().then(|| Target {
+            proxy.telemetry.wants_targets().then(|| Target {
                 method: head.method.clone(),
                 uri: head.uri.clone(),
                 host: fields.host.cloned(),
+                scheme: client.scheme(),
+                version: head.version,
             }),
         );
         let started = report.started;

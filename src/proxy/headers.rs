@@ -165,8 +165,13 @@ pub fn onward(headers: &mut HeaderMap, onward: &Onward<'_>) -> Vec<Line> {
 }
 
 /// Adds what is new for each try (rules 6, 22).
-pub fn for_try(ours: &mut Vec<Line>, number: u32, trace: &TraceContext, left: Option<Duration>) {
-    ours.push((TRACEPARENT, trace.child()));
+pub fn for_try(
+    ours: &mut Vec<Line>,
+    number: u32,
+    traceparent: HeaderValue,
+    left: Option<Duration>,
+) {
+    ours.push((TRACEPARENT, traceparent));
     if number > 1 {
         ours.push((ATTEMPT, HeaderValue::from(number)));
     }
@@ -276,6 +281,7 @@ fn join(list: &mut HeaderValue, value: &HeaderValue) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::telemetry::trace::span;
 
     fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
         let mut headers = HeaderMap::new();
@@ -295,7 +301,7 @@ mod tests {
     /// Our lines of one try.
     fn of_try(number: u32, trace: &TraceContext, left: Option<Duration>) -> HeaderMap {
         let mut ours = Vec::new();
-        for_try(&mut ours, number, trace, left);
+        for_try(&mut ours, number, trace.header(span()), left);
         ours.into_iter().collect()
     }
 

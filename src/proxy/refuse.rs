@@ -81,6 +81,8 @@ fn refused<A>(
             method: Method::from_bytes(b"-").unwrap_or_default(),
             uri: Uri::default(),
             host: None,
+            scheme: client.scheme(),
+            version: http::Version::HTTP_11,
         }),
     );
     let now = clock::now();

@@ -13,7 +13,7 @@ use crate::clock;
 use crate::policy;
 use crate::policy::outcome::{Ending, Reason, Sent};
 use crate::telemetry::report::{Outcome, Report, Try};
-use crate::telemetry::trace::TraceContext;
+use crate::telemetry::trace::{self, TraceContext};
 
 thread_local! {
     /// Who the request was that a panic on this thread has dropped last.
@@ -42,6 +42,7 @@ struct UnderWay {
     endpoint: Arc<str>,
     began: Instant,
     waited: Duration,
+    span_id: u64,
 }
 
 /// What a try has shown.
@@ -79,8 +80,16 @@ impl Told {
             endpoint,
             began,
             waited,
+            span_id: trace::span(),
         });
         self.sending.store(false, Ordering::Relaxed);
+    }
+
+    /// The `traceparent` of the try that has begun (rule 22).
+    pub fn traceparent(&self) -> HeaderValue {
+        let own = self.under_way.as_ref().map(|one| one.span_id);
+        let trace = &self.report.trace;
+        trace.header(own.unwrap_or(trace.span_id))
     }
 
     /// The try that has begun hands its request to a connection now.
@@ -99,6 +108,7 @@ impl Told {
             endpoint,
             began,
             waited,
+            span_id,
         }) = self.under_way.take()
         else {
             return;
@@ -119,6 +129,7 @@ impl Told {
             sent,
             reused,
             outcome,
+            span_id,
         });
     }
 

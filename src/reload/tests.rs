@@ -31,6 +31,7 @@ fn plan(port: u16) -> Plan {
             destination: None,
             keep: Keep::All,
         },
+        tracing: None,
         listeners: vec![],
         upstreams: vec![],
     }

@@ -46,6 +46,10 @@ impl Metrics {
         ] {
             families.of(metric).count(&[], count);
         }
+        let mut spans = families.of(&table::SPANS);
+        for (result, count) in self.spans.read() {
+            spans.count(&[result], count);
+        }
         let version = env!("CARGO_PKG_VERSION");
         families.of(&table::BUILD_INFO).count(&[version], 1);
     }

@@ -12,6 +12,7 @@ use super::handles::Handles;
 use super::histogram::{Counter, Histogram};
 use super::meters::{ListenerMeters, Passage, Requests, RouteMeters, UpstreamMeters};
 use super::report::{Outcome, Report};
+use super::spans::Counts;
 
 /// Every counter and histogram of the process.
 #[derive(Debug, Default)]
@@ -24,6 +25,8 @@ pub struct Metrics {
     pub reloads_refused: Counter,
     /// Access lines that could not be written.
     pub access_log_dropped: Arc<Counter>,
+    /// What became of spans.
+    pub spans: Arc<Counts>,
     handles: Mutex<Tables>,
 }
 

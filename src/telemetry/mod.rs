@@ -14,6 +14,7 @@ pub mod metrics;
 pub mod process;
 pub mod readings;
 pub mod report;
+pub mod spans;
 pub mod table;
 pub mod trace;
 
@@ -31,13 +32,15 @@ use events::Events;
 use limits::Limit;
 use metrics::Metrics;
 use report::Report;
+use spans::Exporter;
 
 use crate::plan;
 
 /// What tells of requests; one for the whole process.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Telemetry {
     metrics: Metrics,
+    spans: Exporter,
     events: Events,
     access_log: ArcSwapOption<AccessLog>,
     /// Whether there is one.
@@ -46,10 +49,29 @@ pub struct Telemetry {
     logging: Mutex<Option<plan::AccessLog>>,
 }
 
+impl Default for Telemetry {
+    fn default() -> Self {
+        let metrics = Metrics::default();
+        Self {
+            spans: Exporter::new(Arc::clone(&metrics.spans)),
+            metrics,
+            events: Events::default(),
+            access_log: ArcSwapOption::default(),
+            logs_requests: AtomicBool::default(),
+            logging: Mutex::default(),
+        }
+    }
+}
+
 impl Telemetry {
     /// The metrics, for handles and for scrapes.
     pub fn metrics(&self) -> &Metrics {
         &self.metrics
+    }
+
+    /// Spans on their way to a collector.
+    pub fn spans(&self) -> &Exporter {
+        &self.spans
     }
 
     /// What happened lately.
@@ -73,7 +95,8 @@ impl Telemetry {
         }
     }
 
-    /// Tells of a request that ended at `now`: it is counted, once, and its access line handed over.
+    /// Tells of a request that ended at `now`: it is counted, once, and its access line and its spans are
+    /// handed over.
     pub fn tell(&self, report: &Report, now: Instant) {
         self.metrics.count(report, now);
         if self.logs_requests()
@@ -81,6 +104,15 @@ impl Telemetry {
         {
             log.write(report, now);
         }
+        let took = now.saturating_duration_since(report.started);
+        if self.spans.keeps(report, took) {
+            self.spans.offer(&Arc::new(report.clone()), now);
+        }
+    }
+
+    /// Whether anything is written of what a request asked for.
+    pub fn wants_targets(&self) -> bool {
+        self.logs_requests() || self.spans.is_active()
     }
 
     /// Whether access lines are written at all.

@@ -91,6 +91,8 @@ pub struct Try {
     pub reused: bool,
     /// What the endpoint's breaker learnt.
     pub outcome: outcome::Outcome,
+    /// Its span, as the endpoint was told of it.
+    pub span_id: u64,
 }
 
 /// What a request asked for.
@@ -102,6 +104,10 @@ pub struct Target {
     pub uri: http::Uri,
     /// The host that was asked for.
     pub host: Option<http::HeaderValue>,
+    /// What its URL begins with: `http`, or `https` where it came under TLS.
+    pub scheme: &'static str,
+    /// The version of HTTP that it came in.
+    pub version: http::Version,
 }
 
 /// One request, from its first byte to the last byte of its answer or to its end without one.

@@ -86,6 +86,8 @@ table! {
         "The generation of the configuration that runs; the first is 1.";
     ACCESS_LOG_DROPPED: COUNTER "mamparo_access_log_dropped_total" []
         "Access lines that could not be written.";
+    SPANS: COUNTER "mamparo_spans_total" ["result"]
+        "Spans for the collector, by what became of them.";
     TLS_HANDSHAKE_FAILURES: COUNTER "mamparo_tls_handshake_failures_total" ["listener", "why"]
         "Handshakes with clients that failed, by the reason.";
     CERTIFICATE_EXPIRY: GAUGE "mamparo_certificate_expiry_seconds" ["listener", "upstream", "file"]
@@ -113,7 +115,7 @@ mod tests {
     use super::*;
 
     /// What dashboards and alerts of others hold on to. A change here breaks them.
-    const CONTRACT: [(&str, &str); 29] = [
+    const CONTRACT: [(&str, &str); 30] = [
         (
             "mamparo_requests_total",
             "listener route upstream outcome code",
@@ -143,6 +145,7 @@ mod tests {
         ("mamparo_config_last_reload_success", ""),
         ("mamparo_config_generation", ""),
         ("mamparo_access_log_dropped_total", ""),
+        ("mamparo_spans_total", "result"),
         ("mamparo_tls_handshake_failures_total", "listener why"),
         (
             "mamparo_certificate_expiry_seconds",

@@ -1,7 +1,7 @@
 //! Whose request it is: W3C trace context and request ids, kept where they are valid, else made.
 //!
-//! Nothing is exported. A trace that comes in goes on through us, with a span id of its own for each
-//! try, so that a tracing backend of the services on both sides sees one unbroken trace.
+//! A trace that comes in goes on through us, with a span id of its own for each try, so that a tracing
+//! backend of the services on both sides sees one unbroken trace, whether we export our spans or not.
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
@@ -121,12 +121,12 @@ impl TraceContext {
         })
     }
 
-    /// The `traceparent` for one try, with a new span id (rule 22).
-    pub fn child(&self) -> HeaderValue {
-        self.header(span())
+    /// Whether the caller keeps the trace, or we began it.
+    pub const fn is_sampled(&self) -> bool {
+        self.flags & SAMPLED != 0
     }
 
-    /// The `traceparent` that names this span.
+    /// The `traceparent` that names this span: each try has one of its own (rule 22).
     pub fn header(&self, span_id: u64) -> HeaderValue {
         // All numbers at once, and a few bytes more: written in one go that takes no longer than one.
         let mut bytes = [0; 32];
@@ -232,7 +232,7 @@ mod tests {
     #[test]
     fn rule_22_each_try_has_its_own_span_in_the_same_trace() {
         let trace = TraceContext::read(VALID.as_bytes()).unwrap();
-        let (first, second) = (trace.child(), trace.child());
+        let (first, second) = (trace.header(span()), trace.header(span()));
         assert_ne!(first, second);
         for header in [first, second] {
             let read = TraceContext::read(header.as_bytes()).unwrap();

@@ -54,6 +54,15 @@ impl Client {
         }
     }
 
+    /// For a peer that is no upstream: whom the system trusts is trusted, and HTTP/1.1 is spoken.
+    ///
+    /// # Errors
+    /// The system's authorities cannot be used.
+    pub fn of_the_system() -> Result<Self, FileProblem> {
+        let (files, mut notes) = (UpstreamTls::default(), vault::Notes::default());
+        Self::make(&files, Protocol::Http1, &mut notes)
+    }
+
     /// Reads the files.
     pub(super) fn make(
         files: &UpstreamTls,

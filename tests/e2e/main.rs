@@ -38,5 +38,6 @@ mod tls_clients;
 mod tls_endpoints;
 mod tls_files;
 mod tls_tunnels;
+mod traces;
 mod tunnels;
 mod unix_sockets;

@@ -4,6 +4,7 @@
 mod listener;
 mod loops;
 mod policies;
+mod tracing;
 mod upstream;
 
 use std::collections::HashMap;
@@ -36,6 +37,7 @@ pub(super) fn plan(root: &Fields, context: &mut Context<'_>) -> Option<Plan> {
     let upstreams = upstreams(root, context);
     let listeners = listener::all(root, &upstreams, context);
     let runtime = root.block("runtime")?;
+    let tracing = tracing::compile(root, context);
     Some(Plan {
         service: root.text("service")?.clone(),
         admin: text::listen_address(root.block("admin")?.text("address")?).ok()?,
@@ -46,6 +48,7 @@ pub(super) fn plan(root: &Fields, context: &mut Context<'_>) -> Option<Plan> {
         },
         errors: errors(root.block("errors")?)?,
         access_log: access_log(root.block("access_log")?)?,
+        tracing: tracing?,
         listeners: listeners?,
         upstreams: upstreams.in_order,
     })

@@ -364,7 +364,7 @@ fn respond(fields: &Fields, path: &str, context: &mut Context<'_>) -> Option<Res
     })
 }
 
-fn headers(
+pub(super) fn headers(
     fields: &Fields,
     path: &str,
     context: &mut Context<'_>,

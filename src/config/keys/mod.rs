@@ -3,12 +3,14 @@
 
 mod listeners;
 mod policies;
+mod tracing;
 
 use super::kind::{Block, Key, Kind, Preset};
 use super::text;
 
 use listeners::LISTENER;
 pub(super) use policies::POLICIES;
+use tracing::TRACING;
 
 /// A share of all, above nothing.
 const SHARE: Kind = Kind::Share {
@@ -100,14 +102,12 @@ pub(super) static ROOT: Block = block(
             "{}",
             "A line for each request.",
         ),
-        Key {
-            name: "tracing",
-            kind: Kind::Later(
-                "exporting traces is not there yet: trace context is propagated, nothing is exported",
-            ),
-            preset: Preset::Absent { example: "" },
-            doc: "",
-        },
+        optional(
+            "tracing",
+            Kind::Block(&TRACING),
+            "{ otlp: http://127.0.0.1:4318, headers: { x-tenant: acme }, timeout: 10s, keep: { failed: 100%, slower_than: 1s, rest: 10% } }",
+            "Spans of requests and of their tries, sent to a collector in OTLP over HTTP. Absent: trace context is passed on, and nothing is exported.",
+        ),
         required(
             "listeners",
             Kind::Named(&LISTENER),

@@ -67,6 +67,7 @@ fn plan(upstreams: Vec<Arc<plan::Upstream>>, routes: Vec<Route>) -> Arc<Plan> {
             destination: None,
             keep: plan::Keep::All,
         },
+        tracing: None,
         listeners: vec![Listener {
             name: "in".into(),
             address: address.into(),

@@ -52,6 +52,8 @@ pub(crate) fn target(uri: &str, host: &str) -> Target {
         method: http::Method::GET,
         uri: uri.parse().unwrap(),
         host: Some(http::HeaderValue::from_bytes(host.as_bytes()).unwrap()),
+        scheme: "http",
+        version: http::Version::HTTP_11,
     }
 }
 
@@ -72,6 +74,7 @@ pub(crate) fn attempt(took: Duration, ending: Ending) -> Try {
             Some(..500) => outcome::Outcome::Success,
             Some(_) | None => outcome::Outcome::Failure,
         },
+        span_id: 0xb7ad_6b71_6920_3331,
     }
 }
 

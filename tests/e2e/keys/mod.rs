@@ -14,6 +14,7 @@ mod retry;
 mod routes;
 mod timeouts;
 mod tls;
+mod tracing;
 mod upstream;
 
 use std::collections::BTreeSet;
@@ -21,7 +22,7 @@ use std::collections::BTreeSet;
 /// Keys with the test of each.
 type Keys = &'static [(&'static str, fn())];
 
-const ALL: [Keys; 11] = [
+const ALL: [Keys; 12] = [
     bulkhead::KEYS,
     circuit_breaker::KEYS,
     fallback::KEYS,
@@ -32,6 +33,7 @@ const ALL: [Keys; 11] = [
     routes::KEYS,
     timeouts::KEYS,
     tls::KEYS,
+    tracing::KEYS,
     upstream::KEYS,
 ];
 
