@@ -21,6 +21,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::clock;
 use crate::config::{self, Loaded, Problems};
+use crate::discovery::Discovery;
 use crate::live::wire::Dialer;
 use crate::plan::SocketAddress;
 use crate::policy::breaker::Forced;
@@ -38,6 +39,9 @@ use crate::telemetry::log::LogLevel;
 use crate::tls::Vault;
 use doors::Doors;
 pub use doors::settings as listener_settings;
+
+/// How long the sources of endpoints may take before the listeners open without them (rule 86).
+const FIRST_ANSWERS: Duration = Duration::from_secs(2);
 
 /// How a process is started beside its configuration.
 #[derive(Default)]
@@ -85,6 +89,7 @@ enum Order {
 /// What the parts on the control thread share.
 struct Shared {
     proxy: Arc<Proxy>,
+    discovery: Arc<Discovery>,
     workers: Arc<Workers>,
     doors: Doors,
     last_reload: reload::Last,
@@ -121,7 +126,7 @@ pub fn start(loaded: Loaded, options: Options) -> Result<Running, StartError> {
             match runtime {
                 Ok(runtime) => {
                     runtime.block_on(control(loaded, options, tell));
-                    // A name that is being resolved must not hold up the end.
+                    // What is being read or written must not hold up the end.
                     runtime.shutdown_timeout(Duration::from_millis(100));
                 }
                 Err(error) => drop(tell.send(Err(error.into()))),
@@ -212,11 +217,14 @@ async fn assemble(
     certificates::warn_of_expiry(loaded, None);
     let (telemetry, dialer) = (Arc::new(telemetry), options.dialer.clone());
     let proxy = Proxy::with_vault(plan.clone(), telemetry, dialer, vault);
-    chores::resolve_names(&proxy, chores::AT_START).await;
+    let discovery = Discovery::new(&proxy.telemetry);
+    discovery.follow(&proxy.site().snapshot);
+    discovery.first_answers(FIRST_ANSWERS).await;
     let workers = Arc::new(Workers::start(plan.runtime.workers.get())?);
     let shared = Arc::new(Shared {
         doors,
         proxy,
+        discovery,
         workers,
         last_reload: reload::Last::default(),
         effective: ArcSwap::from_pointee(loaded.effective.clone()),
@@ -287,8 +295,7 @@ fn reloader(shared: &Arc<Shared>, loaded: Loaded, paths: Vec<PathBuf>) -> Reload
             .follow(next.plan.tracing.as_ref(), &next.plan.service);
         to.proxy.vault().retain(&next.certificates);
         to.effective.store(Arc::new(next.effective.clone()));
-        let proxy = Arc::clone(&to.proxy);
-        tokio::spawn(async move { chores::resolve_names(&proxy, chores::AT_RUN_TIME).await });
+        to.discovery.follow(&to.proxy.site().snapshot);
         Ok(())
     };
     let steps = Steps {

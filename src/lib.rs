@@ -3,12 +3,14 @@
 //!
 //! Modules in reading order: [`policy`] decides, [`plan`] says what the configuration means, [`config`]
 //! reads it, [`live`] is what runs, [`proxy`] is the life of one request (start with `proxy::handle`),
-//! [`telemetry`] tells of it, [`server`] accepts, [`reload`] and [`app`] put it together.
+//! [`telemetry`] tells of it, [`discovery`] finds where requests can go, [`server`] accepts, [`reload`] and
+//! [`app`] put it together.
 
 pub mod app;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod discovery;
 pub mod live;
 pub mod plan;
 pub mod policy;

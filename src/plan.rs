@@ -50,6 +50,8 @@ pub struct Runtime {
     pub drain: Duration,
     /// Connections from clients, whole process.
     pub max_connections: usize,
+    /// The servers that are asked for names; empty: those of the system.
+    pub dns_servers: Vec<SocketAddr>,
 }
 
 /// How our own answers look.
@@ -348,20 +350,45 @@ pub struct Endpoint {
     pub weight: u32,
 }
 
-/// An endpoint's address.
+/// An endpoint's address, or a source of them: what a source says is found off the path of requests, again
+/// and again, and each address that it says is an endpoint.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Address {
     /// Known.
     Ip(SocketAddr),
-    /// To be resolved by the system, off the path of requests; every address found is an endpoint.
+    /// Every address of a host.
     Name {
         /// The host's name.
         host: Arc<str>,
         /// The port.
         port: u16,
     },
+    /// Every target of an SRV record, which says the ports, too.
+    Srv {
+        /// The record's name.
+        name: Arc<str>,
+    },
+    /// Every endpoint of a service of Kubernetes.
+    Kubernetes {
+        /// Where the service is.
+        namespace: Arc<str>,
+        /// The service's name.
+        service: Arc<str>,
+        /// The name or the number of its port.
+        port: Arc<str>,
+    },
     /// A socket in the file system.
     Unix(Arc<Path>),
+}
+
+impl Address {
+    /// Whether it has to be found out, again and again, what it stands for.
+    pub const fn is_source(&self) -> bool {
+        match self {
+            Self::Ip(_) | Self::Unix(_) => false,
+            Self::Name { .. } | Self::Srv { .. } | Self::Kubernetes { .. } => true,
+        }
+    }
 }
 
 impl std::fmt::Display for Address {
@@ -369,6 +396,12 @@ impl std::fmt::Display for Address {
         match self {
             Self::Ip(address) => address.fmt(f),
             Self::Name { host, port } => write!(f, "{host}:{port}"),
+            Self::Srv { name } => write!(f, "srv {name}"),
+            Self::Kubernetes {
+                namespace,
+                service,
+                port,
+            } => write!(f, "kubernetes {service}.{namespace}:{port}"),
             Self::Unix(path) => write!(f, "{}{}", address::UNIX_SCHEME, path.display()),
         }
     }

@@ -83,6 +83,20 @@ const LAYERS: &[Layer] = &[
         must_not_name: &["hyper"],
     },
     Layer {
+        name: "discovery",
+        // It finds what the proxy sends to, and tells of it; what is to be found comes with the plan.
+        may_import: Only(&[
+            "clock",
+            "live",
+            "plan",
+            "policy",
+            "proxy",
+            "telemetry",
+            "tls",
+        ]),
+        must_not_name: &["prometheus"],
+    },
+    Layer {
         name: "server",
         may_import: Only(&["clock", "live", "proxy", "telemetry", "tls"]),
         must_not_name: &["hyper"],

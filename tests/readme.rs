@@ -263,10 +263,11 @@ fn its_commands_and_their_options_are_all_of_them() {
 }
 
 /// The rows of the configuration's table, and the blocks of the schema that they tell of.
-const BLOCKS: [(&str, &str); 25] = [
+const BLOCKS: [(&str, &str); 26] = [
     ("top level", ""),
     ("admin", "admin"),
     ("runtime", "runtime"),
+    ("its dns", "dns"),
     ("errors", "errors"),
     ("access_log", "access_log"),
     ("tracing", "tracing"),

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use super::Shared;
 use crate::clock;
+use crate::discovery::feed;
 use crate::live::roster::Reading;
 use crate::live::upstream::Upstream;
 use crate::policy::breaker::State;
@@ -13,7 +14,7 @@ use crate::server::admin::Readiness;
 use crate::server::status::{self, Circuit, Status};
 use crate::telemetry::events::stamp;
 use crate::telemetry::metrics::Totals;
-use crate::telemetry::readings::{EndpointReading, Readings, UpstreamReading};
+use crate::telemetry::readings::{DiscoveryReading, EndpointReading, Readings, UpstreamReading};
 
 impl Shared {
     /// Everything that the page shows.
@@ -28,6 +29,7 @@ impl Shared {
             .map(|upstream| &upstream.name);
         let upstreams = names.filter_map(|name| site.snapshot.upstream(name));
         let totals = telemetry.metrics().totals_by_upstream();
+        let sources = self.discovery.readings();
         Status {
             at: stamp(clock::date()),
             process: self.process(&site, now),
@@ -35,7 +37,10 @@ impl Shared {
             upstreams: upstreams
                 .map(|upstream| {
                     let totals = totals.get(upstream.name()).copied().unwrap_or_default();
-                    upstream_status(&site, upstream, totals_status(totals), self, now)
+                    let totals = totals_status(totals);
+                    let mut status = upstream_status(&site, upstream, totals, self, now);
+                    status.sources = sources_status(&sources, &status.name, now);
+                    status
                 })
                 .collect(),
             totals: totals_status(telemetry.metrics().totals(None)),
@@ -62,6 +67,7 @@ impl Shared {
                 .collect(),
             handshakes: self.doors.failed_handshakes(),
             certificates: self.certificate_readings(),
+            discovery: discovery_readings(&self.discovery.readings()),
         };
         self.proxy.telemetry.metrics().render(&readings)
     }
@@ -141,7 +147,42 @@ fn upstream_status(
             per_second: limit.per_second,
         }),
         totals,
+        sources: Vec::new(),
     }
+}
+
+fn sources_status(sources: &[feed::Reading], upstream: &str, now: Instant) -> Vec<status::Source> {
+    let named = |source: &&feed::Reading| source.upstreams.iter().any(|one| **one == *upstream);
+    let status = |source: &feed::Reading| status::Source {
+        name: source.source.clone(),
+        addresses: source.addresses,
+        answered_at: source.answered.map(|(_, date)| stamp(date)),
+        age_ms: source
+            .answered
+            .map(|(at, _)| millis(now.saturating_duration_since(at))),
+        next_ms: source
+            .next
+            .map(|next| millis(next.saturating_duration_since(now))),
+        problem: source.problem.clone(),
+    };
+    sources.iter().filter(named).map(status).collect()
+}
+
+fn discovery_readings(sources: &[feed::Reading]) -> Vec<DiscoveryReading> {
+    let of_source = |source: &feed::Reading| {
+        let (name, updates) = (source.source.clone(), source.updates);
+        let upstreams = source.upstreams.clone().into_iter();
+        upstreams.map(move |upstream| DiscoveryReading {
+            upstream,
+            source: name.clone(),
+            updates: [
+                ("changed", updates.changed),
+                ("same", updates.same),
+                ("failed", updates.failed),
+            ],
+        })
+    };
+    sources.iter().flat_map(of_source).collect()
 }
 
 fn endpoint_status(reading: &Reading) -> status::Endpoint {

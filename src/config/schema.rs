@@ -49,7 +49,12 @@ fn block(
             required.push(key.name);
         }
     }
-    json!({ "type": "object", "properties": properties, "required": required, "additionalProperties": false })
+    let mut schema = json!({ "type": "object", "properties": properties, "required": required, "additionalProperties": false });
+    if block.name == "endpoint" {
+        let one = keys::WHAT_AN_ENDPOINT_IS.map(|key| json!({ "required": [key] }));
+        schema["oneOf"] = one.into_iter().collect();
+    }
+    schema
 }
 
 fn property(

@@ -374,10 +374,19 @@ fn everything_that_can_be_said_is_understood() {
             "payments.internal:9001",
             "payments:80",
             "[::1]:9002",
-            "127.0.0.1:9002"
+            "127.0.0.1:9002",
+            "srv _http._tcp.payments.internal"
         ]
     );
     assert_eq!(payments.endpoints[4].weight, 2);
+    assert_eq!(payments.endpoints[5].weight, 3);
+    let servers: Vec<_> = plan
+        .runtime
+        .dns_servers
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    assert_eq!(servers, ["[::1]:53", "127.0.0.1:5353"]);
     assert!(matches!(
         payments.endpoints[1].address,
         Address::Name { port: 9001, .. }

@@ -49,6 +49,18 @@ pub(super) static ENDPOINT: Text = Text {
     pattern: "^.+$",
     check: |text| endpoint(text).map(drop),
 };
+/// The name of an SRV record.
+pub(super) static SRV: Text = Text {
+    what: "the name of an SRV record such as `_http._tcp.payments.example.com`",
+    pattern: "^[^:/]+$",
+    check: |text| srv(text).map(drop),
+};
+/// A server that is asked for names.
+pub(super) static DNS_SERVER: Text = Text {
+    what: "the address of a DNS server such as `10.0.0.2` or `127.0.0.1:5353`",
+    pattern: "^[0-9a-fA-F:.\\[\\]]+$",
+    check: |text| dns_server(text).map(drop),
+};
 /// A link.
 pub(super) static URL: Text = Text {
     what: "a link such as `https://docs.example.com/`",
@@ -134,7 +146,7 @@ pub(super) static FALLBACK_CONDITION: Text = Text {
     check: fallback_condition,
 };
 
-pub(super) use address::{Scheme, endpoint, listen_address};
+pub(super) use address::{Scheme, dns_server, endpoint, listen_address, srv};
 pub(super) use collector::collector;
 
 type Checked = Result<(), Complaint>;

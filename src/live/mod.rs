@@ -20,6 +20,7 @@ pub mod router;
 pub mod seats;
 pub mod slots;
 pub mod snapshot;
+pub mod sources;
 pub mod tls;
 pub mod trailers;
 pub mod upstream;

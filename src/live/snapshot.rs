@@ -61,6 +61,9 @@ impl Snapshot {
                 }
                 None => Upstream::with_vault(settings, workers, Arc::clone(&vault)),
             };
+            if let Some(previous) = previous {
+                upstream.learn_from(previous.upstreams());
+            }
             (Arc::clone(&settings.name), upstream)
         });
         let upstreams = upstreams.collect();
@@ -92,7 +95,7 @@ impl Snapshot {
     }
 
     /// Every upstream, in no order.
-    pub fn upstreams(&self) -> impl Iterator<Item = &Arc<Upstream>> {
+    pub fn upstreams(&self) -> impl Iterator<Item = &Arc<Upstream>> + Clone {
         self.upstreams.values()
     }
 

@@ -1,7 +1,6 @@
 //! The memory of one upstream. It is found again by name at every reload, so that breakers, budget,
 //! seats and connections outlive the settings they run under (rule 81).
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,6 +12,8 @@ use super::http2::{self, Asking, Queued};
 use super::roster::{Endpoint, Move, Place, Roster};
 use super::seats::Seats;
 use super::slots::{Slot, Slots};
+pub use super::sources::Found;
+use super::sources::Sources;
 use super::tls::Secured;
 use super::wire::Dialer;
 use crate::plan::{self, Address, Protocol, SocketAddress};
@@ -32,17 +33,8 @@ pub struct Upstream {
     bucket: Mutex<Option<Bucket>>,
     /// What was read for TLS.
     vault: Arc<Vault>,
-    /// What names resolved to last; the good set is kept when they do not (rule 68).
-    resolved: Mutex<Vec<Resolved>>,
-}
-
-/// What a name resolved to last.
-#[derive(Debug)]
-struct Resolved {
-    name: Address,
-    addresses: Vec<SocketAddr>,
-    /// The last attempt failed.
-    failing: bool,
+    /// What the sources of its endpoints have said last.
+    sources: Mutex<Sources>,
 }
 
 /// Why a request got no connection from the pool.
@@ -84,7 +76,7 @@ impl Upstream {
             budget: Mutex::new(Budget::new()),
             bucket: Mutex::new(None),
             vault,
-            resolved: Mutex::default(),
+            sources: Mutex::default(),
         };
         upstream.configure(settings);
         Arc::new(upstream)
@@ -93,12 +85,7 @@ impl Upstream {
     /// Runs under these settings from now on; memory stays.
     pub fn configure(&self, settings: &Arc<plan::Upstream>) {
         self.settings.store(Arc::clone(settings));
-        self.resolved.lock().retain(|known| {
-            settings
-                .endpoints
-                .iter()
-                .any(|endpoint| endpoint.address == known.name)
-        });
+        self.sources.lock().retain(&settings.endpoints);
         self.refresh();
     }
 
@@ -302,82 +289,106 @@ impl Upstream {
             .late_failure(endpoint.key, settings, now, chance)
     }
 
-    /// The names among its endpoints, which have to be resolved.
-    pub fn names(&self) -> Vec<Address> {
+    /// The sources among its endpoints, each once: what they stand for has to be found out.
+    pub fn sources(&self) -> Vec<Address> {
         let settings = self.settings.load();
-        let addresses = settings.endpoints.iter().map(|endpoint| &endpoint.address);
-        addresses
-            .filter(|address| matches!(address, Address::Name { .. }))
-            .cloned()
-            .collect()
-    }
-
-    /// A name resolved to these addresses; whether that changed anything.
-    pub fn resolved(&self, name: &Address, mut addresses: Vec<SocketAddr>) -> bool {
-        addresses.sort_unstable();
-        addresses.dedup();
-        {
-            let mut resolved = self.resolved.lock();
-            let known = known(&mut resolved, name);
-            let recovered = std::mem::replace(&mut known.failing, false);
-            if known.addresses == addresses {
-                return recovered;
+        let mut sources: Vec<Address> = Vec::new();
+        for endpoint in &settings.endpoints {
+            if endpoint.address.is_source() && !sources.contains(&endpoint.address) {
+                sources.push(endpoint.address.clone());
             }
-            known.addresses = addresses;
         }
-        self.refresh();
-        true
+        sources
     }
 
-    /// A name did not resolve: its addresses stay. Whether this is news.
-    pub fn unresolved(&self, name: &Address) -> bool {
-        let mut resolved = self.resolved.lock();
-        !std::mem::replace(&mut known(&mut resolved, name).failing, true)
+    /// Takes over what other upstreams know of those of its sources that it has not asked yet.
+    pub fn learn_from<'a>(&self, others: impl Iterator<Item = &'a Arc<Self>> + Clone) {
+        if self
+            .sources
+            .lock()
+            .were_asked(&self.settings.load().endpoints)
+        {
+            return;
+        }
+        for source in self.sources() {
+            let unknown = |one: &Self| one.sources.lock().said(&source).is_empty();
+            if unknown(self)
+                && let Some(known) = others.clone().find(|other| !unknown(other))
+            {
+                let found = known.sources.lock().said(&source).to_vec();
+                self.found(&source, found);
+            }
+        }
+    }
+
+    /// A source stands for these addresses now; whether that changed anything. Endpoints that stay keep
+    /// what was learnt of them, those that are gone finish what they have (rules 68, 81).
+    pub fn found(&self, source: &Address, found: Vec<Found>) -> bool {
+        let changed = self.sources.lock().found(source, found);
+        if changed {
+            self.refresh();
+        }
+        changed
+    }
+
+    /// It could not be found out what a source stands for: the last good set stays (rule 68). Whether
+    /// this is news.
+    pub fn not_found(&self, source: &Address) -> bool {
+        let (is_news, is_first) = self.sources.lock().not_found(source);
+        if is_first {
+            self.refresh();
+        }
+        is_news
     }
 
     fn refresh(&self) {
+        // Under the lock, so that of two at a time the later one has the later settings.
+        let sources = self.sources.lock();
         let settings = self.settings.load();
         let client = self.vault.client(&settings);
-        let resolved = self.resolved.lock();
         let mut places: Vec<Place> = Vec::new();
+        let mut add = |address: SocketAddress, weight: u32, secured: Option<Secured>| {
+            if !places.iter().any(|known| known.address == address) {
+                places.push(Place {
+                    address,
+                    weight,
+                    secured,
+                });
+            }
+        };
         for endpoint in &settings.endpoints {
-            let found: Vec<SocketAddress> = match &endpoint.address {
-                Address::Ip(address) => vec![SocketAddress::Ip(*address)],
-                Address::Unix(path) => vec![SocketAddress::Unix(Arc::clone(path))],
-                name @ Address::Name { .. } => resolved
-                    .iter()
-                    .filter(|known| known.name == *name)
-                    .flat_map(|known| known.addresses.iter().copied().map(SocketAddress::Ip))
-                    .collect(),
+            let secured = |named: &Address| {
+                let secured = || Secured::new(client.clone(), named);
+                endpoint.tls.then(secured)
             };
-            let secured = || Secured::new(client.clone(), &endpoint.address);
-            for address in found {
-                if !places.iter().any(|known| known.address == address) {
-                    places.push(Place {
-                        address,
-                        weight: endpoint.weight,
-                        secured: endpoint.tls.then(secured),
-                    });
+            match &endpoint.address {
+                at @ Address::Ip(address) => add((*address).into(), endpoint.weight, secured(at)),
+                at @ Address::Unix(path) => {
+                    let address = SocketAddress::Unix(Arc::clone(path));
+                    add(address, endpoint.weight, secured(at));
+                }
+                source @ (Address::Name { .. }
+                | Address::Srv { .. }
+                | Address::Kubernetes { .. }) => {
+                    for found in sources.said(source) {
+                        let named = found.host.as_ref().map(|host| Address::Name {
+                            host: Arc::clone(host),
+                            port: found.address.port(),
+                        });
+                        let weight = endpoint.weight.saturating_mul(found.weight);
+                        let secured = secured(named.as_ref().unwrap_or(source));
+                        add(found.address.into(), weight, secured);
+                    }
                 }
             }
         }
+        // A reload may have put a source in the place of what was there: until it has been asked, requests
+        // are served by that rather than by nobody.
+        if places.is_empty() && !sources.were_asked(&settings.endpoints) {
+            return;
+        }
         self.roster.set(&places);
     }
-}
-
-fn known<'a>(resolved: &'a mut Vec<Resolved>, name: &Address) -> &'a mut Resolved {
-    let index = resolved
-        .iter()
-        .position(|known| known.name == *name)
-        .unwrap_or_else(|| {
-            resolved.push(Resolved {
-                name: name.clone(),
-                addresses: Vec::new(),
-                failing: false,
-            });
-            resolved.len() - 1
-        });
-    &mut resolved[index]
 }
 
 #[cfg(test)]

@@ -29,7 +29,7 @@ pub enum Settings {
 pub struct Candidate {
     /// Requests in flight.
     pub load: u32,
-    /// Its configured weight times the share that its ramp allows; above 0.
+    /// Its configured weight times the share that its ramp allows; 0: only where no other can be chosen.
     pub weight: f64,
     /// A stable [`hash`] of its address.
     pub key: u64,

@@ -22,6 +22,7 @@ fn plan(port: u16) -> Plan {
             workers: NonZeroUsize::MIN,
             drain: Duration::ZERO,
             max_connections: 1,
+            dns_servers: Vec::new(),
         },
         errors: Errors {
             format: ErrorFormat::Contract,

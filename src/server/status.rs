@@ -112,6 +112,25 @@ pub struct Upstream {
     pub rate_limit: Option<RateLimit>,
     /// What has been counted for it since the start.
     pub totals: Totals,
+    /// Where its endpoints come from that are not written as addresses.
+    pub sources: Vec<Source>,
+}
+
+/// A name, a record or a service that stands for endpoints.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Source {
+    /// As it is configured: `payments:80`, `srv _http._tcp.payments.test`.
+    pub name: String,
+    /// The addresses that it stands for.
+    pub addresses: usize,
+    /// When it answered last; `null`: it never has.
+    pub answered_at: Option<String>,
+    /// Time since then, in milliseconds.
+    pub age_ms: Option<u64>,
+    /// Time until it is asked again, in milliseconds; `null` where it says by itself what is new.
+    pub next_ms: Option<u64>,
+    /// Why it could not be found out what it stands for, when it was asked last; `null`: it could.
+    pub problem: Option<String>,
 }
 
 /// The state of a breaker, or of a whole upstream's.

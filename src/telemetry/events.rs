@@ -37,6 +37,8 @@ pub enum Kind {
     Reload,
     /// Files of certificates were swapped, or could not be.
     Certificates,
+    /// It could not be found out where an upstream's endpoints are, or it could again.
+    Discovery,
     /// New work is turned away.
     Drain,
     /// The log level was changed.

@@ -28,6 +28,7 @@ impl Metrics {
         add_tries(&mut families, &handles.upstreams);
         add_events(&mut families, &handles.upstreams);
         add_gauges(&mut families, &readings.upstreams);
+        add_discovery(&mut families, readings);
         add_tls(&mut families, readings);
         self.add_configuration(&mut families, readings);
         add_process(&mut families, &Process::read());
@@ -156,6 +157,15 @@ fn add_gauges(families: &mut Families, upstreams: &[UpstreamReading]) {
     for one in upstreams {
         for (state, count) in one.endpoints_by_state() {
             endpoints.number(&[&one.name, state], count as f64);
+        }
+    }
+}
+
+fn add_discovery(families: &mut Families, readings: &Readings) {
+    let mut updates = families.of(&table::DISCOVERY_UPDATES);
+    for one in &readings.discovery {
+        for (result, count) in one.updates {
+            updates.count(&[&one.upstream, &one.source, result], count);
         }
     }
 }

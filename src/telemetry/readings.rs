@@ -18,6 +18,19 @@ pub struct Readings {
     pub handshakes: Vec<HandshakeReading>,
     /// The files of certificates in use.
     pub certificates: Vec<CertificateReading>,
+    /// How often sources of endpoints were asked, by upstream and source.
+    pub discovery: Vec<DiscoveryReading>,
+}
+
+/// How often one source of an upstream's endpoints was asked.
+#[derive(Debug, Clone)]
+pub struct DiscoveryReading {
+    /// The upstream's name.
+    pub upstream: Arc<str>,
+    /// The source, as it is configured.
+    pub source: String,
+    /// How often, by what came of it, of a closed list.
+    pub updates: [(&'static str, u64); 3],
 }
 
 /// Handshakes that failed on one listener for one reason.

@@ -76,6 +76,8 @@ table! {
         "Connections that were made to the upstream.";
     ENDPOINTS: GAUGE "mamparo_endpoints" ["upstream", "state"]
         "Endpoints of the upstream; a half-open one is available.";
+    DISCOVERY_UPDATES: COUNTER "mamparo_discovery_updates_total" ["upstream", "source", "result"]
+        "Askings of what names, records and services stand for, by what came of them.";
     FALLBACKS: COUNTER "mamparo_fallbacks_total" ["upstream", "kind", "reason"]
         "Requests that a fallback answered, by the reason of the failure or the class of the status.";
     CONFIG_RELOADS: COUNTER "mamparo_config_reloads_total" ["result"]
@@ -115,7 +117,7 @@ mod tests {
     use super::*;
 
     /// What dashboards and alerts of others hold on to. A change here breaks them.
-    const CONTRACT: [(&str, &str); 30] = [
+    const CONTRACT: [(&str, &str); 31] = [
         (
             "mamparo_requests_total",
             "listener route upstream outcome code",
@@ -140,6 +142,7 @@ mod tests {
         ("mamparo_connections", "upstream state"),
         ("mamparo_connections_opened_total", "upstream"),
         ("mamparo_endpoints", "upstream state"),
+        ("mamparo_discovery_updates_total", "upstream source result"),
         ("mamparo_fallbacks_total", "upstream kind reason"),
         ("mamparo_config_reloads_total", "result"),
         ("mamparo_config_last_reload_success", ""),

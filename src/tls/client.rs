@@ -49,6 +49,11 @@ impl Client {
         match endpoint {
             Address::Ip(address) => Some(ServerName::IpAddress(address.ip().into())),
             Address::Name { host, .. } => ServerName::try_from(host.to_string()).ok(),
+            // Each target has a name of its own, which comes with it; this is for none that has.
+            Address::Srv { name } => ServerName::try_from(domain_of(name).to_owned()).ok(),
+            Address::Kubernetes {
+                namespace, service, ..
+            } => ServerName::try_from(format!("{service}.{namespace}")).ok(),
             // It has no name but that of this machine.
             Address::Unix(_) => ServerName::try_from("localhost").ok(),
         }
@@ -113,6 +118,19 @@ impl Client {
             has_identity: files.identity.is_some(),
             name: name.and_then(|name| ServerName::try_from(name.to_owned()).ok()),
         })
+    }
+}
+
+/// The domain that an SRV record is of: `_http._tcp.payments.test` says where that of `payments.test` is.
+fn domain_of(record: &str) -> &str {
+    let mut labels = record.splitn(3, '.');
+    match (labels.next(), labels.next(), labels.next()) {
+        (Some(service), Some(protocol), Some(domain))
+            if service.starts_with('_') && protocol.starts_with('_') =>
+        {
+            domain
+        }
+        _ => record,
     }
 }
 

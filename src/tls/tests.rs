@@ -248,12 +248,25 @@ fn an_upstream_without_a_ca_trusts_someone() {
     vault.install(&read(&plan));
     let client = vault.client(&plan.upstreams[0]).unwrap();
     assert!(!client.has_identity());
-    let endpoint = plan::Address::Name {
+    let name_of = |endpoint| client.name_of(&endpoint).unwrap().to_str().into_owned();
+    let name = plan::Address::Name {
         host: "payments.internal".into(),
         port: 443,
     };
-    assert_eq!(
-        client.name_of(&endpoint).unwrap().to_str(),
-        "payments.internal"
-    );
+    assert_eq!(name_of(name), "payments.internal");
+    for (record, domain) in [
+        ("_https._tcp.payments.internal", "payments.internal"),
+        ("payments.service.consul", "payments.service.consul"),
+    ] {
+        let record = plan::Address::Srv {
+            name: record.into(),
+        };
+        assert_eq!(name_of(record), domain);
+    }
+    let service = plan::Address::Kubernetes {
+        namespace: "shop".into(),
+        service: "payments".into(),
+        port: "https".into(),
+    };
+    assert_eq!(name_of(service), "payments.shop");
 }

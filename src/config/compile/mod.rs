@@ -8,12 +8,13 @@ mod tracing;
 mod upstream;
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::report::Report;
-use super::setting::Fields;
+use super::setting::{Fields, Setting, Value};
 use super::source::Contents;
 use super::text;
 use crate::plan::{AccessLog, ErrorFormat, Errors, Keep, LogDestination, Plan, Runtime, Upstream};
@@ -45,6 +46,7 @@ pub(super) fn plan(root: &Fields, context: &mut Context<'_>) -> Option<Plan> {
             workers: NonZeroUsize::new(runtime.integer("workers")?)?,
             drain: runtime.duration("drain")?,
             max_connections: runtime.integer("max_connections")?,
+            dns_servers: dns_servers(runtime.block("dns")?)?,
         },
         errors: errors(root.block("errors")?)?,
         access_log: access_log(root.block("access_log")?)?,
@@ -75,6 +77,20 @@ fn upstreams(root: &Fields, context: &mut Context<'_>) -> Upstreams {
         all.by_name.insert(Arc::clone(name), compiled);
     }
     all
+}
+
+fn dns_servers(fields: &Fields) -> Option<Vec<SocketAddr>> {
+    if fields.lacks("servers") {
+        return Some(Vec::new());
+    }
+    let servers = fields.list("servers")?.iter();
+    let server = |setting: &Setting| {
+        let Value::Text(text) = &setting.value else {
+            return None;
+        };
+        text::dns_server(text).ok()
+    };
+    servers.map(server).collect()
 }
 
 fn errors(fields: &Fields) -> Option<Errors> {

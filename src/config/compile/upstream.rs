@@ -3,8 +3,10 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::super::keys::WHAT_AN_ENDPOINT_IS;
 use super::super::origin::Place;
 use super::super::setting::{Fields, Setting, Value};
+use super::super::suggest;
 use super::super::text::{self, Scheme};
 use super::listener::protocol;
 use super::{Context, policies};
@@ -95,7 +97,8 @@ fn endpoints(fields: &Fields, path: &str, context: &mut Context<'_>) -> Option<V
     let mut complete = true;
     let under_tls = !fields.lacks("tls");
     for (index, setting) in fields.list("endpoints")?.iter().enumerate() {
-        let Some((mut endpoint, scheme, place)) = endpoint(setting) else {
+        let path_of_it = format!("{path}.endpoints[{index}]");
+        let Some((mut endpoint, scheme, place)) = endpoint(setting, &path_of_it, context) else {
             complete = false;
             continue;
         };
@@ -103,7 +106,7 @@ fn endpoints(fields: &Fields, path: &str, context: &mut Context<'_>) -> Option<V
         if scheme == Scheme::Http && under_tls {
             context.report.add_with_help(
                 place,
-                &format!("{path}.endpoints[{index}]"),
+                &path_of_it,
                 "`http://` says plaintext, but the upstream has a `tls` block",
                 "write `https://`, or no scheme at all",
             );
@@ -115,12 +118,9 @@ fn endpoints(fields: &Fields, path: &str, context: &mut Context<'_>) -> Option<V
                 .unwrap_or_default();
             let message = format!("the endpoint {} is already there{at}", endpoint.address);
             let help = "to send it more traffic, give it a `weight`";
-            context.report.add_with_help(
-                place,
-                &format!("{path}.endpoints[{index}]"),
-                message,
-                help,
-            );
+            context
+                .report
+                .add_with_help(place, &path_of_it, message, help);
         }
         seen.insert(endpoint.address.clone(), place.cloned());
         endpoints.push(endpoint);
@@ -128,17 +128,44 @@ fn endpoints(fields: &Fields, path: &str, context: &mut Context<'_>) -> Option<V
     complete.then_some(endpoints)
 }
 
-fn endpoint(setting: &Setting) -> Option<(Endpoint, Scheme, Option<&Place>)> {
-    let (address, weight, place) = match (&setting.value, setting.block()) {
-        (Value::Text(address), _) => (address, 1, setting.place()),
-        (_, Some(fields)) => (
-            fields.text("address")?,
-            fields.integer("weight")?,
-            fields.place("address"),
-        ),
+fn endpoint<'a>(
+    setting: &'a Setting,
+    path: &str,
+    context: &mut Context<'_>,
+) -> Option<(Endpoint, Scheme, Option<&'a Place>)> {
+    let (what, weight, place) = match (&setting.value, setting.block()) {
+        (Value::Text(address), _) => (text::endpoint(address), 1, setting.place()),
+        (_, Some(fields)) => {
+            let given: Vec<&str> = WHAT_AN_ENDPOINT_IS
+                .into_iter()
+                .filter(|key| !fields.lacks(key))
+                .collect();
+            let what = match given[..] {
+                ["srv"] => text::srv(fields.text("srv")?).map(|srv| (srv, Scheme::None)),
+                [_] => text::endpoint(fields.text("address")?),
+                [] => {
+                    let message = format!(
+                        "an endpoint needs {}",
+                        suggest::one_of(&WHAT_AN_ENDPOINT_IS)
+                    );
+                    context.report.add(setting.place(), path, message);
+                    return None;
+                }
+                [_, second, ..] => {
+                    let message = format!(
+                        "{} are given: an endpoint is one of them",
+                        suggest::one_of(&given).replace(" or ", " and ")
+                    );
+                    context.report.add(fields.place(second), path, message);
+                    return None;
+                }
+            };
+            let place = given.first().and_then(|key| fields.place(key));
+            (what, fields.integer("weight")?, place)
+        }
         (_, None) => return None,
     };
-    let (address, scheme) = text::endpoint(address).ok()?;
+    let (address, scheme) = what.ok()?;
     Some((
         Endpoint {
             address,

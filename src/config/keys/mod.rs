@@ -160,7 +160,22 @@ static RUNTIME: Block = block(
             "10000",
             "Connections from clients, in the whole process.",
         ),
+        key("dns", Kind::Block(&DNS), "{}", "How names are resolved."),
     ],
+);
+
+static DNS: Block = block(
+    "dns",
+    &[optional(
+        "servers",
+        Kind::List {
+            of: &Kind::Text(&text::DNS_SERVER),
+            min: 1,
+        },
+        "[10.0.0.2, 127.0.0.1:5353]",
+        "The servers that are asked, with their port where it is not 53. Default: those of the system, in /etc/resolv.conf.\n\
+         Its search domains, and /etc/hosts, hold in any case.",
+    )],
 );
 
 static ERRORS: Block = block(
@@ -215,8 +230,11 @@ static UPSTREAM: Block = Block {
                 min: 1,
             },
             "[127.0.0.1:9001, { address: 127.0.0.1:9002, weight: 2 }]",
-            "Addresses or names: 127.0.0.1:9001, payments:9001, https://payments.example.com, { address: 127.0.0.1:9002, weight: 2 }.\n\
-             Names are resolved again and again; every address that is found is an endpoint.",
+            "Addresses or names: 127.0.0.1:9001, payments:9001, https://payments.example.com, { address: 127.0.0.1:9002, weight: 2 },\n\
+             or records that say the ports, too: { srv: _http._tcp.payments.example.com }. Every address that is found is an endpoint.\n\
+             Names are asked for again when their answers expire (1 s to 5 min), never while a request waits. An address that is\n\
+             missing from an answer gets no new requests and is kept for one more answer, at least 10 s. When a name cannot be\n\
+             resolved, the last known addresses are kept; when there is no such name any more, for 5 min.",
         ),
         key(
             "protocol",
@@ -278,14 +296,23 @@ static UPSTREAM_TLS: Block = block(
 
 const ENDPOINT: Kind = Kind::Either(&Kind::Text(&text::ENDPOINT), &Kind::Block(&WEIGHTED));
 
+/// The keys of an endpoint's block that say what it is. It has one of them.
+pub(super) const WHAT_AN_ENDPOINT_IS: [&str; 2] = ["address", "srv"];
+
 static WEIGHTED: Block = block(
     "endpoint",
     &[
-        required(
+        optional(
             "address",
             Kind::Text(&text::ENDPOINT),
             "127.0.0.1:9002",
-            "An address or name, as above.",
+            "An address or name, as above. One of address, srv.",
+        ),
+        optional(
+            "srv",
+            Kind::Text(&text::SRV),
+            "_http._tcp.payments.example.com",
+            "The name of an SRV record. Its targets of the lowest priority are endpoints, with its weights.",
         ),
         key(
             "weight",

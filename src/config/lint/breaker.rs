@@ -2,7 +2,7 @@
 
 use super::{Found, Subject};
 use crate::plan::timeline::shown;
-use crate::plan::{Address, Route, Upstream};
+use crate::plan::{Route, Upstream};
 use crate::policy::breaker::Settings;
 
 /// What can come to an upstream at most, where rate limits bound it.
@@ -106,15 +106,11 @@ fn min_requests(subject: &Subject<'_>, breaker: &Settings) -> Option<Found> {
 /// Rule 43. A single endpoint may open in any case; how many a name stands for is not known here.
 fn max_open(upstream: &Upstream, breaker: &Settings) -> Option<Found> {
     let endpoints = upstream.endpoints.len();
-    let named = |address: &Address| match address {
-        Address::Ip(_) | Address::Unix(_) => false,
-        Address::Name { .. } => true,
-    };
     if endpoints < 2
         || upstream
             .endpoints
             .iter()
-            .any(|endpoint| named(&endpoint.address))
+            .any(|endpoint| endpoint.address.is_source())
     {
         return None;
     }

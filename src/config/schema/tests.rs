@@ -81,6 +81,8 @@ const WRONG: &[&str] = &[
     "runtime: { max_connections: many }",
     "runtime: { max_connections: 2.5 }",
     "runtime: { max_connections: '5' }",
+    "runtime: { dns: { servers: [] } }",
+    "runtime: { dns: { servers: [dns.example.com] } }",
     "errors: { format: json }",
     "errors: { documentation_url: docs }",
     "access_log: { destination: stdou }",

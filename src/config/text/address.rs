@@ -100,7 +100,11 @@ fn refuse_scheme(text: &str) -> Checked {
         Some(("kubernetes" | "k8s", _)) => refused(
             "`kubernetes:` is not there yet; write the service's name and port, such as `payments:80`",
         ),
-        Some(("dns" | "tcp" | "srv" | "h2c" | "grpc", rest)) if rest.starts_with("//") => refused(
+        Some(("srv", name)) => Err(Complaint::meant(
+            format!("`{text}`: an SRV record is written as a block"),
+            &format!("{{ srv: {} }}", name.trim_matches(['/', ' '])),
+        )),
+        Some(("dns" | "tcp" | "h2c" | "grpc", rest)) if rest.starts_with("//") => refused(
             "an endpoint is `host:port`, `http://host:port` or `https://host:port`; other schemes are not there",
         ),
         _ if text.starts_with('/') => Err(Complaint::meant(
@@ -197,6 +201,40 @@ fn authority_of(
         host: host.to_ascii_lowercase().into(),
         port,
     })
+}
+
+/// Reads the name of an SRV record.
+pub(in crate::config) fn srv(text: &str) -> Result<Address, Complaint> {
+    if let Some((name, port)) = text.rsplit_once(':')
+        && port.bytes().all(|byte| byte.is_ascii_digit())
+        && is_host(name)
+    {
+        return Err(Complaint::meant(
+            format!("`{text}`: an SRV record says the ports itself"),
+            name,
+        ));
+    }
+    if !is_host(text) {
+        return Err(Complaint::new(format!(
+            "`{text}` is no name of an SRV record, such as `_http._tcp.payments.example.com`"
+        )));
+    }
+    Ok(Address::Srv {
+        name: text.to_ascii_lowercase().into(),
+    })
+}
+
+/// Reads the address of a server that is asked for names.
+pub(in crate::config) fn dns_server(text: &str) -> Result<SocketAddr, Complaint> {
+    if let Ok(ip) = text.parse::<IpAddr>() {
+        return Ok(SocketAddr::new(ip, 53));
+    }
+    match text.parse::<SocketAddr>() {
+        Ok(address) if address.port() > 0 => Ok(address),
+        Ok(_) | Err(_) => Err(Complaint::new(format!(
+            "`{text}` is no address of a DNS server: an IP address, and a port where it is not 53"
+        ))),
+    }
 }
 
 /// Whether it can be a name in the DNS, or of a container.

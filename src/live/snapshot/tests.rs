@@ -58,6 +58,7 @@ fn plan(upstreams: Vec<Arc<plan::Upstream>>, routes: Vec<Route>) -> Arc<Plan> {
             workers: NonZeroUsize::MIN,
             drain: Duration::ZERO,
             max_connections: 1,
+            dns_servers: Vec::new(),
         },
         errors: plan::Errors {
             format: plan::ErrorFormat::Contract,

@@ -1,6 +1,7 @@
 //! Where a request's connection comes from, what becomes of it, and what names resolve to.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 
 use parking_lot::Mutex as Lock;
 use tokio::io::{DuplexStream, duplex};
@@ -209,47 +210,73 @@ fn members(upstream: &Upstream) -> Vec<String> {
     endpoints.iter().map(|one| one.label.to_string()).collect()
 }
 
-#[test]
-fn rule_68_names_keep_their_last_good_addresses() {
-    let (a, b) = (name("a"), name("b"));
-    let endpoint = |address: &Address| plan::Endpoint {
+fn found(numbers: &[u8]) -> Vec<Found> {
+    numbers.iter().map(|one| address(*one).into()).collect()
+}
+
+fn at(address: &Address) -> plan::Endpoint {
+    plan::Endpoint {
         address: address.clone(),
         tls: false,
         weight: 3,
-    };
-    let endpoints = vec![ip(1), endpoint(&a), endpoint(&b)];
+    }
+}
+
+#[test]
+fn rule_68_names_keep_their_last_good_addresses() {
+    let (a, b) = (name("a"), name("b"));
+    let endpoints = vec![ip(1), at(&a), at(&b), at(&a)];
     let upstream = Upstream::new(&settings(endpoints, None), 1);
-    assert_eq!(upstream.names(), [a.clone(), b.clone()]);
+    assert_eq!(upstream.sources(), [a.clone(), b.clone()]);
     assert_eq!(members(&upstream), ["10.0.0.1:80"]);
-    assert!(upstream.unresolved(&a), "news");
-    assert!(!upstream.unresolved(&a), "no news any more");
-    let two = vec![address(3), address(2), address(3)];
-    assert!(upstream.resolved(&a, two.clone()), "news, and no double");
+    assert!(upstream.not_found(&a), "news");
+    assert!(!upstream.not_found(&a), "no news any more");
+    assert!(upstream.found(&a, found(&[3, 2, 3])), "news, and no double");
     assert_eq!(members(&upstream).len(), 3);
-    assert!(!upstream.resolved(&a, two), "the same again");
+    assert!(!upstream.found(&a, found(&[2, 3])), "the same again");
     // An address that two names have is one endpoint, until neither has it.
-    assert!(upstream.resolved(&b, vec![address(3), address(1)]));
+    assert!(upstream.found(&b, found(&[3, 1])));
     assert_eq!(members(&upstream).len(), 3);
-    assert!(upstream.unresolved(&a));
+    assert!(upstream.not_found(&a));
     assert_eq!(members(&upstream).len(), 3, "the last good ones stay");
-    assert!(
-        upstream.resolved(&a, vec![address(2), address(3)]),
-        "it is back"
-    );
-    assert!(upstream.resolved(&a, vec![address(4)]));
+    assert!(!upstream.found(&a, found(&[2, 3])), "it is back, unchanged");
+    assert!(upstream.not_found(&a), "news again");
+    assert!(upstream.found(&a, found(&[4])));
     assert_eq!(
         members(&upstream),
         ["10.0.0.1:80", "10.0.0.3:80", "10.0.0.4:80"]
     );
-    assert_eq!(
-        upstream.roster().readings(None, crate::clock::now())[1].weight,
-        3
-    );
+    let weight = || upstream.roster().readings(None, crate::clock::now())[1].weight;
+    assert_eq!(weight(), 3);
+    let weighed = |weight| Found {
+        weight,
+        ..address(3).into()
+    };
+    assert!(upstream.found(&b, vec![weighed(5), weighed(7)]));
+    assert_eq!(weight(), 21, "the endpoint's weight times the greater one");
+    assert!(upstream.found(&b, found(&[3, 1])));
     // A reload that keeps a name keeps what it resolved to; one that drops it forgets it.
-    upstream.configure(&settings(vec![endpoint(&a)], None));
+    upstream.configure(&settings(vec![at(&a)], None));
     assert_eq!(members(&upstream), ["10.0.0.4:80"]);
-    upstream.configure(&settings(vec![endpoint(&a), endpoint(&b)], None));
+    upstream.configure(&settings(vec![at(&a), at(&b)], None));
     assert_eq!(members(&upstream), ["10.0.0.4:80"], "b was forgotten");
+}
+
+#[test]
+fn what_was_there_serves_until_the_source_in_its_place_has_been_asked() {
+    let (a, b) = (name("a"), name("b"));
+    let upstream = Upstream::new(&settings(vec![ip(1)], None), 1);
+    let to = |address: &Address| upstream.configure(&settings(vec![at(address)], None));
+    to(&a);
+    assert_eq!(members(&upstream), ["10.0.0.1:80"]);
+    upstream.found(&a, found(&[2]));
+    assert_eq!(members(&upstream), ["10.0.0.2:80"]);
+    to(&b);
+    assert_eq!(members(&upstream), ["10.0.0.2:80"]);
+    assert!(upstream.not_found(&b));
+    assert_eq!(members(&upstream), [""; 0], "there is nothing at b");
+    upstream.configure(&settings(vec![at(&a), ip(3)], None));
+    assert_eq!(members(&upstream), ["10.0.0.3:80"], "enough to serve from");
 }
 
 #[tokio::test]

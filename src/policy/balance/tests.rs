@@ -69,6 +69,25 @@ fn all_settings() -> [Settings; 4] {
 }
 
 #[test]
+fn what_weighs_nothing_is_chosen_only_where_nothing_else_can_be() {
+    for settings in all_settings() {
+        for weights in [[0.0, 1.0, 2.0], [1.0, 0.0, 2.0], [1.0, 2.0, 0.0]] {
+            let shares = shares(&settings, &weighted(&weights));
+            for (share, weight) in shares.iter().zip(weights) {
+                assert_eq!(*share > 0.0, weight > 0.0, "{settings:?} {shares:?}");
+            }
+        }
+        let mut candidates = weighted(&[0.0, 1.0]);
+        candidates[1].load = 1_000;
+        assert_eq!(shares(&settings, &candidates)[0], 0.0);
+        assert_near(
+            &[shares(&settings, &weighted(&[0.0, 0.0])).iter().sum()],
+            &[1.0],
+        );
+    }
+}
+
+#[test]
 fn of_none_none_is_chosen_and_of_one_the_one() {
     for settings in all_settings() {
         let mut memory = Memory::default();

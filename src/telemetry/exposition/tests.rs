@@ -8,7 +8,9 @@ use prometheus::proto::MetricType;
 use super::*;
 use crate::policy::outcome::{Ending, Reason};
 use crate::telemetry::handles::SCRAPES;
-use crate::telemetry::readings::{CertificateReading, EndpointReading, HandshakeReading};
+use crate::telemetry::readings::{
+    CertificateReading, DiscoveryReading, EndpointReading, HandshakeReading,
+};
 use crate::telemetry::report::{Outcome, Report, samples};
 
 fn readings() -> Readings {
@@ -45,6 +47,11 @@ fn readings() -> Readings {
             upstream: "".into(),
             file: "/etc/tls/tls.crt".into(),
             expires: 1_800_000_000,
+        }],
+        discovery: vec![DiscoveryReading {
+            upstream: "payments".into(),
+            source: "payments:80".into(),
+            updates: [("changed", 1), ("same", 2), ("failed", 0)],
         }],
     }
 }

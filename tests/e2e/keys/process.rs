@@ -6,7 +6,9 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use crate::support::proxy::single;
-use crate::support::{Client, Program, Proxy, Refused, Reply, Upstream, eventually};
+use crate::support::{
+    Client, DnsServer, Program, Proxy, Refused, Reply, Says, Upstream, eventually,
+};
 
 use super::Keys;
 
@@ -18,6 +20,8 @@ pub(super) const KEYS: Keys = &[
     ("runtime.workers", workers),
     ("runtime.drain", drain),
     ("runtime.max_connections", max_connections),
+    ("runtime.dns", dns_servers),
+    ("dns.servers", dns_servers),
     ("errors", errors),
     ("errors.format", errors),
     ("errors.documentation_url", errors),
@@ -97,6 +101,22 @@ fn drain() {
         }
         assert!(client.is_closed());
     }
+}
+
+#[test]
+fn dns_servers() {
+    let upstream = Upstream::always(200);
+    let dns = DnsServer::start();
+    dns.says("app.test", Says::found(60, &["127.0.0.1"]));
+    let yaml = format!(
+        "runtime: {{ workers: 1, dns: {{ servers: [\"{}\"] }} }}\n\
+         listeners: {{ outbound: {{ address: \"127.0.0.1:0\", upstream: u }} }}\n\
+         upstreams: {{ u: {{ endpoints: [\"app.test:{}\"] }} }}\n",
+        dns.address(),
+        upstream.port()
+    );
+    let proxy = Proxy::start(&yaml);
+    assert_eq!(proxy.get("/").status, 200);
 }
 
 #[test]

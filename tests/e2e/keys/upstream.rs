@@ -20,6 +20,7 @@ pub(super) const KEYS: Keys = &[
     ("upstream.pool", max_idle),
     ("endpoint.address", weight),
     ("endpoint.weight", weight),
+    ("endpoint.srv", crate::names::targets_of_a_record),
     ("balance.hash", balance_hash),
     ("hash.header", balance_hash),
     ("pool.idle_timeout", idle_timeout),

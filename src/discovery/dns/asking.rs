@@ -1,0 +1,329 @@
+//! Asks servers for names. The library carries questions and answers, by UDP and where needed by TCP; which
+//! names are asked for, and what their answers mean together, is decided here. Nothing is remembered: how
+//! long an answer holds is for others to mind.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use hickory_resolver::TokioResolver;
+use hickory_resolver::config::{NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts};
+use hickory_resolver::lookup::Lookup;
+use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::net::{DnsError, NetError};
+use hickory_resolver::proto::rr::{RData, Record, RecordType};
+use hickory_resolver::system_conf::read_system_conf;
+use tokio::task::JoinSet;
+
+use super::super::paths::Paths;
+use super::answer::{Answer, Missing, Part, Silent, Together, together};
+use super::names::{self, Service};
+use crate::live::upstream::Found;
+use crate::plan::Address;
+
+/// How long one asking may take in all.
+const ASK_WITHIN: Duration = Duration::from_secs(6);
+/// How long one server may take at most, where the system does not say less.
+const SERVER_WITHIN: Duration = Duration::from_secs(2);
+/// How long what the system's file of hosts says is taken to hold.
+const HOSTS_HOLD: Duration = Duration::from_secs(5);
+/// The system's file of hosts.
+const HOSTS: &str = "/etc/hosts";
+/// Targets of one record that are asked for at a time.
+const AT_A_TIME: usize = 32;
+
+/// Asks the same servers each time.
+pub(super) struct Asker {
+    resolver: Result<TokioResolver, String>,
+    search: Vec<String>,
+    ndots: usize,
+}
+
+impl std::fmt::Debug for Asker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Asker")
+            .field("search", &self.search)
+            .field("ndots", &self.ndots)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Asker {
+    /// Asks these servers; none: those of the system. In which domains names are looked for, is always as
+    /// the system says.
+    pub(super) fn new(servers: &[SocketAddr]) -> Self {
+        let (system, options) = read_system_conf().unwrap_or_else(|error| {
+            tracing::debug!("/etc/resolv.conf says nothing: {error}");
+            // What the C library does then.
+            let here = NameServerConfig::udp_and_tcp(Ipv4Addr::LOCALHOST.into());
+            let system = ResolverConfig::from_parts(None, Vec::new(), vec![here]);
+            (system, ResolverOpts::default())
+        });
+        let search = system.search().iter().map(ToString::to_string).collect();
+        let ndots = options.ndots;
+        let named: Vec<NameServerConfig> = servers.iter().map(name_server).collect();
+        let servers = if named.is_empty() {
+            system.name_servers().to_vec()
+        } else {
+            named
+        };
+        Self {
+            resolver: resolver(servers, options),
+            search,
+            ndots,
+        }
+    }
+
+    /// What the source stands for now.
+    pub(super) async fn ask(self: Arc<Self>, source: &Address) -> Answer {
+        let asking = async {
+            match source {
+                Address::Name { host, port } => self.name(host, *port).await,
+                Address::Srv { name } => Arc::clone(&self).service(name).await,
+                Address::Ip(_) | Address::Unix(_) | Address::Kubernetes { .. } => {
+                    Err(Missing::failed("it is no name".to_owned()))
+                }
+            }
+        };
+        let late = || Missing::failed(format!("no answer within {ASK_WITHIN:?}"));
+        let asked = tokio::time::timeout(ASK_WITHIN, asking).await;
+        match asked.unwrap_or_else(|_| Err(late())) {
+            Ok(answer) => answer,
+            Err(missing) => missing.into(),
+        }
+    }
+
+    async fn name(&self, host: &str, port: u16) -> Result<Answer, Missing> {
+        let all = self.host(host).await?;
+        let found = all.addresses.into_iter();
+        Ok(Answer::Found {
+            found: found.map(|ip| SocketAddr::new(ip, port).into()).collect(),
+            ttl: all.ttl,
+            silent: all.silent,
+        })
+    }
+
+    /// The addresses of a host: as the file of hosts says, else as a server does, for the first of the
+    /// names that are meant by it that has any.
+    async fn host(&self, host: &str) -> Result<Together, Missing> {
+        let file = std::fs::read_to_string(HOSTS).unwrap_or_default();
+        let mut addresses = names::in_hosts(&file, host);
+        if addresses.is_empty() {
+            addresses.extend(names::of_this_machine(host).into_iter().flatten());
+        }
+        if !addresses.is_empty() {
+            return Ok(Together {
+                addresses,
+                ttl: HOSTS_HOLD,
+                silent: Silent::Nowhere,
+            });
+        }
+        let mut missing = None;
+        for name in names::candidates(host, &self.search, self.ndots) {
+            match self.addresses(&name).await {
+                Ok(mut all) => {
+                    leave_out_unreachable(&mut all.addresses);
+                    return Ok(all);
+                }
+                Err(other) => missing = Some(Missing::weightier(missing, other)),
+            }
+        }
+        Err(missing.unwrap_or_else(|| Missing::failed("it is no name".to_owned())))
+    }
+
+    /// The addresses of a complete name.
+    async fn addresses(&self, name: &str) -> Result<Together, Missing> {
+        let (v4, v6) = tokio::join!(
+            self.records(name, RecordType::A),
+            self.records(name, RecordType::AAAA)
+        );
+        let addresses = |part: Part<Lookup>| part.map(|lookup| addresses_in(lookup.answers()));
+        together(addresses(v4), addresses(v6))
+    }
+
+    /// The targets of the first of the names that are meant by this one that is a record.
+    async fn service(self: Arc<Self>, record: &str) -> Result<Answer, Missing> {
+        let mut missing = None;
+        for name in names::candidates(record, &self.search, self.ndots) {
+            match self.records(&name, RecordType::SRV).await.found() {
+                Ok((lookup, ttl)) => return self.targets(&lookup, ttl).await,
+                Err(other) => missing = Some(Missing::weightier(missing, other)),
+            }
+        }
+        Err(missing.unwrap_or_else(|| Missing::failed("it is no name".to_owned())))
+    }
+
+    /// The addresses of those targets that count: of the lowest priority that has any.
+    async fn targets(
+        self: Arc<Self>,
+        lookup: &Lookup,
+        mut ttl: Duration,
+    ) -> Result<Answer, Missing> {
+        let mut known = BTreeMap::<String, Vec<IpAddr>>::new();
+        for record in lookup.additionals() {
+            let addresses = addresses_in(std::slice::from_ref(record));
+            known
+                .entry(record.name.to_string().to_ascii_lowercase())
+                .or_default()
+                .extend(addresses);
+        }
+        let groups = names::by_priority(services_in(lookup.answers()));
+        let mut missing = None;
+        for group in groups {
+            let unknown: BTreeSet<String> = group
+                .iter()
+                .filter(|(one, _)| known.get(&one.host).is_none_or(Vec::is_empty))
+                .map(|(one, _)| one.host.clone())
+                .collect();
+            let mut silent = Silent::Nowhere;
+            for (host, asked) in Arc::clone(&self).hosts(unknown).await {
+                match asked {
+                    Ok(all) => {
+                        ttl = ttl.min(all.ttl);
+                        if all.silent != Silent::Nowhere {
+                            silent = Silent::Everywhere;
+                        }
+                        known.insert(host, all.addresses);
+                    }
+                    Err(other) => {
+                        if other.is_failure() {
+                            silent = Silent::Everywhere;
+                        }
+                        missing = Some(Missing::weightier(missing, other));
+                    }
+                }
+            }
+            let found: Vec<Found> = group
+                .iter()
+                .flat_map(|(one, weight)| at(one, *weight, known.get(&one.host)))
+                .collect();
+            if !found.is_empty() {
+                return Ok(Answer::Found { found, ttl, silent });
+            }
+        }
+        Err(missing.unwrap_or_else(|| {
+            Missing::nothing(
+                "the record says that there is no such service".to_owned(),
+                None,
+            )
+        }))
+    }
+
+    /// The addresses of each of these hosts.
+    async fn hosts(
+        self: Arc<Self>,
+        hosts: BTreeSet<String>,
+    ) -> Vec<(String, Result<Together, Missing>)> {
+        let mut all = Vec::with_capacity(hosts.len());
+        let mut asking = JoinSet::new();
+        for host in hosts {
+            let asker = Arc::clone(&self);
+            asking.spawn(async move {
+                let asked = asker.host(&host).await;
+                (host, asked)
+            });
+            if asking.len() == AT_A_TIME {
+                all.extend(asking.join_next().await.and_then(Result::ok));
+            }
+        }
+        while let Some(asked) = asking.join_next().await {
+            all.extend(asked.ok());
+        }
+        all
+    }
+
+    /// The records of one type of a complete name, and how long they hold.
+    async fn records(&self, name: &str, what: RecordType) -> Part<Lookup> {
+        let resolver = match &self.resolver {
+            Ok(resolver) => resolver,
+            Err(problem) => return Part::Failed(problem.clone()),
+        };
+        match resolver.lookup(name, what).await {
+            Ok(lookup) => {
+                let ttls = lookup.answers().iter().map(|record| record.ttl);
+                let ttl = Duration::from_secs(ttls.min().unwrap_or(0).into());
+                Part::Found(lookup, ttl)
+            }
+            Err(error) => part_of(&error, name, what),
+        }
+    }
+}
+
+fn part_of<T>(error: &NetError, name: &str, what: RecordType) -> Part<T> {
+    if let NetError::Dns(DnsError::NoRecordsFound(none)) = error {
+        return Part::Nothing {
+            no_such_name: error.is_nx_domain(),
+            ttl: none
+                .negative_ttl
+                .map(|seconds| Duration::from_secs(seconds.into())),
+        };
+    }
+    Part::Failed(format!("{error} ({what} of {name})"))
+}
+
+fn name_server(address: &SocketAddr) -> NameServerConfig {
+    let mut server = NameServerConfig::udp_and_tcp(address.ip());
+    for connection in &mut server.connections {
+        connection.port = address.port();
+    }
+    server
+}
+
+fn resolver(servers: Vec<NameServerConfig>, system: ResolverOpts) -> Result<TokioResolver, String> {
+    let config = ResolverConfig::from_parts(None, Vec::new(), servers);
+    let provider = TokioRuntimeProvider::default();
+    let mut builder = TokioResolver::builder_with_config(config, provider);
+    let options = builder.options_mut();
+    *options = system;
+    options.timeout = options.timeout.min(SERVER_WITHIN);
+    // Both are done here.
+    options.cache_size = 0;
+    options.use_hosts_file = ResolveHosts::Never;
+    builder
+        .build()
+        .map_err(|error| format!("names cannot be asked for: {error}"))
+}
+
+fn addresses_in(records: &[Record]) -> Vec<IpAddr> {
+    let addresses = records.iter().filter_map(|record| record.data.ip_addr());
+    addresses.collect()
+}
+
+fn services_in(records: &[Record]) -> Vec<Service> {
+    let services = records.iter().filter_map(|record| {
+        let RData::SRV(one) = &record.data else {
+            return None;
+        };
+        Some(Service {
+            priority: one.priority,
+            weight: one.weight,
+            port: one.port,
+            host: one.target.to_string().to_ascii_lowercase(),
+        })
+    });
+    services.collect()
+}
+
+fn at<'a>(
+    service: &Service,
+    weight: u32,
+    addresses: Option<&'a Vec<IpAddr>>,
+) -> impl Iterator<Item = Found> + use<'a> {
+    let host: Arc<str> = service.host.trim_end_matches('.').into();
+    let port = service.port;
+    addresses.into_iter().flatten().map(move |ip| Found {
+        address: SocketAddr::new(*ip, port),
+        weight,
+        host: Some(Arc::clone(&host)),
+    })
+}
+
+/// Names mostly have addresses of both versions; where the system knows no way to those of version 6, they
+/// would be endpoints that only fail.
+fn leave_out_unreachable(addresses: &mut Vec<IpAddr>) {
+    if addresses.iter().any(IpAddr::is_ipv4) {
+        let paths = Paths::default();
+        addresses.retain(|one| one.is_ipv4() || paths.lead_to(*one));
+    }
+}

@@ -1,0 +1,269 @@
+//! Between the task that follows a source and the upstreams that name the source: what was found is handed
+//! on to each of them, counted, and told in the log where it is news.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use super::paths::Paths;
+use crate::clock;
+use crate::live::upstream::{Found, Upstream};
+use crate::plan::Address;
+use crate::telemetry::Telemetry;
+use crate::telemetry::events::Kind;
+
+/// One upstream that names a source.
+#[derive(Debug)]
+pub struct Audience {
+    /// Its memory.
+    pub upstream: Arc<Upstream>,
+    /// The listeners that send requests to it.
+    pub listeners: Vec<SocketAddr>,
+}
+
+/// What is known of one source.
+#[derive(Debug)]
+pub struct Feed {
+    source: Address,
+    telemetry: Arc<Telemetry>,
+    known: Mutex<Known>,
+    asked: watch::Sender<bool>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    audience: Vec<Audience>,
+    /// `None`: it has never said anything.
+    found: Option<Vec<Found>>,
+    answered: Option<(Instant, SystemTime)>,
+    next: Option<Instant>,
+    problem: Option<String>,
+    /// Upstreams that were told of an address that is a listener of ours.
+    looped: BTreeSet<Arc<str>>,
+    updates: Updates,
+}
+
+/// How often a source was asked, by what came of it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Updates {
+    /// It stands for other addresses than before.
+    pub changed: u64,
+    /// It stands for the same.
+    pub same: u64,
+    /// It could not be found out.
+    pub failed: u64,
+}
+
+/// What a source has said last, for the page and the metrics.
+#[derive(Debug, Clone)]
+pub struct Reading {
+    /// As it is written in the configuration.
+    pub source: String,
+    /// The upstreams that name it.
+    pub upstreams: Vec<Arc<str>>,
+    /// The addresses that it stands for, those included that are only kept.
+    pub addresses: usize,
+    /// When it answered last.
+    pub answered: Option<(Instant, SystemTime)>,
+    /// When it is asked again, where that is known.
+    pub next: Option<Instant>,
+    /// Why it could not be found out what it stands for; `None`: it could.
+    pub problem: Option<String>,
+    /// How often it was asked.
+    pub updates: Updates,
+}
+
+impl Feed {
+    pub(super) fn new(
+        source: Address,
+        audience: Vec<Audience>,
+        telemetry: &Arc<Telemetry>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            source,
+            telemetry: Arc::clone(telemetry),
+            known: Mutex::new(Known {
+                audience,
+                ..Known::default()
+            }),
+            asked: watch::Sender::new(false),
+        })
+    }
+
+    /// What is followed.
+    pub const fn source(&self) -> &Address {
+        &self.source
+    }
+
+    /// These upstreams name it now; those that did not before are told at once what is known.
+    pub(super) fn serve(&self, audience: Vec<Audience>) {
+        let mut known = self.known.lock();
+        known.audience = audience;
+        self.hand_on(&mut known);
+    }
+
+    /// It answers: it stands for these addresses. `next`: when it is asked again, where that is known.
+    pub fn found(&self, found: Vec<Found>, next: Option<Instant>) {
+        let mut known = self.known.lock();
+        let changed = self.change(&mut known, found);
+        let updates = &mut known.updates;
+        let count = if changed {
+            &mut updates.changed
+        } else {
+            &mut updates.same
+        };
+        *count += 1;
+        known.answered = Some((clock::now(), clock::date()));
+        known.next = next;
+        if known.problem.take().is_some() {
+            let text = format!("{} is found again", self.source);
+            tracing::info!(source = %self.source, "{text}");
+            self.note(&known, &text);
+        }
+        drop(known);
+        self.asked.send_replace(true);
+    }
+
+    /// It could not be found out what it stands for: what it stood for stays. Told in the log when it
+    /// begins.
+    pub fn failed(&self, problem: &str, next: Option<Instant>) {
+        let mut known = self.known.lock();
+        known.updates.failed += 1;
+        known.next = next;
+        for one in &known.audience {
+            one.upstream.not_found(&self.source);
+        }
+        if known.problem.replace(problem.to_owned()).is_none() {
+            let kept = match known.found.as_ref().map_or(0, Vec::len) {
+                0 => "there is no endpoint".to_owned(),
+                1 => "the last known address is kept".to_owned(),
+                many => format!("the last known {many} addresses are kept"),
+            };
+            let text = format!(
+                "{} is not found: {problem}; {kept}, and it is asked again",
+                self.source
+            );
+            tracing::warn!(source = %self.source, upstreams = names(&known), "{text}");
+            self.note(&known, &text);
+        }
+        drop(known);
+        self.asked.send_replace(true);
+    }
+
+    /// Time has passed, and it stands for no more than these. It was not asked.
+    pub fn left(&self, found: Vec<Found>, next: Option<Instant>) {
+        let mut known = self.known.lock();
+        known.next = next;
+        let had_some = known.found.as_ref().is_some_and(|found| !found.is_empty());
+        let gives_up = found.is_empty() && had_some;
+        if !had_some {
+            return;
+        }
+        self.change(&mut known, found);
+        if gives_up {
+            let why = known.problem.as_deref().unwrap_or("it has no address");
+            let text = format!(
+                "{} has stood for nothing for too long ({why}): its last known addresses are given up",
+                self.source
+            );
+            tracing::warn!(source = %self.source, upstreams = names(&known), "{text}");
+            self.note(&known, &text);
+        }
+    }
+
+    /// What is told of it.
+    pub(super) fn reading(&self) -> Reading {
+        let known = self.known.lock();
+        let upstreams = known.audience.iter().map(|one| one.upstream.name());
+        Reading {
+            source: self.source.to_string(),
+            upstreams: upstreams.cloned().collect(),
+            addresses: known.found.as_ref().map_or(0, Vec::len),
+            answered: known.answered,
+            next: known.next,
+            problem: known.problem.clone(),
+            updates: known.updates,
+        }
+    }
+
+    /// Waits until it has been asked once.
+    pub(super) async fn asked(&self) {
+        // It ends with this feed alone, which is here.
+        let _ = self.asked.subscribe().wait_for(|asked| *asked).await;
+    }
+
+    /// Whether it stands for something else than before.
+    fn change(&self, known: &mut Known, mut found: Vec<Found>) -> bool {
+        found.sort_unstable_by_key(|one| one.address);
+        if known.found.as_ref() == Some(&found) {
+            return false;
+        }
+        let addresses = |found: &[Found]| -> BTreeSet<SocketAddr> {
+            found.iter().map(|one| one.address).collect()
+        };
+        let before = known.found.as_deref().map(addresses).unwrap_or_default();
+        let now = addresses(&found);
+        known.found = Some(found);
+        let come = now.difference(&before).count();
+        let gone = before.difference(&now).count();
+        if come + gone > 0 {
+            tracing::info!(
+                source = %self.source,
+                upstreams = names(known),
+                addresses = now.len(),
+                come,
+                gone,
+                "endpoints found"
+            );
+        }
+        self.hand_on(known);
+        true
+    }
+
+    /// Tells each upstream, without the addresses that would lead its requests back to it.
+    fn hand_on(&self, known: &mut Known) {
+        let Some(found) = known.found.clone() else {
+            return;
+        };
+        let paths = Paths::default();
+        for one in &known.audience {
+            let (round, rest): (Vec<Found>, Vec<Found>) = found
+                .iter()
+                .cloned()
+                .partition(|found| paths.lead_back(&one.listeners, found.address));
+            one.upstream.found(&self.source, rest);
+            let name = one.upstream.name();
+            let Some(first) = round.first() else {
+                known.looped.remove(name);
+                continue;
+            };
+            if known.looped.insert(Arc::clone(name)) {
+                tracing::warn!(
+                    upstream = &**name,
+                    source = %self.source,
+                    "{} is a listener of this process that sends requests to '{name}': it is left out, since \
+                     they would go round in circles",
+                    first.address
+                );
+            }
+        }
+    }
+
+    fn note(&self, known: &Known, text: &str) {
+        let source = self.source.to_string();
+        for one in &known.audience {
+            let name = one.upstream.name();
+            let events = self.telemetry.events();
+            events.note_endpoint(clock::date(), Kind::Discovery, name, &source, text);
+        }
+    }
+}
+
+fn names(known: &Known) -> String {
+    let names = known.audience.iter().map(|one| &**one.upstream.name());
+    names.collect::<Vec<_>>().join(", ")
+}

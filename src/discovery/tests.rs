@@ -1,0 +1,137 @@
+//! What feeds hand on to upstreams, and when.
+
+use super::*;
+use crate::live::upstream::{Found, Upstream};
+use crate::plan;
+use crate::policy::balance;
+
+fn address(port: u16) -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], port))
+}
+
+fn found(ports: &[u16]) -> Vec<Found> {
+    ports.iter().map(|port| address(*port).into()).collect()
+}
+
+fn source() -> Address {
+    Address::Srv {
+        name: "_http._tcp.a.test".into(),
+    }
+}
+
+fn upstream(name: &str) -> Arc<Upstream> {
+    let settings = plan::Upstream {
+        name: name.into(),
+        endpoints: vec![plan::Endpoint {
+            address: source(),
+            tls: false,
+            weight: 1,
+        }],
+        protocol: plan::Protocol::Auto,
+        tls: None,
+        critical: false,
+        balance: balance::Settings::default(),
+        pool: plan::Pool {
+            idle_timeout: Duration::from_secs(4),
+            max_idle: 1,
+            max_requests_per_connection: None,
+            max_connection_age: None,
+            ping_interval: None,
+        },
+        max_connections: None,
+        policies: plan::Policies::default(),
+    };
+    Upstream::new(&Arc::new(settings), 1)
+}
+
+fn before(upstream: &Arc<Upstream>, listeners: &[u16]) -> Audience {
+    Audience {
+        upstream: Arc::clone(upstream),
+        listeners: listeners.iter().copied().map(address).collect(),
+    }
+}
+
+fn ports(upstream: &Upstream) -> Vec<u16> {
+    let endpoints = upstream.roster().endpoints();
+    let ports = endpoints.iter().map(|one| one.address.ip().unwrap().port());
+    ports.collect()
+}
+
+#[test]
+fn each_upstream_is_told_and_one_that_comes_later_at_once() {
+    let (a, b) = (upstream("a"), upstream("b"));
+    let telemetry = Arc::<Telemetry>::default();
+    let feed = Feed::new(source(), vec![before(&a, &[])], &telemetry);
+    feed.found(found(&[2, 1]), None);
+    assert_eq!((ports(&a), ports(&b)), (vec![1, 2], vec![]));
+    feed.serve(vec![before(&a, &[]), before(&b, &[])]);
+    assert_eq!((ports(&a), ports(&b)), (vec![1, 2], vec![1, 2]));
+    feed.found(found(&[3]), None);
+    assert_eq!((ports(&a), ports(&b)), (vec![3], vec![3]));
+    feed.found(found(&[3]), None);
+    let updates = feed.reading().updates;
+    assert_eq!((updates.changed, updates.same, updates.failed), (2, 1, 0));
+}
+
+/// Fault 60: what would lead requests round in circles is left out where it would.
+#[test]
+fn fault_060_an_address_of_our_own_is_left_out() {
+    let (a, b) = (upstream("a"), upstream("b"));
+    let telemetry = Arc::<Telemetry>::default();
+    let audience = vec![before(&a, &[80, 81]), before(&b, &[])];
+    let feed = Feed::new(source(), audience, &telemetry);
+    feed.found(found(&[80, 90]), None);
+    assert_eq!((ports(&a), ports(&b)), (vec![90], vec![80, 90]));
+    feed.found(found(&[81]), None);
+    assert_eq!((ports(&a), ports(&b)), (vec![], vec![81]));
+}
+
+#[test]
+fn problems_are_told_when_they_begin_and_end() {
+    let a = upstream("a");
+    let telemetry = Arc::<Telemetry>::default();
+    let feed = Feed::new(source(), vec![before(&a, &[])], &telemetry);
+    let told = || telemetry.events().recent().len();
+    feed.failed("SERVFAIL", None);
+    feed.failed("SERVFAIL", None);
+    feed.left(vec![], None);
+    assert_eq!(told(), 1);
+    assert_eq!(feed.reading().problem.as_deref(), Some("SERVFAIL"));
+    feed.found(found(&[1]), None);
+    assert_eq!((told(), feed.reading().problem), (2, None));
+    feed.failed("NXDOMAIN", None);
+    assert_eq!((told(), ports(&a)), (3, vec![1]));
+    feed.left(vec![], None);
+    assert_eq!((told(), ports(&a)), (4, vec![]));
+    let text = telemetry.events().recent().pop().unwrap().text;
+    assert!(
+        text.contains("given up") && text.contains("NXDOMAIN"),
+        "{text}"
+    );
+    let reading = feed.reading();
+    assert_eq!((reading.addresses, reading.updates.failed), (0, 3));
+    assert!(
+        reading
+            .answered
+            .is_some_and(|(at, _)| at <= crate::clock::now())
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_answers_are_waited_for_but_not_for_ever() {
+    let telemetry = Arc::<Telemetry>::default();
+    let discovery = Discovery::new(&telemetry);
+    let feed = Feed::new(source(), vec![], &telemetry);
+    let running = Running {
+        feed: Arc::clone(&feed),
+        task: None,
+    };
+    discovery.running.lock().insert(source(), running);
+    let began = crate::clock::now();
+    let within = Duration::from_secs(2);
+    discovery.first_answers(within).await;
+    assert_eq!(crate::clock::now() - began, within);
+    feed.failed("SERVFAIL", None);
+    discovery.first_answers(within).await;
+    assert_eq!(crate::clock::now() - began, within);
+}
