@@ -1,6 +1,7 @@
 //! The composition root: a configuration becomes a running process, and a running process ends in
 //! order. Everything but the requests themselves runs on one control thread.
 
+mod admin_sockets;
 mod certificates;
 mod chores;
 mod collector;
@@ -28,15 +29,15 @@ use crate::policy::breaker::Forced;
 use crate::proxy::Proxy;
 use crate::reload::maker::yield_to_workers;
 use crate::reload::{self, Reloader, Steps};
-use crate::server::admin::{self, Control, Force, ForceError, Readiness, ReloadOrder};
+use crate::server::admin::{Control, Force, ForceError, Readiness, ReloadOrder};
 use crate::server::listener::BindError;
-use crate::server::socket::Listening;
 use crate::server::status::{LastReload, Status};
 use crate::server::worker::Workers;
 use crate::telemetry::Telemetry;
 use crate::telemetry::events::Kind;
 use crate::telemetry::log::LogLevel;
 use crate::tls::Vault;
+use admin_sockets::AdminSockets;
 use doors::Doors;
 pub use doors::settings as listener_settings;
 
@@ -66,6 +67,16 @@ pub enum StartError {
         "the admin interface cannot listen on {address}: {source}; choose another admin.address, or set MAMPARO_ADMIN_ADDRESS"
     )]
     Admin {
+        /// The address.
+        address: SocketAddress,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// The address for metrics and probes cannot be bound.
+    #[error(
+        "metrics and probes cannot be served on {address}: {source}; choose another admin.metrics_address, or set MAMPARO_METRICS_ADDRESS"
+    )]
+    Metrics {
         /// The address.
         address: SocketAddress,
         /// What the system says.
@@ -106,6 +117,7 @@ struct Shared {
 pub struct Running {
     shared: Arc<Shared>,
     admin: SocketAddress,
+    metrics: Option<SocketAddress>,
     reloads: mpsc::Sender<ReloadOrder>,
     control: Option<JoinHandle<()>>,
 }
@@ -136,11 +148,13 @@ pub fn start(loaded: Loaded, options: Options) -> Result<Running, StartError> {
     let Started {
         shared,
         admin,
+        metrics,
         reloads,
     } = started?;
     Ok(Running {
         shared,
         admin,
+        metrics,
         reloads,
         control: Some(control),
     })
@@ -149,6 +163,7 @@ pub fn start(loaded: Loaded, options: Options) -> Result<Running, StartError> {
 struct Started {
     shared: Arc<Shared>,
     admin: SocketAddress,
+    metrics: Option<SocketAddress>,
     reloads: mpsc::Sender<ReloadOrder>,
 }
 
@@ -160,25 +175,23 @@ async fn control(
 ) {
     let (orders, mut ordered) = mpsc::unbounded_channel();
     let (reloads, reload_orders) = mpsc::channel(64);
-    let (shared, admin) = match assemble(&loaded, &options, orders).await {
+    let (shared, sockets) = match assemble(&loaded, &options, orders).await {
         Ok(assembled) => assembled,
         Err(error) => return drop(tell.send(Err(error))),
     };
-    let admin_address = admin.address().clone();
-    let admin = match admin.accepting() {
-        Ok(admin) => admin,
+    let control = Arc::new(admin_control(&shared, reloads.clone(), options.log_level));
+    let (admin, metrics) = match sockets.serve(&control) {
+        Ok(addresses) => addresses,
         Err(error) => return drop(tell.send(Err(error.into()))),
     };
-    tracing::info!(address = %admin_address, "admin listening");
-    let control = Arc::new(admin_control(&shared, reloads.clone(), options.log_level));
-    tokio::spawn(admin::serve(admin, control));
     let collector = collector::start(&shared.proxy);
     let reloader = reloader(&shared, loaded, options.paths);
     tokio::spawn(chores::run(Arc::clone(&shared.proxy), reloader.maker()));
     tokio::spawn(reloader.run(reload_orders));
     let started = Started {
         shared: Arc::clone(&shared),
-        admin: admin_address,
+        admin,
+        metrics,
         reloads,
     };
     if tell.send(Ok(started)).is_err() {
@@ -198,12 +211,9 @@ async fn assemble(
     loaded: &Loaded,
     options: &Options,
     orders: mpsc::UnboundedSender<Order>,
-) -> Result<(Arc<Shared>, Listening), StartError> {
+) -> Result<(Arc<Shared>, AdminSockets), StartError> {
     let plan = &loaded.plan;
-    let admin = Listening::bind(&plan.admin).map_err(|source| StartError::Admin {
-        address: plan.admin.clone(),
-        source,
-    })?;
+    let sockets = AdminSockets::bind(plan)?;
     let doors = Doors::bind(plan).map_err(StartError::Listener)?;
     let telemetry = Telemetry::default();
     telemetry
@@ -245,7 +255,7 @@ async fn assemble(
         .telemetry
         .events()
         .note(clock::date(), Kind::Process, text);
-    Ok((shared, admin))
+    Ok((shared, sockets))
 }
 
 fn reloader(shared: &Arc<Shared>, loaded: Loaded, paths: Vec<PathBuf>) -> Reloader {
@@ -415,6 +425,12 @@ impl Running {
     /// The address of the admin interface, with its real port; `None`: it is a socket in the file system.
     pub fn admin_address(&self) -> Option<SocketAddr> {
         self.admin.ip()
+    }
+
+    /// The address of metrics and probes alone, with its real port; `None`: there is none, or it is a
+    /// socket in the file system.
+    pub fn metrics_address(&self) -> Option<SocketAddr> {
+        self.metrics.as_ref()?.ip()
     }
 
     /// The state of everything, now: what `GET /api/v1/status` says.

@@ -27,6 +27,8 @@ pub struct Plan {
     pub service: Arc<str>,
     /// Where the admin interface listens.
     pub admin: SocketAddress,
+    /// Where metrics and probes are served once more, and nothing else; `None`: only by the admin interface.
+    pub metrics: Option<SocketAddress>,
     /// What concerns the process.
     pub runtime: Runtime,
     /// How our own answers look.

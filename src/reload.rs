@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use crate::clock;
 use crate::config::diff::diff;
 use crate::config::{Loaded, Problems};
-use crate::plan::Plan;
+use crate::plan::{Plan, SocketAddress};
 use crate::server::admin::ReloadOrder;
 use crate::server::status::{LastReload, ReloadResult};
 use crate::telemetry::Telemetry;
@@ -305,6 +305,16 @@ fn fixed_at_start(running: &Plan, wanted: &Plan) -> Vec<String> {
         problems.push(format!(
             "admin.address: cannot change while the process runs ({} now, {} in the file); restart to change it",
             running.admin, wanted.admin
+        ));
+    }
+    if running.metrics != wanted.metrics {
+        let told = |address: &Option<SocketAddress>| match address {
+            Some(address) => address.to_string(),
+            None => "none".to_owned(),
+        };
+        problems.push(format!(
+            "admin.metrics_address: cannot change while the process runs ({} now, {} in the file); restart to change it",
+            told(&running.metrics), told(&wanted.metrics)
         ));
     }
     problems

@@ -6,6 +6,7 @@ pub mod completions;
 pub mod demo;
 pub mod dev;
 pub mod explain;
+pub mod inject;
 pub mod probe;
 pub mod run;
 pub mod schema;
@@ -44,6 +45,8 @@ enum Command {
     Explain(explain::Explain),
     /// Ask a process that runs whether it is ready, by exit code: for health checks and scripts.
     Probe(probe::Probe),
+    /// Put the sidecar into manifests for Kubernetes, and print them.
+    Inject(inject::Inject),
     /// Print the JSON Schema of the configuration, for editors.
     Schema,
     /// Print completions for a shell.
@@ -59,6 +62,7 @@ pub fn run() -> ExitCode {
         Command::Dev(arguments) => dev::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
         Command::Probe(arguments) => probe::run(&arguments),
+        Command::Inject(arguments) => inject::run(&arguments),
         Command::Schema => schema::run(),
         Command::Completions(arguments) => completions::run(&arguments),
     }

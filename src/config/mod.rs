@@ -50,6 +50,8 @@ pub use source::default_paths;
 
 /// The environment variable that overrides `admin.address`.
 pub const ADMIN_ADDRESS: &str = "MAMPARO_ADMIN_ADDRESS";
+/// The environment variable that overrides `admin.metrics_address`.
+pub const METRICS_ADDRESS: &str = "MAMPARO_METRICS_ADDRESS";
 
 /// A configuration that is right.
 #[derive(Debug, Clone)]
@@ -315,39 +317,50 @@ fn root_node(
     }
 }
 
-/// Settings that come from around the process: the admin address and the service's name.
+/// Settings that come from around the process: addresses of the admin interface and the service's name.
 fn settle_surroundings(
     root: &mut Fields,
     environment: &dyn Fn(&str) -> Option<String>,
     report: &mut Report,
 ) {
-    if let Some(address) = environment(ADMIN_ADDRESS).filter(|address| !address.is_empty()) {
-        let origin = Origin::Environment {
-            name: ADMIN_ADDRESS.into(),
-            place: None,
+    let overrides = [
+        (ADMIN_ADDRESS, "address"),
+        (METRICS_ADDRESS, "metrics_address"),
+    ];
+    for (name, key) in overrides {
+        let Some(address) = environment(name).filter(|address| !address.is_empty()) else {
+            continue;
         };
-        let mut setting = Setting {
-            value: Value::Text(address.as_str().into()),
-            origin,
-        };
-        if let Err(complaint) = text::listen_address(&address) {
-            let message = format!(
-                "{}, in the environment's {ADMIN_ADDRESS}",
-                complaint.message
-            );
-            match complaint.help {
-                Some(help) => report.add_with_help(None, "admin.address", message, help),
-                None => report.add(None, "admin.address", message),
-            }
-            setting.value = Value::Broken;
-        }
+        let setting = address_from(name, key, &address, report);
         let admin = root.get_or_insert("admin", || Value::Block(Arc::default()));
         if let Some(admin) = admin.block_mut() {
-            admin.remove("address");
-            admin.0.push(("address", setting));
+            admin.remove(key);
+            admin.0.push((key, setting));
         }
     }
     root.get_or_insert("service", || Value::Text(host_name(environment).into()));
+}
+
+/// An address of the admin interface that the environment says.
+fn address_from(name: &str, key: &str, address: &str, report: &mut Report) -> Setting {
+    let origin = Origin::Environment {
+        name: name.into(),
+        place: None,
+    };
+    let mut setting = Setting {
+        value: Value::Text(address.into()),
+        origin,
+    };
+    if let Err(complaint) = text::listen_address(address) {
+        let path = format!("admin.{key}");
+        let message = format!("{}, in the environment's {name}", complaint.message);
+        match complaint.help {
+            Some(help) => report.add_with_help(None, &path, message, help),
+            None => report.add(None, &path, message),
+        }
+        setting.value = Value::Broken;
+    }
+    setting
 }
 
 /// The name of this host; in a pod, that of the pod.

@@ -578,6 +578,37 @@ fn the_admin_address_can_come_from_the_environment() {
 }
 
 #[test]
+fn the_address_for_metrics_is_none_or_the_files_or_the_environments() {
+    let told = |text: &str, values: &[(&str, &str)]| {
+        let loaded = parse("test.yaml", text, &environment(values)).unwrap();
+        loaded.plan.metrics.map(|address| address.to_string())
+    };
+    let text = format!(
+        "admin: {{ metrics_address: 127.0.0.1:1 }}\n{}",
+        with("", "")
+    );
+    assert_eq!(told(&with("", ""), &[]), None);
+    assert_eq!(told(&text, &[]).unwrap(), "127.0.0.1:1");
+    let values = [(METRICS_ADDRESS, "0.0.0.0:9902")];
+    assert_eq!(told(&text, &values).unwrap(), "0.0.0.0:9902");
+    assert_eq!(told(&with("", ""), &values).unwrap(), "0.0.0.0:9902");
+    let values = environment(&[(METRICS_ADDRESS, "9902")]);
+    let problems = parse("test.yaml", &text, &values).unwrap_err().to_string();
+    assert!(
+        problems.starts_with("admin.metrics_address: "),
+        "{problems}"
+    );
+    let text = "admin: { address: '127.0.0.1:1', metrics_address: '0.0.0.0:1' }\nlisteners:\n  a: { address: '127.0.0.1:2', upstream: a }\nupstreams: { a: { endpoints: [a:1] } }\n";
+    let told = wrong(text);
+    assert!(
+        told.contains(
+            "admin.metrics_address: 0.0.0.0:1 is taken: the admin interface listens on 127.0.0.1:1"
+        ),
+        "{told}"
+    );
+}
+
+#[test]
 fn the_service_is_the_host_where_no_one_says_otherwise() {
     let loaded = parse(
         "test.yaml",

@@ -18,6 +18,7 @@ fn plan(port: u16) -> Plan {
     Plan {
         service: "orders".into(),
         admin: std::net::SocketAddr::from(([127, 0, 0, 1], port)).into(),
+        metrics: None,
         runtime: Runtime {
             workers: NonZeroUsize::MIN,
             drain: Duration::ZERO,

@@ -124,8 +124,20 @@ pub enum ForceError {
     NoBreaker,
 }
 
-/// Serves the admin interface for as long as it is polled. Dropped, it ends every connection.
-pub async fn serve(listener: Accepting, control: Arc<Control>) {
+/// What a socket of the admin interface answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Offer {
+    /// All there is.
+    Everything,
+    /// Metrics and the two probes that a kubelet asks: nothing that tells of the configuration, and
+    /// nothing that changes anything. It may listen where others can reach it.
+    Readings,
+}
+
+/// Serves the admin interface, or the part of it that is offered, for as long as it is polled. Dropped,
+/// it ends every connection.
+pub async fn serve(listener: Accepting, control: Arc<Control>, offer: Offer) {
+    let desk = Arc::new(Desk::new(control, offer));
     let mut connections = Connections::default();
     let mut reserve = Reserve::default();
     reserve.fill();
@@ -143,7 +155,7 @@ pub async fn serve(listener: Accepting, control: Arc<Control>) {
         match accepted {
             Ok(accepted) => {
                 complained = false;
-                connections.take(accepted, &control);
+                connections.take(accepted, &desk);
                 reserve.fill();
             }
             // The system wants a descriptor even to say that nobody waits. So one is given up in time
@@ -195,7 +207,7 @@ impl Connections {
 
     /// Serves one more. Fifty scrapers at once fit in; clients that only hold on to their connections
     /// lose the oldest of them instead of locking the probes out.
-    fn take(&mut self, accepted: Accepted, control: &Arc<Control>) {
+    fn take(&mut self, accepted: Accepted, desk: &Arc<Desk>) {
         self.forget_ended();
         if self.by_age.len() >= MAX_CONNECTIONS {
             self.end_oldest();
@@ -204,12 +216,12 @@ impl Connections {
                 "the admin interface has ended its oldest connection for a new one"
             );
         }
-        let serving = connection(accepted, Arc::clone(control));
+        let serving = connection(accepted, Arc::clone(desk));
         self.by_age.push_back(self.tasks.spawn(serving));
     }
 }
 
-async fn connection(accepted: Accepted, control: Arc<Control>) {
+async fn connection(accepted: Accepted, desk: Arc<Desk>) {
     // Where the runtime has no room for the socket, it is closed.
     match accepted {
         Accepted::Tcp(stream, _) => {
@@ -219,18 +231,18 @@ async fn connection(accepted: Accepted, control: Arc<Control>) {
             // Without it a small answer may wait for the client's delayed acknowledgement. It cannot
             // fail on an open socket, and a closed one shows itself below.
             let _ = stream.set_nodelay(true);
-            serve_stream(stream, control).await;
+            serve_stream(stream, desk).await;
         }
         Accepted::Unix(stream) => {
             if let Ok(stream) = UnixStream::from_std(stream) {
-                serve_stream(stream, control).await;
+                serve_stream(stream, desk).await;
             }
         }
     }
 }
 
-async fn serve_stream(stream: impl Transport, control: Arc<Control>) {
-    let door = Desk::door(control);
+async fn serve_stream(stream: impl Transport, desk: Arc<Desk>) {
+    let door = desk.door();
     let mut serving = std::pin::pin!(super::connection::serve(stream, &door, None, 0));
     if let Ok(_ended) = tokio::time::timeout(LIFETIME, serving.as_mut()).await {
         return;

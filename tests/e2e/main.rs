@@ -28,6 +28,7 @@ mod http2_upstreams;
 mod interim;
 mod keys;
 mod kit;
+mod metrics_address;
 mod names;
 mod probe;
 mod program;

@@ -138,45 +138,67 @@ pub(super) fn all(
     complete.then_some(listeners)
 }
 
+/// A socket that is to be bound.
+struct Socket {
+    /// Whose it is.
+    owner: String,
+    /// The setting that says where.
+    path: String,
+    at: SocketAddress,
+    place: Option<Place>,
+}
+
+impl Socket {
+    fn of(owner: String, path: String, fields: &Fields, key: &str) -> Option<Self> {
+        Some(Self {
+            owner,
+            path,
+            at: text::listen_address(fields.text(key)?).ok()?,
+            place: fields.place(key).cloned(),
+        })
+    }
+}
+
 /// Two sockets cannot be bound to one address.
 fn refuse_shared_addresses(
     root: &Fields,
     entries: &[(Arc<str>, Setting)],
     context: &mut Context<'_>,
 ) {
-    let address = |fields: &Fields| text::listen_address(fields.text("address")?).ok();
-    let mut bound: Vec<(String, SocketAddress, Option<Place>)> = Vec::new();
-    if let Some(admin) = root.block("admin")
-        && let Some(at) = address(admin)
-    {
-        bound.push((
-            "the admin interface".to_owned(),
-            at,
-            admin.place("address").cloned(),
-        ));
-    }
-    for (name, setting) in entries {
-        let Some(fields) = setting.block() else {
-            continue;
-        };
-        let Some(at) = address(fields) else { continue };
-        if let Some((other, taken, place)) = bound.iter().find(|(_, other, _)| clash(other, &at)) {
-            let written = place
+    let ours = [
+        ("the admin interface", "address"),
+        ("admin.metrics_address", "metrics_address"),
+    ];
+    let ours = ours.into_iter().filter_map(|(owner, key)| {
+        Socket::of(
+            owner.into(),
+            format!("admin.{key}"),
+            root.block("admin")?,
+            key,
+        )
+    });
+    let listeners = entries.iter().filter_map(|(name, setting)| {
+        let path = format!("listeners.{name}.address");
+        let owner = format!("the listener `{name}`");
+        Socket::of(owner, path, setting.block()?, "address")
+    });
+    let mut bound: Vec<Socket> = Vec::new();
+    for socket in ours.chain(listeners) {
+        if let Some(other) = bound.iter().find(|other| clash(&other.at, &socket.at)) {
+            let written = other
+                .place
                 .as_ref()
                 .map(|place| format!(", set at {place}"))
                 .unwrap_or_default();
-            let message = format!("{at} is taken: {other} listens on {taken}{written}");
-            context.report.add(
-                fields.place("address"),
-                &format!("listeners.{name}.address"),
-                message,
+            let message = format!(
+                "{} is taken: {} listens on {}{written}",
+                socket.at, other.owner, other.at
             );
+            context
+                .report
+                .add(socket.place.as_ref(), &socket.path, message);
         }
-        bound.push((
-            format!("the listener `{name}`"),
-            at,
-            fields.place("address").cloned(),
-        ));
+        bound.push(socket);
     }
 }
 

@@ -37,11 +37,15 @@ pub(super) struct Context<'a> {
 pub(super) fn plan(root: &Fields, context: &mut Context<'_>) -> Option<Plan> {
     let upstreams = upstreams(root, context);
     let listeners = listener::all(root, &upstreams, context);
-    let runtime = root.block("runtime")?;
     let tracing = tracing::compile(root, context);
+    let (runtime, admin) = (root.block("runtime")?, root.block("admin")?);
     Some(Plan {
         service: root.text("service")?.clone(),
-        admin: text::listen_address(root.block("admin")?.text("address")?).ok()?,
+        admin: text::listen_address(admin.text("address")?).ok()?,
+        metrics: match admin.lacks("metrics_address") {
+            true => None,
+            false => Some(text::listen_address(admin.text("metrics_address")?).ok()?),
+        },
         runtime: Runtime {
             workers: NonZeroUsize::new(runtime.integer("workers")?)?,
             drain: runtime.duration("drain")?,

@@ -131,12 +131,21 @@ pub(super) static ROOT: Block = block(
 
 static ADMIN: Block = block(
     "admin",
-    &[key(
-        "address",
-        Kind::Text(&text::LISTEN_ADDRESS),
-        "127.0.0.1:9901",
-        "Where it listens; the environment's MAMPARO_ADMIN_ADDRESS overrides it. Not changed by a reload.",
-    )],
+    &[
+        key(
+            "address",
+            Kind::Text(&text::LISTEN_ADDRESS),
+            "127.0.0.1:9901",
+            "Where it listens; the environment's MAMPARO_ADMIN_ADDRESS overrides it. Not changed by a reload.",
+        ),
+        optional(
+            "metrics_address",
+            Kind::Text(&text::LISTEN_ADDRESS),
+            "0.0.0.0:9902",
+            "Where /metrics, /livez and /readyz are served once more, and nothing else: for a Prometheus and a kubelet\n\
+             that are not on this host. The environment's MAMPARO_METRICS_ADDRESS overrides it. Not changed by a reload.",
+        ),
+    ],
 );
 
 static RUNTIME: Block = block(

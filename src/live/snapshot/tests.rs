@@ -54,6 +54,7 @@ fn plan(upstreams: Vec<Arc<plan::Upstream>>, routes: Vec<Route>) -> Arc<Plan> {
     Arc::new(Plan {
         service: "s".into(),
         admin: address.into(),
+        metrics: None,
         runtime: plan::Runtime {
             workers: NonZeroUsize::MIN,
             drain: Duration::ZERO,

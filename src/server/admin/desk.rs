@@ -10,7 +10,7 @@ use http_body_util::Full;
 
 use super::answer;
 use super::handle;
-use super::{Control, HEAD_TIMEOUT};
+use super::{Control, HEAD_TIMEOUT, Offer};
 use crate::live::http1::fields;
 use crate::live::received::ReceivedBody;
 use crate::proxy::client::Client;
@@ -24,11 +24,18 @@ const MAX_HEAD: usize = 16 * 1024;
 const MAX_LINES: usize = 100;
 
 /// Answers requests to the admin interface.
-pub(super) struct Desk(Arc<Control>);
+pub(super) struct Desk {
+    control: Arc<Control>,
+    offer: Offer,
+}
 
 impl Desk {
+    pub(super) const fn new(control: Arc<Control>, offer: Offer) -> Self {
+        Self { control, offer }
+    }
+
     /// The door of one connection, which ends it when it drains.
-    pub(super) fn door(control: Arc<Control>) -> Arc<Door<Self>> {
+    pub(super) fn door(self: Arc<Self>) -> Arc<Door<Self>> {
         let settings = Settings {
             header_timeout: HEAD_TIMEOUT,
             idle_timeout: HEAD_TIMEOUT,
@@ -39,12 +46,7 @@ impl Desk {
             max_connections: None,
             redirected: None,
         };
-        Door::new(
-            "admin".into(),
-            Role::Inbound,
-            settings,
-            Arc::new(Self(control)),
-        )
+        Door::new("admin".into(), Role::Inbound, settings, self)
     }
 }
 
@@ -56,7 +58,9 @@ impl Handler for Desk {
         _: &Arc<Client>,
         request: Request<ReceivedBody>,
     ) -> Response<Full<Bytes>> {
-        handle::handle(request, &self.0).await.map(Full::new)
+        handle::handle(request, &self.control, self.offer)
+            .await
+            .map(Full::new)
     }
 
     fn refuse(

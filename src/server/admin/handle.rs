@@ -11,7 +11,7 @@ use serde_json::json;
 use tokio::sync::oneshot;
 
 use super::answer::{self, Answer};
-use super::{Control, Force, ForceError, Readiness, guard, page};
+use super::{Control, Force, ForceError, Offer, Readiness, guard, page};
 use crate::live::received::ReceivedBody;
 use crate::server::status::{Circuit, ReloadResult, Upstream};
 use crate::telemetry::exposition;
@@ -24,7 +24,7 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 const RELOAD_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Every path with its methods, for whoever has asked for another one.
-const PATHS: [(&str, &str); 13] = [
+pub(super) const PATHS: [(&str, &str); 13] = [
     ("GET", "/"),
     ("GET", "/livez"),
     ("GET", "/readyz"),
@@ -122,11 +122,24 @@ impl Target {
     }
 }
 
+/// Whether a path of [`PATHS`] is offered.
+fn is_offered(path: &str, offer: Offer) -> bool {
+    match offer {
+        Offer::Everything => true,
+        Offer::Readings => ["/livez", "/readyz", "/metrics"].contains(&path),
+    }
+}
+
 /// Answers one request.
-pub(super) async fn handle(request: Request<ReceivedBody>, control: &Arc<Control>) -> Answer {
+pub(super) async fn handle(
+    request: Request<ReceivedBody>,
+    control: &Arc<Control>,
+    offer: Offer,
+) -> Answer {
     let (parts, body) = request.into_parts();
-    let Some(target) = Target::of(parts.uri.path()) else {
-        return unknown_path(&parts);
+    let path = parts.uri.path();
+    let Some(target) = Target::of(path).filter(|_| is_offered(path, offer)) else {
+        return unknown_path(&parts, offer);
     };
     if !target.allows(&parts.method) {
         return wrong_method(&parts, &target);
@@ -186,9 +199,9 @@ async fn aside(control: &Arc<Control>, answer: fn(&Control) -> Answer) -> Answer
     }
 }
 
-fn unknown_path(parts: &Parts) -> Answer {
-    let paths: Vec<String> = PATHS
-        .iter()
+fn unknown_path(parts: &Parts, offer: Offer) -> Answer {
+    let offered = PATHS.iter().filter(|(_, path)| is_offered(path, offer));
+    let paths: Vec<String> = offered
         .map(|(method, path)| format!("{method} {path}"))
         .collect();
     answer::refusal(

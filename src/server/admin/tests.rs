@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use super::handle::PATHS;
 use super::*;
 use crate::server::socket::Listening;
 use crate::server::status::{Circuit, Endpoint, ReloadResult, Upstream};
@@ -86,6 +87,15 @@ async fn admin_with(
     readiness: Readiness,
     reload: mpsc::Sender<ReloadOrder>,
 ) -> Admin {
+    offering(Offer::Everything, status, readiness, reload).await
+}
+
+async fn offering(
+    offer: Offer,
+    status: Status,
+    readiness: Readiness,
+    reload: mpsc::Sender<ReloadOrder>,
+) -> Admin {
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
     let listening = Listening::bind(&any.into()).unwrap();
     let address = listening.address().ip().unwrap();
@@ -95,7 +105,7 @@ async fn admin_with(
     Admin {
         address,
         seen,
-        _server: tokio::spawn(serve(listener, control)),
+        _server: tokio::spawn(serve(listener, control, offer)),
     }
 }
 
@@ -238,6 +248,37 @@ async fn fault_074_unknown_paths_say_what_there_is_and_never_leave_the_list() {
         let paths = json_of(&answer)["paths"].to_string();
         assert!(paths.contains("GET /healthz"), "{paths}");
     }
+}
+
+#[tokio::test]
+async fn where_others_can_reach_it_only_readings_are_offered() {
+    let reload = mpsc::channel(1).0;
+    let admin = offering(
+        Offer::Readings,
+        Status::default(),
+        Readiness::Draining,
+        reload,
+    )
+    .await;
+    for (path, wanted) in [("/livez", 200), ("/readyz", 503), ("/metrics", 200)] {
+        let answer = admin.ask("GET", path, "", "").await;
+        assert_eq!(status_of(&answer), wanted, "{path}: {answer}");
+        assert_eq!(status_of(&admin.ask("POST", path, "", "").await), 405);
+    }
+    for (method, path) in PATHS {
+        let first = path.split(',').next().unwrap();
+        if ["/livez", "/readyz", "/metrics"].contains(&first) {
+            continue;
+        }
+        let path = first.replace("{name}", "a").replace("{address}", "b");
+        let answer = admin.ask(method, &path, "", r#"{"force":"open"}"#).await;
+        assert_eq!(status_of(&answer), 404, "{method} {path}: {answer}");
+        let told = json_of(&answer)["paths"].to_string();
+        assert_eq!(told, r#"["GET /livez","GET /readyz","GET /metrics"]"#);
+    }
+    assert_eq!(admin.seen.drains.load(Ordering::Relaxed), 0);
+    assert_eq!(admin.seen.quits.load(Ordering::Relaxed), 0);
+    assert_eq!(*admin.seen.forced.lock(), [] as [&str; 0]);
 }
 
 #[tokio::test]
