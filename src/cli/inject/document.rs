@@ -232,13 +232,37 @@ impl<'a, E: Iterator<Item = Result<(Event<'a>, Span), ScanError>>> Reader<'a, E>
         } else {
             Content::Alias
         };
+        let column = span.start.col();
+        let back = match content {
+            Content::List { flow: false, .. } => self.behind_dash(start),
+            Content::List { .. }
+            | Content::Map { .. }
+            | Content::Scalar { .. }
+            | Content::Alias => 0,
+        };
         Ok(Node {
             content,
-            start,
+            start: start - back,
             end,
             line: span.start.line(),
-            column: span.start.col(),
+            column: column.saturating_sub(back),
         })
+    }
+
+    /// How far a byte is behind the dash of its item. A list that begins in the column of its key is said
+    /// to begin there.
+    fn behind_dash(&self, start: usize) -> usize {
+        let before = self.text.get(..start).unwrap_or_default();
+        let dash = before.trim_end_matches(' ');
+        match dash.ends_with('-')
+            && !self
+                .text
+                .get(start..)
+                .is_some_and(|at| at.starts_with("- "))
+        {
+            true => start + 1 - dash.len(),
+            false => 0,
+        }
     }
 
     /// Every value up to the end of the list or map; gives the byte behind it.
