@@ -101,7 +101,7 @@ def pods(objects):
 
 def containers(spec):
     """All of them."""
-    return spec.get("initContainers", []) + spec["containers"]
+    return (spec.get("initContainers") or []) + spec["containers"]
 
 
 def sidecar(spec):
