@@ -359,7 +359,7 @@ def kustomize(folder, foreign):
                 ours["volumeMounts"] = [one for one in ours["volumeMounts"] if one["name"] != "mamparo-token"]
                 ours["env"] = [one for one in ours["env"] if one["name"] != "MAMPARO_ZONE"]
             if name == "plain":
-                holds(spec["containers"][-1]["name"] == "mamparo", f"{where}: kubectl would take it for the application")
+                holds(spec["containers"][-1]["name"] == "mamparo", f"{where}: it is not the last container")
                 same(where, without(ours, "lifecycle"), without(native, "restartPolicy"))
             else:
                 same(where, ours, native)
@@ -369,8 +369,8 @@ def kustomize(folder, foreign):
     rights = [{"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": ["list", "watch"]}]
     holds(role["rules"] == rights, f"{role}")
     (_, spec), *_ = pods(yaml_of((folder / "discovery.yaml").read_text()))
-    mounted = [one["name"] for one in containers(spec) for mount in one.get("volumeMounts", []) if "token" in mount["name"]]
-    holds(mounted == ["mamparo"], f"who has a token: {mounted}")
+    mounts = [(one["name"], mount["name"]) for one in containers(spec) for mount in one.get("volumeMounts", [])]
+    holds([one for one, volume in mounts if "token" in volume] == ["mamparo"], f"who has a token: {mounts}")
     policy = yaml_of(built(KUBERNETES / "injection"))
     validate(policy, "injection", foreign)
     check_policy(policy, native)

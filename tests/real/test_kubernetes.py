@@ -1,4 +1,4 @@
-"""What deploy/kubernetes says to a pod: its iptables rules with the rights that its container has, and its configuration."""
+"""What deploy/kubernetes says to a pod: its iptables rules, with the rights that their container has."""
 
 import json
 import subprocess
@@ -7,9 +7,9 @@ import uuid
 from pathlib import Path
 
 import pytest
+from test_transparent import CLIENT, GET, REASON, SERVER
 
 from programs import Program, mamparo_binary, program_path
-from test_transparent import CLIENT, GET, REASON, SERVER
 
 KUBERNETES = Path(__file__).parents[2] / "deploy/kubernetes"
 # The pod, and whatever else there is in the cluster.

@@ -7,9 +7,10 @@ import threading
 from pathlib import Path
 
 import pytest
-from client import gets, send, send_all
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
 from opentelemetry.proto.trace.v1 import trace_pb2
+
+from client import gets, send, send_all
 from programs import Program, free_port, wait_until
 from services import listens, settled
 
