@@ -5,6 +5,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import urllib.parse
 from pathlib import Path
 
 from programs import Program, free_port, get, get_json, mamparo_binary, program_path, wait_until
@@ -192,6 +193,50 @@ class Nghttpd(Program):
 
     def __enter__(self):
         return self.start().ready(lambda: listens(self.port))
+
+
+class Prometheus(Program):
+    """Prometheus, scraping each job's programs every second; `rules` are files of rules, evaluated as often."""
+
+    def __init__(self, folder, jobs, rules=()):
+        self.port = free_port()
+        own = Path(folder) / f"prometheus-{self.port}"
+        own.mkdir()
+        config = own / "prometheus.yml"
+        config.write_text(
+            json.dumps(
+                {
+                    "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
+                    "rule_files": [str(path) for path in rules],
+                    "scrape_configs": [
+                        {"job_name": job, "static_configs": [{"targets": [f"127.0.0.1:{p.admin}"], "labels": labels}]}
+                        for job, (p, labels) in jobs.items()
+                    ],
+                }
+            )
+        )
+        super().__init__(
+            [program_path("prometheus"), f"--config.file={config}", f"--storage.tsdb.path={own / 'tsdb'}"]
+            + [f"--web.listen-address=127.0.0.1:{self.port}"],
+            own / "prometheus.log",
+        )
+
+    def __enter__(self):
+        return self.start().answers(f"http://127.0.0.1:{self.port}/-/ready")
+
+    def api(self, path, **parameters):
+        """The data of an answer of its interface."""
+        url = f"http://127.0.0.1:{self.port}/api/v1/{path}?" + urllib.parse.urlencode(parameters)
+        answer = get_json(url)
+        assert answer["status"] == "success", (path, parameters, answer)
+        return answer["data"]
+
+    def ask(self, query):
+        """The values of a query's samples, now."""
+        data = self.api("query", query=query)
+        if data["resultType"] == "scalar":
+            return [float(data["result"][1])]
+        return [float(sample["value"][1]) for sample in data["result"]]
 
 
 def listens(port):

@@ -3,12 +3,11 @@
 import asyncio
 import json
 import subprocess
-import urllib.parse
 
 from client import request, send, send_all
-from programs import Program, free_port, get_json, program_path, wait_until
+from programs import program_path, wait_until
 from relay import reset
-from services import settled, sum_of
+from services import Prometheus, settled, sum_of
 
 POLICIES = {
     "timeouts": {"try": "100ms", "request": "1s"},
@@ -18,12 +17,6 @@ POLICIES = {
     "rate_limit": {"per_second": 100000, "burst": 100000},
     "fallback": [{"on": ["timeout"], "respond": {"status": 200, "body": "late"}}],
 }
-PROMETHEUS = """
-global: {{ scrape_interval: 1s }}
-scrape_configs:
-  - job_name: mamparo
-    static_configs: [{{ targets: ["127.0.0.1:{}"] }}]
-"""
 
 
 def mixed(count):
@@ -87,22 +80,14 @@ def test_prometheus_collects_exactly_the_requests_that_were_sent(mamparo, apps, 
     sent = 500 + 1000 + 1
     assert proxy.metric("mamparo_requests_total") == sent
 
-    config = tmp_path / "prometheus.yml"
-    config.write_text(PROMETHEUS.format(proxy.admin))
-    port = free_port()
-    command = [program_path("prometheus"), f"--config.file={config}", f"--storage.tsdb.path={tmp_path / 'tsdb'}"]
-    command.append(f"--web.listen-address=127.0.0.1:{port}")
-    prometheus = stack.enter_context(Program(command, tmp_path / "prometheus.log"))
-    prometheus.answers(f"http://127.0.0.1:{port}/-/ready")
+    prometheus = stack.enter_context(Prometheus(tmp_path, {"mamparo": (proxy, {})}))
 
     def ask(query):
-        url = f"http://127.0.0.1:{port}/api/v1/query?" + urllib.parse.urlencode({"query": query})
-        result = get_json(url)["data"]["result"]
-        return float(result[0]["value"][1]) if result else None
+        return next(iter(prometheus.ask(query)), None)
 
     wait_until(lambda: ask("sum(mamparo_requests_total)") is not None, 15, "Prometheus has collected the metrics")
     assert ask("sum(mamparo_requests_total)") == sent
     assert ask("count(up == 1)") == 1
     assert ask("sum(scrape_samples_post_metric_relabeling)") > 20
     assert ask("histogram_quantile(0.5, sum by (le) (mamparo_request_duration_seconds_bucket))") < 1
-    assert json.dumps(get_json(f"http://127.0.0.1:{port}/api/v1/targets")).count('"health": "up"') == 1
+    assert json.dumps(prometheus.api("targets")).count('"health": "up"') == 1
