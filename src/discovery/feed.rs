@@ -135,7 +135,7 @@ impl Feed {
         known.updates.failed += 1;
         known.next = next;
         for one in &known.audience {
-            one.upstream.not_found(&self.source);
+            one.upstream.not_found(&self.source, problem);
         }
         if known.problem.replace(problem.to_owned()).is_none() {
             let kept = match known.found.as_ref().map_or(0, Vec::len) {
@@ -166,6 +166,9 @@ impl Feed {
         self.change(&mut known, found);
         if gives_up {
             let why = known.problem.as_deref().unwrap_or("it has no address");
+            for one in &known.audience {
+                one.upstream.not_found(&self.source, why);
+            }
             let text = format!(
                 "{} has stood for nothing for too long ({why}): its last known addresses are given up",
                 self.source
@@ -205,16 +208,20 @@ impl Feed {
         let addresses = |found: &[Found]| -> BTreeSet<SocketAddr> {
             found.iter().map(|one| one.address).collect()
         };
-        let before = known.found.as_deref().map(addresses).unwrap_or_default();
-        let now = addresses(&found);
+        let used = |found: &[Found]| found.iter().filter(|one| one.weight > 0).count();
+        let before = known.found.as_deref().unwrap_or_default();
+        let (were, are) = (used(before), used(&found));
+        let (before, now) = (addresses(before), addresses(&found));
         known.found = Some(found);
         let come = now.difference(&before).count();
         let gone = before.difference(&now).count();
-        if come + gone > 0 {
+        // Answers that rotate among the same addresses are no news.
+        if come + gone > 0 || were != are {
             tracing::info!(
                 source = %self.source,
                 upstreams = names(known),
-                addresses = now.len(),
+                addresses = are,
+                kept = now.len() - are,
                 come,
                 gone,
                 "endpoints found"

@@ -43,7 +43,7 @@ pub struct Endpoint {
 pub struct Place {
     /// Where it is.
     pub address: SocketAddress,
-    /// Its share of the traffic.
+    /// Its share of the traffic; 0: it gets requests only where no other can take them.
     pub weight: u32,
     /// How it is spoken to under TLS; `None`: it is not.
     pub secured: Option<Secured>,

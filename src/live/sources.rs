@@ -37,8 +37,8 @@ pub(super) struct Sources(Vec<Said>);
 struct Said {
     source: Address,
     found: Vec<Found>,
-    /// The last attempt failed.
-    failing: bool,
+    /// Why it could not be found out what it stands for, the last time; `None`: it could.
+    problem: Option<Arc<str>>,
 }
 
 impl Sources {
@@ -69,7 +69,7 @@ impl Sources {
         let known = self.0.iter_mut().find(|said| said.source == *source);
         match known {
             Some(said) => {
-                said.failing = false;
+                said.problem = None;
                 let changed = said.found != found;
                 said.found = found;
                 changed
@@ -78,7 +78,7 @@ impl Sources {
                 self.0.push(Said {
                     source: source.clone(),
                     found,
-                    failing: false,
+                    problem: None,
                 });
                 true
             }
@@ -87,18 +87,24 @@ impl Sources {
 
     /// A source says nothing: what it said stays. Whether this is news, and whether it was asked for the
     /// first time.
-    pub(super) fn not_found(&mut self, source: &Address) -> (bool, bool) {
+    pub(super) fn not_found(&mut self, source: &Address, problem: &str) -> (bool, bool) {
         let known = self.0.iter_mut().find(|said| said.source == *source);
         match known {
-            Some(said) => (!std::mem::replace(&mut said.failing, true), false),
+            Some(said) => (said.problem.replace(problem.into()).is_none(), false),
             None => {
                 self.0.push(Said {
                     source: source.clone(),
                     found: Vec::new(),
-                    failing: true,
+                    problem: Some(problem.into()),
                 });
                 (true, true)
             }
         }
+    }
+
+    /// The first source that it could not be found out of what it stands for, and why.
+    pub(super) fn problem(&self) -> Option<String> {
+        let mut said = self.0.iter();
+        said.find_map(|said| Some(format!("{}: {}", said.source, said.problem.as_ref()?)))
     }
 }

@@ -333,12 +333,17 @@ impl Upstream {
 
     /// It could not be found out what a source stands for: the last good set stays (rule 68). Whether
     /// this is news.
-    pub fn not_found(&self, source: &Address) -> bool {
-        let (is_news, is_first) = self.sources.lock().not_found(source);
+    pub fn not_found(&self, source: &Address, problem: &str) -> bool {
+        let (is_news, is_first) = self.sources.lock().not_found(source, problem);
         if is_first {
             self.refresh();
         }
         is_news
+    }
+
+    /// Why one of its sources stands for nothing, in words: `payments:80: there is no such name`.
+    pub fn problem(&self) -> Option<String> {
+        self.sources.lock().problem()
     }
 
     fn refresh(&self) {

@@ -176,7 +176,7 @@ pub fn breaker_open(
     message
 }
 
-/// `no_endpoint`: `cause` says why, "payments.example.com does not resolve".
+/// `no_endpoint`: `cause` says why, "payments.example.com:80: there is no such name".
 pub fn no_endpoint(upstream: &str, cause: Option<&dyn Display>) -> String {
     match cause {
         Some(cause) => format!("Upstream '{upstream}' has no endpoint: {cause}."),

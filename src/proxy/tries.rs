@@ -345,7 +345,9 @@ impl Exchange<'_> {
         match picked {
             Ok(admission) => Ok(Attempt::new(admission, waited, now)),
             Err(Refusal::NoEndpoint) => {
-                let message = message::no_endpoint(upstream.name(), None);
+                let cause = upstream.problem();
+                let cause = cause.as_ref().map(|cause| cause as &dyn Display);
+                let message = message::no_endpoint(upstream.name(), cause);
                 Err(Failed::new(Reason::NoEndpoint, message))
             }
             Err(Refusal::BreakerOpen { cause, retry_in }) => {

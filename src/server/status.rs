@@ -194,7 +194,8 @@ pub struct Endpoint {
     pub in_flight: usize,
     /// What its breaker's window holds; `null` where there is no breaker.
     pub window: Option<Window>,
-    /// Its weight in the configuration.
+    /// Its weight: that of the configuration times that of its source. 0: its source does not name it any
+    /// more; it is kept for a while, and gets requests only where no other can take them.
     pub weight: u32,
     /// How much of its weight it gets: below 1 while it ramps up after closing.
     pub share: f64,

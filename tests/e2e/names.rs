@@ -53,6 +53,9 @@ fn fault_059_a_name_that_resolves_only_later() {
         (answer.status, answer.reason().as_deref()),
         (503, Some("no_endpoint"))
     );
+    let why = format!("'u' has no endpoint: app.test:{}: ", upstream.port());
+    let text = answer.text();
+    assert!(text.contains(&why) && text.contains("NXDOMAIN"), "{text}");
     let problem = source(&proxy).problem;
     assert!(problem.is_some_and(|text| text.contains("NXDOMAIN")));
     dns.says("app.test", Says::found(60, &["127.0.0.1"]));
@@ -142,12 +145,12 @@ fn fault_060_a_name_is_asked_for_by_its_time_to_live() {
     }
 }
 
-/// Both upstreams name the same: it is asked for once.
+/// Both upstreams name the same, which could be a container's: it is asked for once.
 #[test]
 fn a_name_that_two_upstreams_share_is_asked_for_once() {
     let (upstream, dns) = (Upstream::always(200), DnsServer::start());
-    dns.says("app.test", Says::found(300, &["127.0.0.1"]));
-    let endpoint = format!("\"app.test:{}\"", upstream.port());
+    dns.says("my_app.test", Says::found(300, &["127.0.0.1"]));
+    let endpoint = format!("\"my_app.test:{}\"", upstream.port());
     let more = format!("  v: {{ endpoints: [{endpoint}] }}\n");
     let yaml = configuration(&dns, &endpoint)
         .replace("upstreams: { u: {", "upstreams:\n  u: {")
@@ -156,7 +159,7 @@ fn a_name_that_two_upstreams_share_is_asked_for_once() {
     for name in ["u", "v"] {
         assert_eq!(proxy.upstream(name).endpoints.len(), 1, "{name}");
     }
-    assert_eq!(dns.asked("app.test").len(), 1);
+    assert_eq!(dns.asked("my_app.test").len(), 1);
 }
 
 /// An address that is missing from an answer gets no more requests, and those in flight are finished.

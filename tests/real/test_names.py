@@ -1,5 +1,6 @@
 """Endpoints by names, answered by a real DNS server: what changes there loses no request."""
 
+import json
 import random
 import re
 import signal
@@ -70,30 +71,31 @@ def test_1000_changes_of_endpoints_under_load_lose_no_request(farm, dns, proxy):
     """Rule 68: ports come and go in the record, in order and not, while requests run."""
     chance = random.Random(68)
     ports = free_ports(120)
-    running = set(ports[:60])
-    farm.order("open", running)
-    server = dns(targets(running))
+    first = set(ports[:60])
+    farm.order("open", first)
+    server = dns(targets(first))
     app = proxy(server, {"srv": f"{RECORD}.test"}, retry={})
-    wait_until(lambda: used(app) == sorted(running), 10, "every port is found")
-    changes, done = 0, threading.Event()
+    changes, done = [], threading.Event()
+
+    def seen(wanted):
+        wait_until(lambda: used(app) == sorted(wanted), 10, "the change is seen")
 
     def trouble():
-        nonlocal changes, running
+        running = first
         try:
-            while changes < 1000:
-                leaving = set(chance.sample(sorted(running), 35))
-                coming = set(chance.sample(sorted(set(ports) - running), 35))
-                # one is gone before anybody is told
-                killed = {leaving.pop()}
-                farm.order("drop", killed)
+            while sum(changes) < 1000:
+                leaving = chance.sample(sorted(running), 36)
+                coming = chance.sample(sorted(set(ports) - running), 36)
                 farm.order("open", coming)
-                running = running - leaving - killed | coming
+                # one is gone before anybody is told
+                farm.order("drop", leaving[:1])
+                running = running - set(leaving) | set(coming)
                 server.say(targets(running))
-                wait_until(lambda: used(app) == sorted(running), 10, "the change is seen")
-                changes += len(leaving) + len(killed) + len(coming)
+                seen(running)
+                changes.append(len(leaving) + len(coming))
                 # some answer on until they have nothing left to do, some do not
-                farm.order("drop", set(list(leaving)[:3]))
-                farm.order("close", set(list(leaving)[3:]))
+                farm.order("drop", leaving[1:4])
+                farm.order("close", leaving[4:])
         finally:
             done.set()
 
@@ -103,9 +105,10 @@ def test_1000_changes_of_endpoints_under_load_lose_no_request(farm, dns, proxy):
             yield number, ("GET", f"/{number}", None, b"")
             number += 1
 
+    seen(first)
     answers = during(trouble, lambda: send_all(app.port, requests()))
     assert not failures(answers)
-    assert changes >= 1000 and len(answers) > 2000, (changes, len(answers))
+    assert sum(changes) >= 1000 and len(answers) > 2000, (changes, len(answers))
     assert source(app)["problem"] is None
 
 
@@ -125,6 +128,30 @@ def test_an_orderly_change_needs_no_retry(farm, dns, proxy):
             farm.order("close", [gone])
 
     answers = during(trouble, lambda: send_all(app.port, gets("/sleep/20?{}", 7)))
+    assert not failures(answers)
+    assert app.metric("mamparo_retries_total") == 0
+
+
+def test_a_reload_from_one_kind_of_endpoint_to_another_loses_no_request(farm, dns, proxy):
+    """What was there serves until the source in its place has been asked; there is no retry here."""
+    port = free_port()
+    farm.order("open", [port])
+    server = dns([*targets([port]), "app 1 A 127.0.0.1"])
+    app = proxy(server, f"127.0.0.1:{port}")
+    config = json.loads(app.config.read_text())
+
+    def trouble():
+        for number in range(12):
+            time.sleep(0.3)
+            endpoint = [{"srv": f"{RECORD}.test"}, f"app.test:{port}", f"127.0.0.1:{port}"][number % 3]
+            config["upstreams"]["app"]["endpoints"] = [endpoint]
+            app.write(config)
+            wait_until(lambda number=number: generation(app) == number + 2, 5, "it is applied")
+
+    def generation(app):
+        return app.status()["process"]["generation"]
+
+    answers = during(trouble, lambda: send_all(app.port, gets("/{}", 5)))
     assert not failures(answers)
     assert app.metric("mamparo_retries_total") == 0
 

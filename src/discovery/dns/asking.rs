@@ -12,8 +12,9 @@ use hickory_resolver::config::{NameServerConfig, ResolveHosts, ResolverConfig, R
 use hickory_resolver::lookup::Lookup;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::{DnsError, NetError};
-use hickory_resolver::proto::rr::{RData, Record, RecordType};
+use hickory_resolver::proto::rr::{Name, RData, Record, RecordType};
 use hickory_resolver::system_conf::read_system_conf;
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use super::super::paths::Paths;
@@ -32,12 +33,16 @@ const HOSTS_HOLD: Duration = Duration::from_secs(5);
 const HOSTS: &str = "/etc/hosts";
 /// Targets of one record that are asked for at a time.
 const AT_A_TIME: usize = 32;
+/// Names that are asked for at a time, so that thousands of them take neither every descriptor of the
+/// process nor the server's breath.
+const NAMES_AT_A_TIME: usize = 64;
 
 /// Asks the same servers each time.
 pub(super) struct Asker {
     resolver: Result<TokioResolver, String>,
     search: Vec<String>,
     ndots: usize,
+    turns: Semaphore,
 }
 
 impl std::fmt::Debug for Asker {
@@ -60,7 +65,7 @@ impl Asker {
             let system = ResolverConfig::from_parts(None, Vec::new(), vec![here]);
             (system, ResolverOpts::default())
         });
-        let search = system.search().iter().map(ToString::to_string).collect();
+        let search = system.search().iter().map(Name::to_ascii).collect();
         let ndots = options.ndots;
         let named: Vec<NameServerConfig> = servers.iter().map(name_server).collect();
         let servers = if named.is_empty() {
@@ -72,11 +77,14 @@ impl Asker {
             resolver: resolver(servers, options),
             search,
             ndots,
+            turns: Semaphore::new(NAMES_AT_A_TIME),
         }
     }
 
     /// What the source stands for now.
     pub(super) async fn ask(self: Arc<Self>, source: &Address) -> Answer {
+        // It is never closed.
+        let _turn = self.turns.acquire().await;
         let asking = async {
             match source {
                 Address::Name { host, port } => self.name(host, *port).await,
@@ -164,7 +172,7 @@ impl Asker {
         for record in lookup.additionals() {
             let addresses = addresses_in(std::slice::from_ref(record));
             known
-                .entry(record.name.to_string().to_ascii_lowercase())
+                .entry(record.name.to_ascii().to_ascii_lowercase())
                 .or_default()
                 .extend(addresses);
         }
@@ -239,7 +247,12 @@ impl Asker {
             Ok(resolver) => resolver,
             Err(problem) => return Part::Failed(problem.clone()),
         };
-        match resolver.lookup(name, what).await {
+        // As it is: names of containers may have underscores, which names of hosts on the internet have not.
+        let question = match Name::from_ascii(name) {
+            Ok(question) => question,
+            Err(error) => return Part::Failed(format!("{name} is no name: {error}")),
+        };
+        match resolver.lookup(question, what).await {
             Ok(lookup) => {
                 let ttls = lookup.answers().iter().map(|record| record.ttl);
                 let ttl = Duration::from_secs(ttls.min().unwrap_or(0).into());
@@ -299,7 +312,7 @@ fn services_in(records: &[Record]) -> Vec<Service> {
             priority: one.priority,
             weight: one.weight,
             port: one.port,
-            host: one.target.to_string().to_ascii_lowercase(),
+            host: one.target.to_ascii().to_ascii_lowercase(),
         })
     });
     services.collect()

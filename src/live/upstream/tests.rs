@@ -229,18 +229,18 @@ fn rule_68_names_keep_their_last_good_addresses() {
     let upstream = Upstream::new(&settings(endpoints, None), 1);
     assert_eq!(upstream.sources(), [a.clone(), b.clone()]);
     assert_eq!(members(&upstream), ["10.0.0.1:80"]);
-    assert!(upstream.not_found(&a), "news");
-    assert!(!upstream.not_found(&a), "no news any more");
+    assert!(upstream.not_found(&a, "x"), "news");
+    assert!(!upstream.not_found(&a, "x"), "no news any more");
     assert!(upstream.found(&a, found(&[3, 2, 3])), "news, and no double");
     assert_eq!(members(&upstream).len(), 3);
     assert!(!upstream.found(&a, found(&[2, 3])), "the same again");
     // An address that two names have is one endpoint, until neither has it.
     assert!(upstream.found(&b, found(&[3, 1])));
     assert_eq!(members(&upstream).len(), 3);
-    assert!(upstream.not_found(&a));
+    assert!(upstream.not_found(&a, "x"));
     assert_eq!(members(&upstream).len(), 3, "the last good ones stay");
     assert!(!upstream.found(&a, found(&[2, 3])), "it is back, unchanged");
-    assert!(upstream.not_found(&a), "news again");
+    assert!(upstream.not_found(&a, "x"), "news again");
     assert!(upstream.found(&a, found(&[4])));
     assert_eq!(
         members(&upstream),
@@ -273,8 +273,9 @@ fn what_was_there_serves_until_the_source_in_its_place_has_been_asked() {
     assert_eq!(members(&upstream), ["10.0.0.2:80"]);
     to(&b);
     assert_eq!(members(&upstream), ["10.0.0.2:80"]);
-    assert!(upstream.not_found(&b));
+    assert!(upstream.not_found(&b, "NXDOMAIN"));
     assert_eq!(members(&upstream), [""; 0], "there is nothing at b");
+    assert_eq!(upstream.problem().as_deref(), Some("b:80: NXDOMAIN"));
     upstream.configure(&settings(vec![at(&a), ip(3)], None));
     assert_eq!(members(&upstream), ["10.0.0.3:80"], "enough to serve from");
 }
