@@ -336,6 +336,7 @@ fn admin_control(
     let [status, metrics, config, readiness, drain, quit, force] =
         std::array::from_fn(|_| Arc::clone(shared));
     Control {
+        telemetry: Arc::clone(&shared.proxy.telemetry),
         status: Box::new(move || status.status()),
         metrics: Box::new(move || metrics.metrics()),
         config: Box::new(move || config::effective::to_json(&config.effective.load()).to_string()),

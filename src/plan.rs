@@ -37,6 +37,8 @@ pub struct Plan {
     pub access_log: AccessLog,
     /// Where spans go; `None`: nowhere. Trace context is passed on in any case.
     pub tracing: Option<Arc<Tracing>>,
+    /// Which requests are kept with all that happened to them; `None`: none.
+    pub explain: Option<Explain>,
     /// Where requests come in; at least one, by name.
     pub listeners: Vec<Listener>,
     /// Where requests go, by name.
@@ -101,6 +103,25 @@ pub enum Keep {
     All,
     /// Those that failed, were retried, or were answered by a fallback.
     Failures,
+}
+
+/// Which requests are kept with all that happened to them: those that failed, were retried, were slow or
+/// were answered by a fallback, and those whose client asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Explain {
+    /// How many; the newest ones. At least 1.
+    pub keep: usize,
+    /// A request is slow where the head of its answer takes this long or longer.
+    pub slower_than: Duration,
+}
+
+impl Default for Explain {
+    fn default() -> Self {
+        Self {
+            keep: 256,
+            slower_than: Duration::from_secs(1),
+        }
+    }
 }
 
 /// How the two ends of a connection speak.

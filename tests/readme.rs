@@ -263,13 +263,14 @@ fn its_commands_and_their_options_are_all_of_them() {
 }
 
 /// The rows of the configuration's table, and the blocks of the schema that they tell of.
-const BLOCKS: [(&str, &str); 26] = [
+const BLOCKS: [(&str, &str); 27] = [
     ("top level", ""),
     ("admin", "admin"),
     ("runtime", "runtime"),
     ("its dns", "dns"),
     ("errors", "errors"),
     ("access_log", "access_log"),
+    ("explain", "explain"),
     ("tracing", "tracing"),
     ("its keep", "keep_traces"),
     ("listeners.NAME", "listener"),

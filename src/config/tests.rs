@@ -299,6 +299,11 @@ fn everything_that_can_be_said_is_understood() {
         (tracing.timeout, keep.failed, keep.slower_than, keep.rest),
         (Duration::from_secs(3), 0.5, None, 0.0)
     );
+    let explain = plan.explain.unwrap();
+    assert_eq!(
+        (explain.keep, explain.slower_than),
+        (7, Duration::from_millis(250))
+    );
     assert_eq!(plan.listeners[1].role, Role::Inbound);
     assert_eq!(
         (plan.listeners[0].header_size, plan.listeners[0].body_size),

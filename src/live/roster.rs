@@ -1,6 +1,8 @@
 //! The endpoints of one upstream with what was learnt of each: breaker, penalty, requests in flight.
 //! One lock, held for the time of one decision. An [`Admission`] is the right to one try.
 
+mod picked;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,7 +14,7 @@ use super::http2::StreamPool;
 use super::pool::Pool;
 use super::tls::Secured;
 use crate::plan::{self, SocketAddress};
-use crate::policy::balance::{self, Candidate, Penalty};
+use crate::policy::balance::{self, Candidate, Penalty, Picked};
 use crate::policy::breaker::{
     self, Breaker, Cause, Counts, Forced, Gate, Observation, Peers, State, Ticket, Transition,
     WhenAllOpen,
@@ -133,6 +135,7 @@ pub struct Admission {
     endpoint: Arc<Endpoint>,
     settings: Option<Arc<breaker::Settings>>,
     ticket: Option<Ticket>,
+    picked: Picked,
     open: bool,
 }
 
@@ -175,29 +178,40 @@ impl Roster {
                 break;
             }
         }
-        let anyway = wish
-            .breaker
-            .is_some_and(|settings| settings.when_all_open == WhenAllOpen::SendAnyway);
-        if candidates.is_empty() && anyway {
+        let anyway = candidates.is_empty()
+            && wish
+                .breaker
+                .is_some_and(|settings| settings.when_all_open == WhenAllOpen::SendAnyway);
+        if anyway {
             for (index, member) in list.iter_mut().enumerate().filter(|(_, m)| !m.leaving) {
                 candidates.push(member.candidate(1.0, now));
                 indexes.push(index);
             }
         }
         let chosen = wish.balance.pick(memory, &candidates, chance, wish.hash);
-        let Some(member) = chosen.and_then(|at| list.get_mut(*indexes.get(at)?)) else {
+        let chosen = chosen.and_then(|pick| {
+            let (at, candidate) = (*indexes.get(pick.place)?, candidates.get(pick.place)?);
+            Some((at, pick.how, candidate.weight))
+        });
+        let Some((at, how, weight)) = chosen else {
             return (Err(refusal(list, wish.breaker, now)), moves);
         };
+        let mut picked = picked::picked(list, at, candidates.len(), wish, how);
+        let member = &mut list[at];
         let ticket = wish.breaker.map(|settings| {
             let ticket = member.breaker.admit(settings, now);
             ticket.unwrap_or_else(|| member.breaker.bypass())
         });
+        picked.share = (weight / f64::from(member.weight)) as f32;
+        picked.anyway = anyway;
+        picked.probe = ticket.as_ref().is_some_and(Ticket::is_probe);
         member.in_flight += 1;
         let admission = Admission {
             roster: Arc::clone(self),
             endpoint: Arc::clone(&member.endpoint),
             settings: wish.breaker.cloned(),
             ticket,
+            picked,
             open: true,
         };
         (Ok(admission), moves)
@@ -541,6 +555,11 @@ impl Admission {
     /// Where to try.
     pub fn endpoint(&self) -> &Arc<Endpoint> {
         &self.endpoint
+    }
+
+    /// Why it was that one.
+    pub fn picked(&self) -> Picked {
+        self.picked
     }
 
     /// The route's breaker settings that it was given under.

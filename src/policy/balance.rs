@@ -3,9 +3,14 @@
 //! Shares follow the weights, and a weight follows its ramp, so that an endpoint that has come back
 //! is not given its full share at once (rule 52).
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::outcome::Outcome;
+
+mod picked;
+
+pub use picked::{How, Pick, Picked};
 
 /// How an endpoint is chosen.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -20,7 +25,7 @@ pub enum Settings {
     /// By the hash of a header (lower-case name); by chance where it is absent.
     Hash {
         /// The header's name.
-        header: Box<str>,
+        header: Arc<str>,
     },
 }
 
@@ -47,7 +52,7 @@ impl Candidate {
 }
 
 impl Settings {
-    /// The place of the chosen candidate; `None` where there is none. `chance` is 0 to below 1, each;
+    /// The chosen candidate, and why; `None` where there is none. `chance` is 0 to below 1, each;
     /// `hash` is that of the header's value, where the request has the header.
     pub fn pick(
         &self,
@@ -55,16 +60,27 @@ impl Settings {
         candidates: &[Candidate],
         chance: [f64; 2],
         hash: Option<u64>,
-    ) -> Option<usize> {
+    ) -> Option<Pick> {
         if candidates.len() < 2 {
-            return (!candidates.is_empty()).then_some(0);
+            let only = Pick {
+                place: 0,
+                how: How::Only,
+            };
+            return (!candidates.is_empty()).then_some(only);
         }
-        Some(match (self, hash) {
-            (Self::LeastRequest, _) => least_request(candidates, chance),
-            (Self::RoundRobin, _) => memory.next(candidates),
-            (Self::Hash { .. }, Some(hash)) => rendezvous(candidates, hash),
-            (Self::Random | Self::Hash { .. }, _) => by_weight(candidates, chance[0], None),
-        })
+        let (place, how) = match (self, hash) {
+            (Self::LeastRequest, _) => {
+                let (place, other) = least_request(candidates, chance);
+                let (load, other) = (candidates[place].load, candidates[other].load);
+                (place, How::LessLoaded { load, other })
+            }
+            (Self::RoundRobin, _) => (memory.next(candidates), How::Turn),
+            (Self::Hash { .. }, Some(hash)) => (rendezvous(candidates, hash), How::Hash),
+            (Self::Random | Self::Hash { .. }, _) => {
+                (by_weight(candidates, chance[0], None), How::Chance)
+            }
+        };
+        Some(Pick { place, how })
     }
 }
 
@@ -72,13 +88,14 @@ impl Settings {
 /// loaded for its weight than the first is already. So with equal weights the one with fewer requests
 /// wins; and where the loads are alike, the weights alone decide. (If the lower load always won, an
 /// endpoint of weight 1 beside one of weight 2 would get nothing at all while traffic is low.)
-fn least_request(candidates: &[Candidate], chance: [f64; 2]) -> usize {
+/// The chosen one comes first.
+fn least_request(candidates: &[Candidate], chance: [f64; 2]) -> (usize, usize) {
     let first = by_weight(candidates, chance[0], None);
     let second = by_weight(candidates, chance[1], Some(first));
     if candidates[second].apparent(1.0) <= candidates[first].apparent(0.0) {
-        second
+        (second, first)
     } else {
-        first
+        (first, second)
     }
 }
 

@@ -58,6 +58,13 @@ pub struct Ticket {
     probe: bool,
 }
 
+impl Ticket {
+    /// Whether it is that of a probe.
+    pub const fn is_probe(&self) -> bool {
+        self.probe
+    }
+}
+
 /// The memory of one endpoint's breaker.
 #[derive(Debug)]
 pub struct Breaker {

@@ -23,6 +23,10 @@ use super::grpc::{Code, CodeSet};
 use super::outcome::{Class, Ending, Reason, Sent, StatusSet};
 use super::{backoff, budget};
 
+mod figures;
+
+pub use figures::{Figures, Wait};
+
 /// When and how often a request is tried again.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settings {

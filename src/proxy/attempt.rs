@@ -13,6 +13,7 @@ use super::body::{Link, Stream};
 use super::handle::{Exchange, Failed};
 use super::limits::Late;
 use super::site::RouteSite;
+use super::told::Begins;
 use super::tries::{Answer, Ended, Passage};
 use super::tunnel::Opened;
 use super::{framing, grpc, headers, message, upgrade};
@@ -27,6 +28,7 @@ use crate::live::roster::{Admission, Endpoint, Move};
 use crate::live::slots::Slot;
 use crate::live::tls::TlsFailure;
 use crate::live::upstream::Lease;
+use crate::policy::balance;
 use crate::policy::breaker::Observation;
 use crate::policy::outcome::{Ending, Reason, Sent};
 use crate::policy::retry::Pushback;
@@ -71,9 +73,20 @@ impl Attempt {
         self.admission.endpoint()
     }
 
-    /// The backoff before it.
-    pub(super) fn waited(&self) -> Duration {
-        self.waited
+    /// As it is told of when it begins.
+    pub(super) fn begins<'a>(&'a self, balance: &'a balance::Settings) -> Begins<'a> {
+        Begins {
+            endpoint: self.endpoint(),
+            picked: self.admission.picked(),
+            hashed_by: match balance {
+                balance::Settings::Hash { header } => Some(header),
+                balance::Settings::LeastRequest
+                | balance::Settings::RoundRobin
+                | balance::Settings::Random => None,
+            },
+            began: self.began,
+            waited: self.waited,
+        }
     }
 
     pub(super) fn settle(self, seen: Observation, now: Instant) -> Option<Move> {
@@ -104,14 +117,14 @@ impl Attempt {
                 Lease::Pooled(connection) => (connection, true),
                 Lease::New(slot) => match self.connect(exchange, passage, slot).await? {
                     Ok(connection) => {
-                        now = clock::now();
+                        now = self.connected(exchange);
                         (connection, false)
                     }
                     Err(attempted) => return Ok(attempted),
                 },
                 Lease::Queued(queued) => match self.wait_in_line(passage, queued).await? {
                     Ok((connection, reused)) => {
-                        now = clock::now();
+                        now = self.connected(exchange);
                         (connection, reused)
                     }
                     Err(attempted) => return Ok(attempted),
@@ -170,6 +183,15 @@ impl Attempt {
         }
     }
 
+    /// Its connection had to be waited for, and stands now, which is returned.
+    fn connected(&self, exchange: &Exchange<'_>) -> Instant {
+        let now = clock::now();
+        exchange
+            .told
+            .connected(now.saturating_duration_since(self.began));
+        now
+    }
+
     /// A line to the endpoint, for CONNECT. Nothing of the pool can be one.
     async fn open_line(
         &self,
@@ -187,6 +209,7 @@ impl Attempt {
             Ok(Err(error)) => return self.not_connected(passage, &error),
             Err(late) => return Ok(Attempted::not_in_time(late)),
         };
+        self.connected(exchange);
         passage.route.meters.upstream().connections_opened.add_one();
         let (head, ()) = Response::new(()).into_parts();
         let idle = plan.policies.timeouts.idle;

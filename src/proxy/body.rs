@@ -162,10 +162,9 @@ impl AnswerBody {
     fn break_off(&mut self, reason: Reason, detail: String) -> BrokenOff {
         if let Source::Stream(stream) = std::mem::replace(&mut self.source, Source::Done)
             && reason.blames_endpoint()
-            && let (Some(told), Some(moved)) = (&self.told, stream.link.broke_off())
+            && let (Some(told), Some(moved)) = (&mut self.told, stream.link.broke_off())
         {
-            told.proxy()
-                .moved_one(stream.link.route.upstream.name(), &moved);
+            told.moved_one(stream.link.route.upstream.name(), &moved, clock::now());
         }
         self.seat = None;
         if let Some(mut told) = self.told.take() {
@@ -227,7 +226,7 @@ impl AnswerBody {
             && let Some(moved) = stream.link.broke_off()
         {
             let upstream = stream.link.route.upstream.name();
-            told.proxy().moved_one(upstream, &moved);
+            told.moved_one(upstream, &moved, clock::now());
         }
     }
 

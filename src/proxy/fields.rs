@@ -23,6 +23,8 @@ pub struct Fields<'a> {
     pub is_call: bool,
     /// What its client says of the time that it leaves us.
     pub timeout: Option<&'a HeaderValue>,
+    /// Whether its client wants to know what becomes of it.
+    pub explain: bool,
     /// What its client would rather read.
     pub accept: Option<&'a HeaderValue>,
     /// Whose it is.
@@ -70,6 +72,10 @@ impl<'a> Fields<'a> {
             "x-mamparo-timeout-ms" => {
                 self.found.note(name);
                 self.timeout.get_or_insert(value);
+            }
+            "x-mamparo-explain" => {
+                self.found.note(name);
+                self.explain |= value == "1";
             }
             other => {
                 self.found.note(name);

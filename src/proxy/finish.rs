@@ -16,7 +16,7 @@ use crate::clock;
 use crate::plan;
 use crate::policy::grpc::Code;
 use crate::policy::outcome::{Ending, Reason};
-use crate::telemetry::report::{FallbackKind, Outcome};
+use crate::telemetry::report::{FallbackKind, FellBack, Outcome};
 
 impl Exchange<'_> {
     /// Steps 7 and 8: who answers.
@@ -40,13 +40,18 @@ impl Exchange<'_> {
         let opened = matches!(&ended, Ok(ended) if ended.answer.opens_tunnel());
         let fallback = route.filter(|_| !gone && !opened).and_then(|route| {
             let fallbacks = &route.plan.policies.fallback;
-            fallbacks
-                .iter()
-                // A client of gRPC reads nothing else, and nobody else reads gRPC.
-                .filter(|one| one.respond.grpc_status.is_some() == self.call.is_some())
-                .find(|one| one.on.holds(ending) || one.on.holds(answer))
+            // A client of gRPC reads nothing else, and nobody else reads gRPC.
+            let is_call = self.call.is_some();
+            let fits = |one: &plan::Fallback| one.respond.grpc_status.is_some() == is_call;
+            let mut numbered = (1..).zip(&**fallbacks).filter(|(_, one)| fits(one));
+            numbered.find(|(_, one)| one.on.holds(ending) || one.on.holds(answer))
         });
-        if let Some(fallback) = fallback {
+        if let Some((number, fallback)) = fallback {
+            let because = match fallback.on.holds(ending) {
+                true => ending,
+                false => answer,
+            };
+            self.told.report().fell_back = Some(FellBack { number, because });
             return self.fall_back(&fallback.respond, asked);
         }
         // 8: the upstream's answer, the last real one, or ours.

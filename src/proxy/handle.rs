@@ -155,7 +155,8 @@ impl<'a> Exchange<'a> {
             || proxy.telemetry.metrics().listener(&client.listener),
             |listener| Arc::clone(&listener.meters),
         );
-        let report = Report::begin(
+        let trusted = listener.is_some_and(|listener| listener.plan.role == Role::Outbound);
+        let mut report = Report::begin(
             client.began(),
             site.snapshot.generation,
             meters,
@@ -169,6 +170,7 @@ impl<'a> Exchange<'a> {
                 version: head.version,
             }),
         );
+        report.asked = trusted && fields.explain;
         let started = report.started;
         let told = Told::new(proxy, report);
         Self {
@@ -194,6 +196,7 @@ impl<'a> Exchange<'a> {
         let route = self.find_route(listener, head, fields.host)?;
         // 3: the clock runs since the first byte, so that every wait below counts.
         let deadline = self.deadline(listener, route, fields.timeout);
+        self.told.report().time_limit = deadline.map(|deadline| deadline.whole);
         if deadline.is_some_and(|deadline| deadline.whole.is_zero()) {
             let header = match &self.call {
                 Some(call) if call.timeout.is_some_and(|time| time.is_zero()) => &grpc::TIMEOUT,
@@ -356,6 +359,7 @@ impl<'a> Exchange<'a> {
             Seating::Queued(queued) => queued,
         };
         let began = clock::now();
+        self.told.report().queued_at = Some(began.saturating_duration_since(self.started));
         let patience = began + settings.queue_timeout;
         let first = deadline.filter(|deadline| deadline.at <= patience);
         let until = first.map_or(patience, |deadline| deadline.at);

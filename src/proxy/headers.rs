@@ -19,6 +19,8 @@ pub const ATTEMPT: HeaderName = HeaderName::from_static("x-mamparo-attempt");
 pub const ATTEMPTS: HeaderName = HeaderName::from_static("x-mamparo-attempts");
 /// What is left of the request's time, in milliseconds.
 pub const TIMEOUT_MS: HeaderName = HeaderName::from_static("x-mamparo-timeout-ms");
+/// From a client that is trusted: it wants to know what becomes of the request. For us alone.
+const EXPLAIN: HeaderName = HeaderName::from_static("x-mamparo-explain");
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -123,6 +125,7 @@ pub fn onward(headers: &mut HeaderMap, onward: &Onward<'_>) -> Vec<Line> {
         // These two are our own word to the upstream, see [`for_try`].
         headers.remove(ATTEMPT);
         headers.remove(TIMEOUT_MS);
+        headers.remove(EXPLAIN);
     } else if found.ours {
         remove_ours(headers);
     }
@@ -319,6 +322,7 @@ mod tests {
             let head = headers(&[
                 ("x-mamparo-timeout-ms", "5"),
                 ("x-mamparo-explain", "1"),
+                ("x-mamparo-other", "1"),
                 ("x-mamparo-attempt", "9"),
                 ("tracestate", "a=b"),
             ]);
@@ -334,7 +338,8 @@ mod tests {
                 trace: &trace,
             };
             let head = sent(head, &to);
-            assert_eq!(head.contains_key("x-mamparo-explain"), trusted);
+            assert!(!head.contains_key("x-mamparo-explain"), "for us alone");
+            assert_eq!(head.contains_key("x-mamparo-other"), trusted);
             assert!(!head.contains_key(ATTEMPT), "our own word");
             assert!(!head.contains_key(TIMEOUT_MS), "our own word");
             assert!(

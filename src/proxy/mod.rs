@@ -1,5 +1,6 @@
 //! The life of one request. Start with [`handle`].
 
+mod again;
 pub mod answer;
 pub mod attempt;
 pub mod body;
@@ -37,7 +38,7 @@ use parking_lot::Mutex;
 
 use crate::clock;
 use crate::live::request_body::ReplayMemory;
-use crate::live::roster::{Move, Moves};
+use crate::live::roster::Move;
 use crate::live::upstream::Upstream;
 use crate::live::wire::Dialer;
 use crate::plan::Plan;
@@ -78,6 +79,7 @@ impl Proxy {
         dialer: Dialer,
         vault: Arc<Vault>,
     ) -> Arc<Self> {
+        telemetry.explain().configure(plan.explain.as_ref());
         let site = site::Site::first(plan, &telemetry, Arc::clone(&vault), clock::now());
         Arc::new(Self {
             site: ArcSwap::from_pointee(site),
@@ -98,6 +100,7 @@ impl Proxy {
 
     /// New requests run under this plan from now on; those under way finish under theirs (rule 82).
     pub fn reload(&self, plan: Plan) -> u64 {
+        self.telemetry.explain().configure(plan.explain.as_ref());
         let next = self.site.load().next(plan, &self.telemetry, clock::now());
         let generation = next.snapshot.generation;
         let next = Arc::new(next);
@@ -143,13 +146,6 @@ impl Proxy {
     /// The memory for bodies that are kept for another try.
     pub fn memory(&self) -> &ReplayMemory {
         &self.memory
-    }
-
-    /// Tells of breakers that moved.
-    pub fn moved(&self, upstream: &Arc<str>, moves: &Moves) {
-        for one in moves {
-            self.moved_one(upstream, one);
-        }
     }
 
     /// Tells of a breaker that moved: metric, log, page.

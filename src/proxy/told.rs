@@ -3,16 +3,18 @@
 
 use std::cell::Cell;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use http::HeaderValue;
 
 use super::Proxy;
 use crate::clock;
+use crate::live::roster::{Endpoint, Move, Moves};
 use crate::policy;
+use crate::policy::balance::Picked;
 use crate::policy::outcome::{Ending, Reason, Sent};
-use crate::telemetry::report::{Outcome, Report, Try};
+use crate::telemetry::report::{BreakerMove, Outcome, Report, Try};
 use crate::telemetry::trace::{self, TraceContext};
 
 thread_local! {
@@ -34,19 +36,39 @@ pub struct Told {
     ended: Option<Instant>,
     under_way: Option<UnderWay>,
     sending: AtomicBool,
+    /// Nanoseconds from the try's begin to its connection, where that was waited for; 0: it was not.
+    connected: AtomicU64,
 }
 
 /// A try that has begun.
 #[derive(Debug)]
 struct UnderWay {
     endpoint: Arc<str>,
+    tls: bool,
     began: Instant,
     waited: Duration,
+    picked: Picked,
+    hashed_by: Option<Arc<str>>,
     span_id: u64,
 }
 
+/// A try that begins.
+#[derive(Debug)]
+pub struct Begins<'a> {
+    /// Where.
+    pub endpoint: &'a Endpoint,
+    /// Why there.
+    pub picked: Picked,
+    /// The header whose hash may have chosen it.
+    pub hashed_by: Option<&'a Arc<str>>,
+    /// When.
+    pub began: Instant,
+    /// The backoff before it.
+    pub waited: Duration,
+}
+
 /// What a try has shown.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub struct Shown {
     /// How long it took.
     pub took: Duration,
@@ -58,6 +80,8 @@ pub struct Shown {
     pub reused: bool,
     /// What the endpoint's breaker learnt.
     pub outcome: policy::outcome::Outcome,
+    /// What the system or the parser said of a failure.
+    pub detail: Option<Box<str>>,
 }
 
 impl Told {
@@ -69,20 +93,30 @@ impl Told {
             ended: None,
             under_way: None,
             sending: AtomicBool::new(false),
+            connected: AtomicU64::new(0),
         }
     }
 
     /// A try begins. It is told of even if the client leaves before it ends: a client that gives up at
     /// its own timeout must not hide which endpoint was slow (rule 8).
-    pub fn try_begins(&mut self, endpoint: &Arc<str>, began: Instant, waited: Duration) {
-        let endpoint = Arc::clone(endpoint);
+    pub fn try_begins(&mut self, begins: &Begins<'_>) {
         self.under_way = Some(UnderWay {
-            endpoint,
-            began,
-            waited,
+            endpoint: Arc::clone(&begins.endpoint.label),
+            tls: begins.endpoint.secured.is_some(),
+            began: begins.began,
+            waited: begins.waited,
+            picked: begins.picked,
+            hashed_by: begins.hashed_by.map(Arc::clone),
             span_id: trace::span(),
         });
         self.sending.store(false, Ordering::Relaxed);
+        self.connected.store(0, Ordering::Relaxed);
+    }
+
+    /// The connection stands, so long after the try began: it had to be waited for.
+    pub fn connected(&self, after: Duration) {
+        let nanos = u64::try_from(after.as_nanos()).unwrap_or(u64::MAX);
+        self.connected.store(nanos.max(1), Ordering::Relaxed);
     }
 
     /// The `traceparent` of the try that has begun (rule 22).
@@ -106,8 +140,11 @@ impl Told {
     pub fn end_try(&mut self, shown: Shown) {
         let Some(UnderWay {
             endpoint,
+            tls,
             began,
             waited,
+            picked,
+            hashed_by,
             span_id,
         }) = self.under_way.take()
         else {
@@ -119,7 +156,12 @@ impl Told {
             sent,
             reused,
             outcome,
+            detail,
         } = shown;
+        let connected = match self.connected.load(Ordering::Relaxed) {
+            0 => None,
+            nanos => Some(Duration::from_nanos(nanos)),
+        };
         self.report.tries.push(Try {
             endpoint,
             started: began.saturating_duration_since(self.report.started),
@@ -128,8 +170,33 @@ impl Told {
             ending,
             sent,
             reused,
-            outcome,
+            connected,
+            tls,
             span_id,
+            picked,
+            hashed_by,
+            detail,
+            outcome,
+            next: None,
+        });
+    }
+
+    /// Breakers moved because of this request: told to everyone who wants to know.
+    pub fn moved(&mut self, upstream: &Arc<str>, moves: &Moves, now: Instant) {
+        for moved in moves {
+            self.moved_one(upstream, moved, now);
+        }
+    }
+
+    /// One breaker did.
+    pub fn moved_one(&mut self, upstream: &Arc<str>, moved: &Move, now: Instant) {
+        self.proxy.moved_one(upstream, moved);
+        self.report.moves.push(BreakerMove {
+            at: now.saturating_duration_since(self.report.started),
+            endpoint: Arc::clone(&moved.endpoint),
+            transition: moved.transition,
+            cause: moved.cause.clone(),
+            retry_in: moved.retry_in,
         });
     }
 
@@ -149,6 +216,7 @@ impl Told {
             sent,
             reused: false,
             outcome: policy::outcome::Outcome::Ignored,
+            detail: None,
         };
         self.end_try(shown);
     }

@@ -20,7 +20,6 @@ use super::handle::{Deadline, Exchange, Failed, Way};
 use super::head::Head;
 use super::headers::{self, Found, Onward};
 use super::message::{self, Tried};
-use super::retry_after;
 use super::site::RouteSite;
 use super::told::{Shown, Told};
 use super::tunnel::{Handover, Opened, Tunnel};
@@ -35,7 +34,8 @@ use crate::plan::{self, Role};
 use crate::policy::balance;
 use crate::policy::breaker::{self, Observation};
 use crate::policy::outcome::{Ending, Outcome, Reason};
-use crate::policy::retry::{self, Decision};
+use crate::policy::retry;
+use crate::telemetry::report::Halted;
 
 /// Bytes of a failed answer that are kept while another try is made, to be passed on if that one
 /// brings none.
@@ -166,14 +166,14 @@ pub(super) struct Passage<'a> {
     pub(super) deadline: Option<Deadline>,
     pub(super) body_limit: Option<u64>,
     hash: Option<u64>,
-    repeatable: bool,
+    pub(super) repeatable: bool,
 }
 
 impl Passage<'_> {
     /// Whether the request can be sent again as it was. Not while its body is still on its way and
     /// there is an answer: that answer is what the client gets (rule 20). A body that nobody has asked
     /// the client for is not on its way.
-    fn replayable(&self, attempted: &Attempted) -> bool {
+    pub(super) fn replayable(&self, attempted: &Attempted) -> bool {
         let Some(body) = &self.body else {
             return true;
         };
@@ -288,27 +288,19 @@ impl Exchange<'_> {
             // A breaker that opened between two tries must not hide the last real answer.
             let attempt = match self.admit(passage, &tried, waited, now) {
                 Ok(attempt) => attempt,
-                Err(failed) => return or_kept(failed, kept),
+                Err(failed) => return self.or_kept(failed, kept),
             };
             tried.push(attempt.endpoint().key);
             let attempted = match self.attempt(passage, attempt).await {
                 Ok(attempted) => attempted,
-                Err(failed) => return or_kept(failed, kept),
+                Err(failed) => return self.or_kept(failed, kept),
             };
             let attempted = match attempted.into_opened() {
                 Ok(opened) => return Ok(opened),
                 Err(attempted) => attempted,
             };
-            let again = retry.map(|retry| self.decide(passage, retry, &attempted));
-            let wait = match again {
-                Some(Decision::Again { wait }) => wait,
-                Some(Decision::Denied(why)) => {
-                    self.told.report().denied = Some(why);
-                    return self.settle_for(passage, attempted, kept).await;
-                }
-                Some(Decision::Final) | None => {
-                    return self.settle_for(passage, attempted, kept).await;
-                }
+            let Some(wait) = self.wait_for_another(passage, retry, &attempted) else {
+                return self.settle_for(passage, attempted, kept).await;
             };
             let failed_at = clock::now();
             let until = failed_at + wait;
@@ -341,7 +333,7 @@ impl Exchange<'_> {
         };
         let chance = [fastrand::f64(), fastrand::f64()];
         let (picked, moves) = upstream.roster().pick(&wish, now, chance);
-        self.proxy.moved(upstream.name(), &moves);
+        self.told.moved(upstream.name(), &moves, now);
         match picked {
             Ok(admission) => Ok(Attempt::new(admission, waited, now)),
             Err(Refusal::NoEndpoint) => {
@@ -372,7 +364,7 @@ impl Exchange<'_> {
         let number = u32::try_from(self.told.report().tries.len() + 1).unwrap_or(u32::MAX);
         let began = attempt.began();
         self.told
-            .try_begins(&attempt.endpoint().label, began, attempt.waited());
+            .try_begins(&attempt.begins(&passage.route.plan.upstream.balance));
         let tried = match attempt.run(self, passage, number).await {
             Ok(tried) => tried,
             Err(failed) => {
@@ -400,10 +392,12 @@ impl Exchange<'_> {
             sent: tried.sent,
             reused: tried.reused,
             outcome,
+            detail: tried.detail.as_deref().map(Into::into),
         };
         self.told.end_try(shown);
         if let Some(moved) = attempt.settle(Observation { outcome, took }, now) {
-            self.proxy.moved_one(passage.route.upstream.name(), &moved);
+            let upstream = passage.route.upstream.name();
+            self.told.moved_one(upstream, &moved, now);
         }
         Ok(tried)
     }
@@ -424,37 +418,6 @@ impl Exchange<'_> {
                 Failed::new(Reason::ClientGone, message::client_gone(elapsed))
             }
         }
-    }
-
-    fn decide(
-        &mut self,
-        passage: &Passage<'_>,
-        retry: &retry::Settings,
-        attempted: &Attempted,
-    ) -> Decision {
-        if !retry.on.may_want(attempted.ending) {
-            return Decision::Final;
-        }
-        let now = clock::now();
-        let made = u32::try_from(self.told.report().tries.len()).unwrap_or(u32::MAX);
-        let attempt = retry::Attempt {
-            made,
-            ending: attempted.ending,
-            sent: attempted.sent,
-            repeatable: passage.repeatable,
-            replayable: passage.replayable(attempted),
-            time_left: passage.deadline.map(|end| end.left(now)),
-            retry_after: attempted
-                .answer
-                .as_ref()
-                .and_then(|answer| retry_after::retry_after(answer.headers(), clock::date())),
-            pushback: attempted.pushback(),
-        };
-        let chance = fastrand::f64();
-        passage
-            .route
-            .upstream
-            .with_budget(|budget| retry.decide(&attempt, budget, now, chance))
     }
 
     /// Keeps a failed answer for the case that no better one comes, and gives its connection back, so
@@ -504,6 +467,25 @@ impl Exchange<'_> {
         Ok(Ended { ending, answer })
     }
 
+    /// No try could be made: the answer of an earlier one, if there is one.
+    fn or_kept(&mut self, failed: Failed, kept: Option<Ended>) -> Result<Ended, Failed> {
+        let ending = Ending::Failed(failed.reason);
+        match (failed.reason, kept) {
+            // A client that has gone, or sent what is no request, is not answered with old news.
+            (Reason::ClientGone | Reason::BadRequest | Reason::BodyTooLarge, _) | (_, None) => {
+                Err(failed)
+            }
+            (_, Some(kept)) => {
+                self.told.report().halted = Some(Box::new(Halted {
+                    at: clock::now().saturating_duration_since(self.started),
+                    reason: failed.reason,
+                    message: failed.message.into(),
+                }));
+                Ok(Ended { ending, ..kept })
+            }
+        }
+    }
+
     fn failed(&mut self, passage: &Passage<'_>, ending: Ending, detail: Option<String>) -> Failed {
         let reason = match ending {
             Ending::Failed(reason) => reason,
@@ -531,17 +513,6 @@ impl Exchange<'_> {
 /// Takes a head to be passed on; an empty one is left.
 pub(super) fn take_head(head: &mut response::Parts) -> response::Parts {
     replace(head, Response::new(()).into_parts().0)
-}
-
-fn or_kept(failed: Failed, kept: Option<Ended>) -> Result<Ended, Failed> {
-    let ending = Ending::Failed(failed.reason);
-    match (failed.reason, kept) {
-        // A client that has gone, or sent what is no request, is not answered with old news.
-        (Reason::ClientGone | Reason::BadRequest | Reason::BodyTooLarge, _) | (_, None) => {
-            Err(failed)
-        }
-        (_, Some(kept)) => Ok(Ended { ending, ..kept }),
-    }
 }
 
 /// The target in the form that an origin server expects, with the route's rewrite.

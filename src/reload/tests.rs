@@ -34,6 +34,7 @@ fn plan(port: u16) -> Plan {
             keep: Keep::All,
         },
         tracing: None,
+        explain: None,
         listeners: vec![],
         upstreams: vec![],
     }

@@ -4,6 +4,7 @@
 
 mod answer;
 mod desk;
+mod explain;
 mod guard;
 mod handle;
 mod page;
@@ -24,6 +25,7 @@ use self::reserve::{RESERVED, Reserve, is_want_of_descriptors};
 use super::socket::{Accepted, Accepting};
 use super::status::{LastReload, Status};
 use super::transport::Transport;
+use crate::telemetry::Telemetry;
 
 /// Connections that are served at once. One more ends the oldest, so that a probe always gets through.
 pub const MAX_CONNECTIONS: usize = 64;
@@ -54,6 +56,8 @@ pub struct Control {
     pub metrics: Box<dyn Fn() -> String + Send + Sync>,
     /// The effective configuration as JSON, secrets removed, each value with its origin.
     pub config: Box<dyn Fn() -> String + Send + Sync>,
+    /// What is told of requests: those that are kept with all their steps.
+    pub telemetry: Arc<Telemetry>,
     /// Whether the process is configured and listening, and not draining.
     pub readiness: Box<dyn Fn() -> Readiness + Send + Sync>,
     /// Where orders to reload go.

@@ -3,6 +3,7 @@
 
 pub mod access_log;
 pub mod events;
+pub mod explain;
 pub mod exposition;
 pub mod handles;
 pub mod histogram;
@@ -29,11 +30,13 @@ use parking_lot::Mutex;
 
 use access_log::AccessLog;
 use events::Events;
+use explain::{KeptFor, Recorder};
 use limits::Limit;
 use metrics::Metrics;
 use report::Report;
 use spans::Exporter;
 
+use crate::clock;
 use crate::plan;
 
 /// What tells of requests; one for the whole process.
@@ -42,6 +45,7 @@ pub struct Telemetry {
     metrics: Metrics,
     spans: Exporter,
     events: Events,
+    explain: Recorder,
     access_log: ArcSwapOption<AccessLog>,
     /// Whether there is one.
     logs_requests: AtomicBool,
@@ -56,6 +60,7 @@ impl Default for Telemetry {
             spans: Exporter::new(Arc::clone(&metrics.spans)),
             metrics,
             events: Events::default(),
+            explain: Recorder::default(),
             access_log: ArcSwapOption::default(),
             logs_requests: AtomicBool::default(),
             logging: Mutex::default(),
@@ -79,6 +84,11 @@ impl Telemetry {
         &self.events
     }
 
+    /// What became of requests that did not simply go well.
+    pub fn explain(&self) -> &Recorder {
+        &self.explain
+    }
+
     /// Tells that a client of a listener went over a limit: it is counted, and told in the log.
     pub fn limited(
         &self,
@@ -95,8 +105,8 @@ impl Telemetry {
         }
     }
 
-    /// Tells of a request that ended at `now`: it is counted, once, and its access line and its spans are
-    /// handed over.
+    /// Tells of a request that ended at `now`: it is counted, once, its access line is handed over, and where
+    /// there is a reason to, it is kept and its spans are handed over.
     pub fn tell(&self, report: &Report, now: Instant) {
         self.metrics.count(report, now);
         if self.logs_requests()
@@ -105,14 +115,27 @@ impl Telemetry {
             log.write(report, now);
         }
         let took = now.saturating_duration_since(report.started);
-        if self.spans.keeps(report, took) {
-            self.spans.offer(&Arc::new(report.clone()), now);
+        let kept_for = self.explain.wants(report, now);
+        let exported = self.spans.keeps(report, took);
+        if exported || kept_for.any() {
+            self.keep(Arc::new(report.detached()), kept_for, exported, now);
         }
     }
 
-    /// Whether anything is written of what a request asked for.
+    /// Apart, since few requests come to this.
+    #[cold]
+    fn keep(&self, report: Arc<Report>, kept_for: KeptFor, exported: bool, now: Instant) {
+        if exported {
+            self.spans.offer(&report, now);
+        }
+        if kept_for.any() {
+            self.explain.keep(report, kept_for, now, clock::date());
+        }
+    }
+
+    /// Whether anybody will ask what a request was for. Few know when it begins.
     pub fn wants_targets(&self) -> bool {
-        self.logs_requests() || self.spans.is_active()
+        self.logs_requests() || self.explain.is_on() || self.spans.is_active()
     }
 
     /// Whether access lines are written at all.

@@ -10,9 +10,17 @@ use smallvec::SmallVec;
 
 use super::meters::{ListenerMeters, RouteMeters};
 use super::trace::{Identity, TraceContext};
+use crate::policy::balance::Picked;
 use crate::policy::grpc::Code;
 use crate::policy::outcome::{self, Class, Ending, Reason, Sent};
 use crate::policy::retry::Why;
+
+mod decisions;
+mod detached;
+
+pub(crate) use detached::without_user;
+
+pub use decisions::{BreakerMove, FellBack, Halted, Next};
 
 /// What a request ended in, as its client sees it. Each request ends in exactly one (rule 88).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -89,10 +97,23 @@ pub struct Try {
     pub sent: Sent,
     /// Whether the connection had been used before.
     pub reused: bool,
+    /// When the connection stood, since the try began, where it had to be waited for: a new one, or a
+    /// turn on one of HTTP/2.
+    pub connected: Option<Duration>,
+    /// Whether the endpoint is spoken to under TLS.
+    pub tls: bool,
+    /// The span of the try in the request's trace, as `traceparent` told the endpoint; never 0.
+    pub span_id: u64,
+    /// Why it was this endpoint.
+    pub picked: Picked,
+    /// The header whose hash chose the endpoint, where the upstream is balanced so.
+    pub hashed_by: Option<Arc<str>>,
+    /// What the system or the parser said of a failure.
+    pub detail: Option<Box<str>>,
     /// What the endpoint's breaker learnt.
     pub outcome: outcome::Outcome,
-    /// Its span, as the endpoint was told of it.
-    pub span_id: u64,
+    /// What was decided about another try; `None` where there was nothing to decide.
+    pub next: Option<Next>,
 }
 
 /// What a request asked for.
@@ -123,12 +144,18 @@ pub struct Report {
     pub route: Option<Arc<RouteMeters>>,
     /// The client's address.
     pub peer: Option<SocketAddr>,
-    /// What it asked for; `None` where no line will be written of it.
+    /// What it asked for; `None` where nobody will write of it.
     pub target: Option<Target>,
+    /// Whether a client that is trusted wants to know what became of it (`x-mamparo-explain: 1`).
+    pub asked: bool,
     /// The id that is in our log, the upstream's and the client's.
     pub request_id: http::HeaderValue,
     /// The trace that it belongs to, and our span in it.
     pub trace: TraceContext,
+    /// The time that it has to the head of its answer; `None`: no limit.
+    pub time_limit: Option<Duration>,
+    /// When it began to wait for a seat, since it began; `None`: it did not have to.
+    pub queued_at: Option<Duration>,
     /// How long it waited for a seat.
     pub queued: Duration,
     /// How long it waited between tries, all waits together.
@@ -137,12 +164,18 @@ pub struct Report {
     pub tries: SmallVec<[Try; 1]>,
     /// Why a failed try was not made again, where one could have been.
     pub denied: Option<Why>,
+    /// What kept another try from being made that had been granted.
+    pub halted: Option<Box<Halted>>,
+    /// Breakers that it moved, in order.
+    pub moves: Vec<BreakerMove>,
     /// The primary failure, before any fallback.
     pub reason: Option<Reason>,
     /// What there is to say about the failure beside its reason.
     pub detail: Option<Box<str>>,
     /// The fallback that answered.
     pub fallback: Option<FallbackKind>,
+    /// Which one of the route's it was, and because of what.
+    pub fell_back: Option<FellBack>,
     /// What it ended in.
     pub outcome: Outcome,
     /// The status that the client got; 499 where it left before there was one.
@@ -179,15 +212,21 @@ impl Report {
             route: None,
             peer,
             target,
+            asked: false,
             request_id: whose.request_id,
             trace: whose.trace,
+            time_limit: None,
+            queued_at: None,
             queued: Duration::ZERO,
             backoff: Duration::ZERO,
             tries: SmallVec::new(),
             denied: None,
+            halted: None,
+            moves: Vec::new(),
             reason: None,
             detail: None,
             fallback: None,
+            fell_back: None,
             outcome: Outcome::ClientGone,
             status: Reason::ClientGone.status(),
             grpc_status: None,

@@ -10,6 +10,7 @@
 
 mod draining;
 mod examples;
+mod explain;
 mod faults_answers;
 mod faults_chaos;
 mod faults_clients;

@@ -13,6 +13,7 @@ const PIECES: &[&[u8]] = &[
     b"admin: { address: 127.0.0.1:9901 }\n", b"runtime: { workers: 2, drain: 1s, max_connections: 10 }\n",
     b"errors: { format: problem, documentation_url: http://a/{error_code} }\n", b"access_log: { destination: ./a, keep: all }\n",
     b"tracing: { otlp: http://a:4317, headers: { b: c }, keep: { rest: 1% } }\n",
+    b"explain: { keep: 9, slower_than: 1s }\n", b"explain: off\n",
     b"  out:\n    address: 127.0.0.1:80\n", b"    routes:\n", b"      - match: { path_prefix: /a }\n        upstream: u\n",
     b"      - upstream: u\n", b"    upstream: u\n", b"    protocol: http2\n", b"    tls: { cert: a, key: b }\n", b"    tls: {}\n",
     b"    original_dst: true\n", b"    unmatched: pass\n", b"    limits: { header_size: 8KiB, headers: 5, streams: 1 }\n",

@@ -16,6 +16,7 @@ mod breaker_reloads;
 mod calls;
 mod calls_http2;
 mod endpoint;
+mod explain;
 mod fallbacks;
 mod http2_goaway;
 mod http2_messages;

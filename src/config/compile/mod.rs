@@ -17,7 +17,9 @@ use super::report::Report;
 use super::setting::{Fields, Setting, Value};
 use super::source::Contents;
 use super::text;
-use crate::plan::{AccessLog, ErrorFormat, Errors, Keep, LogDestination, Plan, Runtime, Upstream};
+use crate::plan::{
+    AccessLog, ErrorFormat, Errors, Explain, Keep, LogDestination, Plan, Runtime, Upstream,
+};
 
 pub(super) use listener::{name_routes, settle_routes};
 pub(super) use loops::loops;
@@ -54,6 +56,7 @@ pub(super) fn plan(root: &Fields, context: &mut Context<'_>) -> Option<Plan> {
         },
         errors: errors(root.block("errors")?)?,
         access_log: access_log(root.block("access_log")?)?,
+        explain: root.or_none("explain", explain)?,
         tracing: tracing?,
         listeners: listeners?,
         upstreams: upstreams.in_order,
@@ -104,6 +107,14 @@ fn errors(fields: &Fields) -> Option<Errors> {
             _ => ErrorFormat::Contract,
         },
         documentation_url: fields.text("documentation_url").cloned(),
+    })
+}
+
+fn explain(root: &Fields, key: &str) -> Option<Explain> {
+    let fields = root.block(key)?;
+    Some(Explain {
+        keep: fields.integer("keep")?,
+        slower_than: fields.duration("slower_than")?,
     })
 }
 

@@ -81,7 +81,7 @@ fn balance(fields: &Fields) -> Option<balance::Settings> {
             .block("hash")?
             .text("header")?
             .to_ascii_lowercase()
-            .into_boxed_str();
+            .into();
         return Some(balance::Settings::Hash { header });
     }
     Some(match fields.word("balance")? {

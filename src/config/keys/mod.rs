@@ -102,6 +102,12 @@ pub(super) static ROOT: Block = block(
             "{}",
             "A line for each request.",
         ),
+        key(
+            "explain",
+            Kind::Switch(&EXPLAIN),
+            "{}",
+            "Requests that failed, were retried, slow, or answered by a fallback are kept in memory with all that happened to them, as are those with x-mamparo-explain: 1 that come by an outbound listener. GET /api/v1/explain and `mamparo explain --id` show them. off: none.",
+        ),
         optional(
             "tracing",
             Kind::Block(&TRACING),
@@ -219,6 +225,27 @@ static ACCESS_LOG: Block = block(
             Kind::Word(&["all", "failures"]),
             "all",
             "all | failures: those that failed, were retried, or were answered by a fallback.",
+        ),
+    ],
+);
+
+static EXPLAIN: Block = block(
+    "explain",
+    &[
+        key(
+            "keep",
+            Kind::Count {
+                min: 1,
+                max: 10_000,
+            },
+            "256",
+            "How many, within 1 MiB in all; the newest ones.",
+        ),
+        key(
+            "slower_than",
+            TIME,
+            "1s",
+            "A request is slow where the head of its answer takes this long.",
         ),
     ],
 );

@@ -70,6 +70,7 @@ fn plan(upstreams: Vec<Arc<plan::Upstream>>, routes: Vec<Route>) -> Arc<Plan> {
             keep: plan::Keep::All,
         },
         tracing: None,
+        explain: None,
         listeners: vec![Listener {
             name: "in".into(),
             address: address.into(),

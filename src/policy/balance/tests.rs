@@ -35,7 +35,7 @@ fn turns(memory: &mut Memory, candidates: &[Candidate], count: usize) -> String 
     let name_of = |key| names.iter().find(|name| hash(&[**name as u8]) == key);
     (0..count)
         .filter_map(|_| Settings::RoundRobin.pick(memory, candidates, CHANCES, None))
-        .filter_map(|place| name_of(candidates[place].key))
+        .filter_map(|pick| name_of(candidates[pick.place].key))
         .collect()
 }
 
@@ -47,8 +47,8 @@ fn shares(settings: &Settings, candidates: &[Candidate]) -> Vec<f64> {
     for _ in 0..20_000 {
         let chance = [rng.f64(), rng.f64()];
         let hash = matches!(settings, Settings::Hash { .. }).then(|| rng.u64(..));
-        let place = settings.pick(&mut memory, candidates, chance, hash);
-        counts[place.unwrap()] += 1.0 / 20_000.0;
+        let pick = settings.pick(&mut memory, candidates, chance, hash);
+        counts[pick.unwrap().place] += 1.0 / 20_000.0;
     }
     counts
 }
@@ -93,7 +93,8 @@ fn of_none_none_is_chosen_and_of_one_the_one() {
         let mut memory = Memory::default();
         assert_eq!(settings.pick(&mut memory, &[], CHANCES, Some(1)), None);
         let one = weighted(&[0.5]);
-        assert_eq!(settings.pick(&mut memory, &one, CHANCES, Some(1)), Some(0));
+        let pick = settings.pick(&mut memory, &one, CHANCES, Some(1)).unwrap();
+        assert_eq!((pick.place, pick.how), (0, How::Only));
     }
 }
 
@@ -123,7 +124,10 @@ fn least_request_takes_the_less_loaded_of_its_two() {
                 [chance, chance],
                 None,
             );
-            assert_eq!(pick, Some(chosen), "{loads:?} at {chance}");
+            let pick = pick.unwrap();
+            assert_eq!(pick.place, chosen, "{loads:?} at {chance}");
+            let (load, other) = (loads[chosen], loads[1 - chosen]);
+            assert_eq!(pick.how, How::LessLoaded { load, other });
         }
     }
 }
@@ -266,8 +270,10 @@ fn hash_without_the_header_is_by_chance() {
     let mut rng = fastrand::Rng::with_seed(1);
     for _ in 0..300 {
         let chance = [rng.f64(), 0.0];
-        let place = header().pick(&mut Memory::new(), &weighted(&[1.0; 3]), chance, None);
-        seen[place.unwrap()] += 1;
+        let pick = header().pick(&mut Memory::new(), &weighted(&[1.0; 3]), chance, None);
+        let pick = pick.unwrap();
+        assert_eq!(pick.how, How::Chance);
+        seen[pick.place] += 1;
     }
     assert!(
         seen.iter().all(|count| (60..140).contains(count)),
@@ -286,8 +292,8 @@ fn a_hash_is_the_same_in_every_version() {
 fn walk_a_hash_moves_only_what_it_must() {
     let mut rng = fastrand::Rng::with_seed(3);
     let pick = |candidates: &[Candidate], hash| {
-        let place = header().pick(&mut Memory::new(), candidates, CHANCES, Some(hash));
-        candidates[place.unwrap()].key
+        let pick = header().pick(&mut Memory::new(), candidates, CHANCES, Some(hash));
+        candidates[pick.unwrap().place].key
     };
     for _ in 0..100 {
         let weights: Vec<f64> = (0..rng.usize(3..9)).map(|_| 0.2 + rng.f64()).collect();
@@ -333,7 +339,7 @@ fn walk_every_pick_is_one_of_the_candidates() {
         let hash = rng.bool().then(|| rng.u64(..));
         let pick = settings.pick(&mut memory, &candidates, chance, hash);
         assert_eq!(pick.is_some(), !candidates.is_empty());
-        assert!(pick.is_none_or(|place| place < candidates.len()));
+        assert!(pick.is_none_or(|pick| pick.place < candidates.len()));
     }
 }
 
@@ -353,7 +359,7 @@ fn walk_least_request_keeps_loads_even() {
         });
         let chance = [rng.f64(), rng.f64()];
         let pick = Settings::LeastRequest.pick(&mut Memory::new(), &loaded(&loads), chance, None);
-        let place = pick.unwrap();
+        let place = pick.unwrap().place;
         loads[place] += 1;
         given[place] += 1;
         ends.push((time + if place == 0 { 400 } else { 40 }, place));

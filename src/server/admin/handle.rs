@@ -11,7 +11,7 @@ use serde_json::json;
 use tokio::sync::oneshot;
 
 use super::answer::{self, Answer};
-use super::{Control, Force, ForceError, Offer, Readiness, guard, page};
+use super::{Control, Force, ForceError, Offer, Readiness, explain, guard, page};
 use crate::live::received::ReceivedBody;
 use crate::server::status::{Circuit, ReloadResult, Upstream};
 use crate::telemetry::exposition;
@@ -24,7 +24,7 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 const RELOAD_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Every path with its methods, for whoever has asked for another one.
-pub(super) const PATHS: [(&str, &str); 13] = [
+pub(super) const PATHS: [(&str, &str); 15] = [
     ("GET", "/"),
     ("GET", "/livez"),
     ("GET", "/readyz"),
@@ -32,6 +32,8 @@ pub(super) const PATHS: [(&str, &str); 13] = [
     ("GET", "/metrics"),
     ("GET", "/api/v1/status"),
     ("GET", "/api/v1/config"),
+    ("GET", "/api/v1/explain"),
+    ("GET", "/api/v1/explain/{request_id}"),
     ("POST", "/api/v1/reload"),
     ("POST", "/api/v1/drain"),
     ("POST", "/api/v1/quit"),
@@ -52,10 +54,15 @@ enum Target {
     Metrics,
     Status,
     Config,
+    /// Every request that is kept, or the one with that id.
+    Explain(Option<String>),
     Reload,
     Drain,
     Quit,
-    Breaker { upstream: String, endpoint: String },
+    Breaker {
+        upstream: String,
+        endpoint: String,
+    },
     LogLevel,
 }
 
@@ -72,11 +79,16 @@ impl Target {
             "/metrics" => Self::Metrics,
             "/api/v1/status" => Self::Status,
             "/api/v1/config" => Self::Config,
+            "/api/v1/explain" => Self::Explain(None),
             "/api/v1/reload" => Self::Reload,
             "/api/v1/drain" => Self::Drain,
             "/api/v1/quit" => Self::Quit,
             "/api/v1/log-level" => Self::LogLevel,
-            other => return Self::breaker(other),
+            other => match other.strip_prefix("/api/v1/explain/") {
+                // An id may well have a slash in it.
+                Some(id) => Self::Explain(Some(percent_decoded(id)?)),
+                None => return Self::breaker(other),
+            },
         })
     }
 
@@ -104,7 +116,8 @@ impl Target {
             | Self::Health
             | Self::Metrics
             | Self::Status
-            | Self::Config => "GET, HEAD",
+            | Self::Config
+            | Self::Explain(_) => "GET, HEAD",
             Self::Reload | Self::Drain | Self::Quit | Self::Breaker { .. } => "POST",
             Self::LogLevel => "PUT",
         }
@@ -174,6 +187,13 @@ pub(super) async fn handle(
             })
             .await
         }
+        Target::Explain(id) => {
+            let as_text = explain::wants_text(&parts.headers);
+            aside(control, move |control| {
+                explain::answer(control.telemetry.explain(), id.as_deref(), as_text)
+            })
+            .await
+        }
         Target::Reload => reload(control).await,
         Target::Drain => {
             (control.drain)();
@@ -191,7 +211,10 @@ pub(super) async fn handle(
 }
 
 /// An answer that may take long, on a thread of its own: new connections are accepted on this one.
-async fn aside(control: &Arc<Control>, answer: fn(&Control) -> Answer) -> Answer {
+async fn aside(
+    control: &Arc<Control>,
+    answer: impl FnOnce(&Control) -> Answer + Send + 'static,
+) -> Answer {
     let control = Arc::clone(control);
     match tokio::task::spawn_blocking(move || answer(&control)).await {
         Ok(answer) => answer,
@@ -421,7 +444,7 @@ fn percent_decoded(segment: &str) -> Option<String> {
 }
 
 /// At most so many characters: what a client sent is shown back, but never at length.
-fn shortened(text: &str, characters: usize) -> String {
+pub(super) fn shortened(text: &str, characters: usize) -> String {
     let mut shown: String = text.chars().take(characters).collect();
     if shown.len() < text.len() {
         shown.push('…');

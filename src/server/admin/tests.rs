@@ -54,6 +54,7 @@ fn control(
 ) -> Control {
     let (drains, quits, forces) = (Arc::clone(seen), Arc::clone(seen), Arc::clone(seen));
     Control {
+        telemetry: Arc::default(),
         status: Box::new(move || status.clone()),
         metrics: Box::new(|| "# HELP mamparo_build_info x\n".repeat(400)),
         config: Box::new(|| r#"{"service":"orders"}"#.into()),
@@ -171,6 +172,7 @@ async fn every_readable_path_answers_and_ignores_its_query() {
         ("/metrics", "text/plain; version=0.0.4"),
         ("/api/v1/status", "application/json"),
         ("/api/v1/config", "application/json"),
+        ("/api/v1/explain", "application/json"),
     ] {
         let answer = admin.ask("GET", &format!("{path}?a=%zz"), "", "").await;
         assert_eq!(status_of(&answer), 200, "{path}: {answer}");

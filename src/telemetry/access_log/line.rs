@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::policy::outcome::{Ending, Reason};
 use crate::policy::retry::Why;
 use crate::telemetry::json::{self, Object};
-use crate::telemetry::report::{Outcome, Report, Try};
+use crate::telemetry::report::{Outcome, Report, Try, without_user};
 use crate::telemetry::trace::write_hex;
 
 /// Adds the line of a request that ended at `now`, at the date `since_epoch`.
@@ -47,7 +47,7 @@ fn place(line: &mut Object<'_>, report: &Report) {
         line.text("path", path);
     }
     if let Some(host) = &target.host {
-        line.text("host", host);
+        line.text("host", without_user(host.as_bytes()));
     }
 }
 

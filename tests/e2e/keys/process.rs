@@ -28,6 +28,9 @@ pub(super) const KEYS: Keys = &[
     ("access_log", access_log_keep),
     ("access_log.destination", access_log_destination),
     ("access_log.keep", access_log_keep),
+    ("explain", explain_keep),
+    ("explain.keep", explain_keep),
+    ("explain.slower_than", explain_slower_than),
 ];
 
 /// A block before the usual listener and upstream.
@@ -206,5 +209,38 @@ fn access_log_destination() {
             (count(&stdout), count(&program.stderr())),
             (to_stdout, to_stderr)
         );
+    }
+}
+
+/// Requests that are kept.
+fn kept(proxy: &Proxy) -> usize {
+    let list = proxy.admin("GET", "/api/v1/explain", "").json();
+    list["requests"].as_array().unwrap().len()
+}
+
+#[test]
+fn explain_keep() {
+    let upstream = Upstream::always(500);
+    for (block, expected) in [("", 4), ("explain: {}", 4), ("explain: { keep: 2 }", 2)] {
+        let proxy = with(block, upstream.address());
+        (0..4).for_each(|_| assert_eq!(proxy.get("/").status, 500));
+        eventually("they are told", || kept(&proxy) == expected);
+    }
+    let proxy = with("explain: off", upstream.address());
+    assert_eq!(proxy.get("/").status, 500);
+    let answer = proxy.admin("GET", "/api/v1/explain", "");
+    assert_eq!(answer.status, 404);
+    assert!(answer.text().contains("explain: off"), "{}", answer.text());
+}
+
+#[test]
+fn explain_slower_than() {
+    let upstream = Upstream::always(Reply::new(200).after(Duration::from_millis(60)));
+    for (time, expected) in [("50ms", 1), ("10s", 0)] {
+        let block = format!("explain: {{ slower_than: {time} }}");
+        let proxy = with(&block, upstream.address());
+        assert_eq!(proxy.get("/").status, 200);
+        proxy.expect_metric("mamparo_requests_total", &[], 1.0);
+        eventually("it is told", || kept(&proxy) == expected);
     }
 }
