@@ -424,6 +424,18 @@ def inject(folder, foreign):
                 else:
                     same(f"{file}", without(container, "lifecycle"), without(native, "restartPolicy"))
                 holds({"name": "mamparo", "configMap": {"name": "mamparo"}} in spec["volumes"], f"{file}: {spec}")
+    by_pipe = subprocess.run(
+        [os.environ["MAMPARO"], "inject", "-f", "-"], capture_output=True, check=False, stdin=bare.open()
+    )
+    holds(by_pipe.stdout == (folder / "app-native.yaml").read_bytes(), "standard input makes something else")
+    holds(b"deployment/orders injected\n" in by_pipe.stderr, f"it says {by_pipe.stderr}")
+    bad = folder / "bad.yaml"
+    bad.write_text("kind: Deployment\napiVersion: apps/v1\nspec: {}\n")
+    refused = subprocess.run(
+        [os.environ["MAMPARO"], "inject", "-f", bare, "-f", bad], capture_output=True, text=True, check=False
+    )
+    holds((refused.returncode, refused.stdout) == (2, ""), f"half of it is printed: {refused}")
+    holds(refused.stderr.startswith(f"{bad}:3:7: "), f"no place is told: {refused.stderr}")
     print(f"{number} pods with the sidecar by `mamparo inject`")
 
 
