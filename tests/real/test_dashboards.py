@@ -94,7 +94,7 @@ def orders(stack, tmp_path, apps):
     cert, key = Authority(tmp_path / "pki").issue("first")
     proxy, tls = Mamparo(tmp_path, [], None), free_port()
     upstreams = {"app": {"endpoints": [f"127.0.0.1:{app.port}" for app in apps(2)]} | UPSTREAMS["app"]}
-    upstreams["away"] = {"endpoints": [f"127.0.0.1:{free_port()}"]} | UPSTREAMS["away"]
+    upstreams["away"] = {"endpoints": [f"localhost:{free_port()}"]} | UPSTREAMS["away"]
     routes = [{"match": {"path_prefix": "/away"}, "upstream": "away"}]
     routes += [{"match": {"path_prefix": path}, "upstream": "app"} for path in ("/get", "/sleep", "/status")]
     listeners = {
@@ -130,8 +130,8 @@ def reload(proxy, config, result):
 
 
 def test_every_query_has_something_to_show(stack, tmp_path, apps, orders):
-    """Under load, with retries, denials, fallbacks, an open breaker, a full queue, a reload that was applied and one that
-    was refused. The rules are evaluated beside it, and their texts are complete."""
+    """Under load, with retries, denials, fallbacks, an open breaker, a full queue, a reload that was applied and one
+    that was refused. The rules are evaluated beside it, and their texts are complete."""
     (tmp_path / "stock").mkdir()
     stock = stack.enter_context(Mamparo(tmp_path / "stock", [apps(1)[0].port], {"retry": {}, "bulkhead": {}}))
     jobs = {"orders": (orders, {"namespace": "shop"}), "stock": (stock, {"namespace": "shop"})}
