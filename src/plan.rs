@@ -2,6 +2,7 @@
 //! reading. [`crate::config`] makes a [`Plan`], [`crate::live`] runs it. Nothing here is checked again.
 
 pub mod address;
+pub mod cluster;
 pub mod secret;
 pub mod timeline;
 pub mod tracing;
@@ -56,6 +57,8 @@ pub struct Runtime {
     pub max_connections: usize,
     /// The servers that are asked for names; empty: those of the system.
     pub dns_servers: Vec<SocketAddr>,
+    /// The cluster whose services are endpoints.
+    pub kubernetes: cluster::Cluster,
 }
 
 /// How our own answers look.
@@ -397,7 +400,7 @@ pub enum Address {
         namespace: Arc<str>,
         /// The service's name.
         service: Arc<str>,
-        /// The name or the number of its port.
+        /// The name of its port, or the number at the pods; empty: the only one.
         port: Arc<str>,
     },
     /// A socket in the file system.
@@ -424,7 +427,12 @@ impl std::fmt::Display for Address {
                 namespace,
                 service,
                 port,
-            } => write!(f, "kubernetes {service}.{namespace}:{port}"),
+            } if port.is_empty() => write!(f, "kubernetes:{namespace}/{service}"),
+            Self::Kubernetes {
+                namespace,
+                service,
+                port,
+            } => write!(f, "kubernetes:{namespace}/{service}:{port}"),
             Self::Unix(path) => write!(f, "{}{}", address::UNIX_SCHEME, path.display()),
         }
     }

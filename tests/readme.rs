@@ -263,11 +263,12 @@ fn its_commands_and_their_options_are_all_of_them() {
 }
 
 /// The rows of the configuration's table, and the blocks of the schema that they tell of.
-const BLOCKS: [(&str, &str); 27] = [
+const BLOCKS: [(&str, &str); 29] = [
     ("top level", ""),
     ("admin", "admin"),
     ("runtime", "runtime"),
     ("its dns", "dns"),
+    ("its API of kubernetes", "kubernetes_api"),
     ("errors", "errors"),
     ("access_log", "access_log"),
     ("explain", "explain"),
@@ -283,6 +284,7 @@ const BLOCKS: [(&str, &str); 27] = [
     ("upstreams.NAME", "upstream"),
     ("its upstream tls", "upstream_tls"),
     ("an endpoint", "endpoint"),
+    ("its kubernetes", "kubernetes"),
     ("pool", "pool"),
     ("timeouts", "timeouts"),
     ("retry", "retry"),

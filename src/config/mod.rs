@@ -27,6 +27,7 @@ pub mod secrets;
 mod setting;
 mod source;
 mod suggest;
+mod surroundings;
 mod text;
 mod units;
 mod workers;
@@ -47,6 +48,7 @@ pub use origin::{Effective, Entry, Origin, Place};
 pub use problem::{Problem, Problems};
 pub use schema::schema;
 pub use source::default_paths;
+pub use surroundings::ZONE;
 
 /// The environment variable that overrides `admin.address`.
 pub const ADMIN_ADDRESS: &str = "MAMPARO_ADMIN_ADDRESS";
@@ -317,7 +319,8 @@ fn root_node(
     }
 }
 
-/// Settings that come from around the process: addresses of the admin interface and the service's name.
+/// Settings that come from around the process: addresses of the admin interface, the service's name, what a
+/// pod is told.
 fn settle_surroundings(
     root: &mut Fields,
     environment: &dyn Fn(&str) -> Option<String>,
@@ -338,6 +341,7 @@ fn settle_surroundings(
             admin.0.push((key, setting));
         }
     }
+    surroundings::settle_kubernetes(root, environment);
     root.get_or_insert("service", || Value::Text(host_name(environment).into()));
 }
 

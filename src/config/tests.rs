@@ -380,11 +380,21 @@ fn everything_that_can_be_said_is_understood() {
             "payments:80",
             "[::1]:9002",
             "127.0.0.1:9002",
-            "srv _http._tcp.payments.internal"
+            "srv _http._tcp.payments.internal",
+            "kubernetes:shop/payments:8080"
         ]
     );
     assert_eq!(payments.endpoints[4].weight, 2);
     assert_eq!(payments.endpoints[5].weight, 3);
+    assert_eq!(payments.endpoints[6].weight, 4);
+    let cluster = &plan.runtime.kubernetes;
+    let api = cluster.api.as_ref().unwrap().to_string();
+    assert_eq!(
+        (api.as_str(), cluster.zone.as_deref()),
+        ("https://[fd00::1]:6443", Some("a"))
+    );
+    let files = [&cluster.token_file, &cluster.ca].map(|file| file.as_deref().unwrap());
+    assert_eq!(files, ["/token", "/ca.crt"].map(std::path::Path::new));
     let servers: Vec<_> = plan
         .runtime
         .dns_servers

@@ -2,6 +2,7 @@
 
 mod address;
 mod collector;
+mod kubernetes;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -148,6 +149,7 @@ pub(super) static FALLBACK_CONDITION: Text = Text {
 
 pub(super) use address::{Scheme, dns_server, endpoint, listen_address, srv};
 pub(super) use collector::collector;
+pub(super) use kubernetes::{KUBERNETES_API, KUBERNETES_NAME, KUBERNETES_PORT, api};
 
 type Checked = Result<(), Complaint>;
 

@@ -154,6 +154,14 @@ impl Feed {
         self.asked.send_replace(true);
     }
 
+    /// There is something odd about what it says.
+    pub(super) fn remark(&self, what: &str) {
+        let known = self.known.lock();
+        let text = format!("{}: {what}", self.source);
+        tracing::warn!(source = %self.source, upstreams = names(&known), "{text}");
+        self.note(&known, &text);
+    }
+
     /// Time has passed, and it stands for no more than these. It was not asked.
     pub fn left(&self, found: Vec<Found>, next: Option<Instant>) {
         let mut known = self.known.lock();

@@ -4,6 +4,7 @@
 
 mod dns;
 pub mod feed;
+mod kubernetes;
 mod paths;
 
 use std::collections::HashMap;
@@ -15,6 +16,7 @@ use parking_lot::Mutex;
 use tokio::task::JoinHandle;
 
 use crate::live::snapshot::Snapshot;
+use crate::plan::cluster::Cluster;
 use crate::plan::{Address, Plan};
 use crate::telemetry::Telemetry;
 use feed::{Audience, Feed, Reading};
@@ -24,6 +26,7 @@ use feed::{Audience, Feed, Reading};
 pub struct Discovery {
     running: Mutex<HashMap<Address, Running>>,
     dns: Arc<dns::Dns>,
+    watches: Mutex<Arc<kubernetes::Watches>>,
     telemetry: Arc<Telemetry>,
 }
 
@@ -40,6 +43,7 @@ impl Discovery {
         Arc::new(Self {
             running: Mutex::default(),
             dns: Arc::default(),
+            watches: Mutex::new(kubernetes::Watches::new(&Cluster::default())),
             telemetry: Arc::clone(telemetry),
         })
     }
@@ -50,7 +54,11 @@ impl Discovery {
         self.dns.use_servers(&snapshot.plan.runtime.dns_servers);
         let mut wanted = audiences(snapshot);
         let mut running = self.running.lock();
-        running.retain(|source, _| wanted.contains_key(source));
+        let other_cluster = self.use_cluster(&snapshot.plan.runtime.kubernetes);
+        running.retain(|source, _| {
+            let moved = other_cluster && matches!(source, Address::Kubernetes { .. });
+            wanted.contains_key(source) && !moved
+        });
         for (source, running) in running.iter() {
             running
                 .feed
@@ -69,8 +77,22 @@ impl Discovery {
                 let (feed, dns) = (Arc::clone(feed), Arc::clone(&self.dns));
                 Some(tokio::spawn(dns::follow(feed, dns)))
             }
-            Address::Kubernetes { .. } | Address::Ip(_) | Address::Unix(_) => None,
+            Address::Kubernetes { .. } => {
+                let (feed, watches) = (Arc::clone(feed), Arc::clone(&self.watches.lock()));
+                Some(tokio::spawn(kubernetes::follow(feed, watches)))
+            }
+            Address::Ip(_) | Address::Unix(_) => None,
         }
+    }
+
+    /// Whether it is another cluster than before.
+    fn use_cluster(&self, cluster: &Cluster) -> bool {
+        let mut watches = self.watches.lock();
+        let other = watches.cluster() != cluster;
+        if other {
+            *watches = kubernetes::Watches::new(cluster);
+        }
+        other
     }
 
     /// Waits until every source has been asked once, but no longer than this (rule 86).

@@ -24,6 +24,7 @@ fn plan(port: u16) -> Plan {
             drain: Duration::ZERO,
             max_connections: 1,
             dns_servers: Vec::new(),
+            kubernetes: Default::default(),
         },
         errors: Errors {
             format: ErrorFormat::Contract,

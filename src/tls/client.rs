@@ -1,5 +1,6 @@
 //! How an upstream's endpoints are spoken to under TLS, ready for handshakes.
 
+use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use rustls::client::WebPkiServerVerifier;
@@ -53,7 +54,7 @@ impl Client {
             Address::Srv { name } => ServerName::try_from(domain_of(name).to_owned()).ok(),
             Address::Kubernetes {
                 namespace, service, ..
-            } => ServerName::try_from(format!("{service}.{namespace}")).ok(),
+            } => ServerName::try_from(format!("{service}.{namespace}.svc")).ok(),
             // It has no name but that of this machine.
             Address::Unix(_) => ServerName::try_from("localhost").ok(),
         }
@@ -64,8 +65,20 @@ impl Client {
     /// # Errors
     /// The system's authorities cannot be used.
     pub fn of_the_system() -> Result<Self, FileProblem> {
-        let (files, mut notes) = (UpstreamTls::default(), vault::Notes::default());
-        Self::make(&files, Protocol::Http1, &mut notes)
+        Self::for_authority(None)
+    }
+
+    /// For a server that is no endpoint: it has to be signed by an authority of this file, or without one
+    /// by somebody whom the system trusts. Shows no certificate, and speaks HTTP/1.1.
+    ///
+    /// # Errors
+    /// What is wrong with the file.
+    pub fn for_authority(ca: Option<&Path>) -> Result<Self, FileProblem> {
+        let files = UpstreamTls {
+            ca: ca.map(Path::to_owned),
+            ..UpstreamTls::default()
+        };
+        Self::make(&files, Protocol::Http1, &mut vault::Notes::default())
     }
 
     /// Reads the files.

@@ -268,5 +268,5 @@ fn an_upstream_without_a_ca_trusts_someone() {
         service: "payments".into(),
         port: "https".into(),
     };
-    assert_eq!(name_of(service), "payments.shop");
+    assert_eq!(name_of(service), "payments.shop.svc");
 }

@@ -29,6 +29,8 @@ mod http2_upstreams;
 mod interim;
 mod keys;
 mod kit;
+mod kubernetes;
+mod kubernetes_churn;
 mod metrics_address;
 mod names;
 mod probe;

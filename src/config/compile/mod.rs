@@ -1,6 +1,7 @@
 //! From complete settings to a [`Plan`]. Values are right by themselves here; what is judged is how they
 //! go together. A part that returns `None` depends on something that the report already tells of.
 
+mod kubernetes;
 mod listener;
 mod loops;
 mod policies;
@@ -53,6 +54,7 @@ pub(super) fn plan(root: &Fields, context: &mut Context<'_>) -> Option<Plan> {
             drain: runtime.duration("drain")?,
             max_connections: runtime.integer("max_connections")?,
             dns_servers: dns_servers(runtime.block("dns")?)?,
+            kubernetes: kubernetes::cluster(runtime.block("kubernetes")?, context)?,
         },
         errors: errors(root.block("errors")?)?,
         access_log: access_log(root.block("access_log")?)?,

@@ -9,7 +9,7 @@ use super::super::setting::{Fields, Setting, Value};
 use super::super::suggest;
 use super::super::text::{self, Scheme};
 use super::listener::protocol;
-use super::{Context, policies};
+use super::{Context, kubernetes, policies};
 use crate::plan::{Address, Endpoint, Pool, Upstream, UpstreamTls};
 use crate::policy::balance;
 
@@ -142,6 +142,10 @@ fn endpoint<'a>(
                 .collect();
             let what = match given[..] {
                 ["srv"] => text::srv(fields.text("srv")?).map(|srv| (srv, Scheme::None)),
+                ["kubernetes"] => Ok((
+                    kubernetes::service(fields.block("kubernetes")?)?,
+                    Scheme::None,
+                )),
                 [_] => text::endpoint(fields.text("address")?),
                 [] => {
                     let message = format!(

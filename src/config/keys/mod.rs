@@ -1,6 +1,7 @@
 //! Every key of the configuration: its name, what it holds, its default and what the manual says of it.
 //! Nothing else in the program knows the set of keys or their defaults.
 
+mod kubernetes;
 mod listeners;
 mod policies;
 mod tracing;
@@ -176,6 +177,12 @@ static RUNTIME: Block = block(
             "Connections from clients, in the whole process.",
         ),
         key("dns", Kind::Block(&DNS), "{}", "How names are resolved."),
+        key(
+            "kubernetes",
+            Kind::Block(&kubernetes::API),
+            "{}",
+            "Where the API of Kubernetes is, for endpoints that are its services. In a pod, nothing of it needs to be set.",
+        ),
     ],
 );
 
@@ -267,7 +274,8 @@ static UPSTREAM: Block = Block {
             },
             "[127.0.0.1:9001, { address: 127.0.0.1:9002, weight: 2 }]",
             "Addresses or names: 127.0.0.1:9001, payments:9001, https://payments.example.com, { address: 127.0.0.1:9002, weight: 2 },\n\
-             or records that say the ports, too: { srv: _http._tcp.payments.example.com }. Every address that is found is an endpoint.\n\
+             or records that say the ports, too: { srv: _http._tcp.payments.example.com }, or services of Kubernetes:\n\
+             { kubernetes: { service: payments, namespace: shop, port: http } }. Every address that is found is an endpoint.\n\
              Names are asked for again when their answers expire (1 s to 5 min), never while a request waits. An address that is\n\
              missing from an answer gets no new requests and is kept for one more answer, at least 10 s. When a name cannot be\n\
              resolved, the last known addresses are kept; when there is no such name any more, for 5 min.",
@@ -333,7 +341,7 @@ static UPSTREAM_TLS: Block = block(
 const ENDPOINT: Kind = Kind::Either(&Kind::Text(&text::ENDPOINT), &Kind::Block(&WEIGHTED));
 
 /// The keys of an endpoint's block that say what it is. It has one of them.
-pub(super) const WHAT_AN_ENDPOINT_IS: [&str; 2] = ["address", "srv"];
+pub(super) const WHAT_AN_ENDPOINT_IS: [&str; 3] = ["address", "srv", "kubernetes"];
 
 static WEIGHTED: Block = block(
     "endpoint",
@@ -342,13 +350,20 @@ static WEIGHTED: Block = block(
             "address",
             Kind::Text(&text::ENDPOINT),
             "127.0.0.1:9002",
-            "An address or name, as above. One of address, srv.",
+            "An address or name, as above. One of address, srv, kubernetes.",
         ),
         optional(
             "srv",
             Kind::Text(&text::SRV),
             "_http._tcp.payments.example.com",
             "The name of an SRV record. Its targets of the lowest priority are endpoints, with its weights.",
+        ),
+        optional(
+            "kubernetes",
+            Kind::Block(&kubernetes::SERVICE),
+            "{ service: payments, namespace: shop, port: http }",
+            "A service of Kubernetes. Its pods that are ready are endpoints, as the API says in its EndpointSlices, which the\n\
+             service account has to be allowed to list and watch; where none is ready, those that end and still serve.",
         ),
         key(
             "weight",

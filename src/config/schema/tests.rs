@@ -83,6 +83,8 @@ const WRONG: &[&str] = &[
     "runtime: { max_connections: '5' }",
     "runtime: { dns: { servers: [] } }",
     "runtime: { dns: { servers: [dns.example.com] } }",
+    "runtime: { kubernetes: { api: 10.0.0.1 } }",
+    "runtime: { kubernetes: { namespace: shop } }",
     "errors: { format: json }",
     "errors: { documentation_url: docs }",
     "access_log: { destination: stdou }",

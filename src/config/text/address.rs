@@ -97,9 +97,10 @@ fn socket_path(path: &str) -> Result<Arc<Path>, Complaint> {
 fn refuse_scheme(text: &str) -> Checked {
     let refused = |message: &str| Err(Complaint::new(message));
     match text.split_once(':') {
-        Some(("kubernetes" | "k8s", _)) => refused(
-            "`kubernetes:` is not there yet; write the service's name and port, such as `payments:80`",
-        ),
+        Some(("kubernetes" | "k8s", service)) => Err(Complaint::meant(
+            format!("`{text}`: a service of Kubernetes is written as a block"),
+            &as_service(service),
+        )),
         Some(("srv", name)) => Err(Complaint::meant(
             format!("`{text}`: an SRV record is written as a block"),
             &format!("{{ srv: {} }}", name.trim_matches(['/', ' '])),
@@ -113,6 +114,20 @@ fn refuse_scheme(text: &str) -> Checked {
         )),
         _ => Ok(()),
     }
+}
+
+/// How a service is written: `shop/payments:http` is how we name it.
+fn as_service(text: &str) -> String {
+    let text = text.trim_matches(['/', ' ']);
+    let (place, port) = text.split_once(':').unwrap_or((text, ""));
+    let (namespace, service) = place.split_once('/').unwrap_or(("", place));
+    let mut block = format!("{{ kubernetes: {{ service: {service}");
+    for (key, value) in [("namespace", namespace), ("port", port)] {
+        if !value.is_empty() {
+            block.push_str(&format!(", {key}: {value}"));
+        }
+    }
+    block + " } }"
 }
 
 /// How an endpoint's address begins.

@@ -60,6 +60,7 @@ fn plan(upstreams: Vec<Arc<plan::Upstream>>, routes: Vec<Route>) -> Arc<Plan> {
             drain: Duration::ZERO,
             max_connections: 1,
             dns_servers: Vec::new(),
+            kubernetes: Default::default(),
         },
         errors: plan::Errors {
             format: plan::ErrorFormat::Contract,

@@ -8,6 +8,7 @@ mod bulkhead;
 mod circuit_breaker;
 mod fallback;
 mod inherit;
+mod kubernetes;
 mod listener;
 mod process;
 mod retry;
@@ -22,11 +23,12 @@ use std::collections::BTreeSet;
 /// Keys with the test of each.
 type Keys = &'static [(&'static str, fn())];
 
-const ALL: [Keys; 12] = [
+const ALL: [Keys; 13] = [
     bulkhead::KEYS,
     circuit_breaker::KEYS,
     fallback::KEYS,
     inherit::KEYS,
+    kubernetes::KEYS,
     listener::KEYS,
     process::KEYS,
     retry::KEYS,

@@ -18,6 +18,7 @@
 mod answer;
 mod authority;
 mod client;
+pub(crate) mod cluster;
 mod descriptors;
 mod dns;
 mod grpc;
@@ -38,6 +39,7 @@ mod wait;
 pub(crate) use answer::Answer;
 pub(crate) use authority::{Authority, Identity};
 pub(crate) use client::{Broken, Client};
+pub(crate) use cluster::{Cluster, Pod};
 pub(crate) use descriptors::descriptors;
 pub(crate) use dns::{DnsServer, Says};
 pub(crate) use grpc::{GrpcService, message as grpc_message};
