@@ -9,6 +9,7 @@ mod doors;
 mod drain;
 mod gauges;
 mod service_manager;
+mod past;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -35,6 +36,7 @@ use crate::server::status::{LastReload, Status};
 use crate::server::worker::Workers;
 use crate::telemetry::Telemetry;
 use crate::telemetry::events::Kind;
+use crate::telemetry::history::History;
 use crate::telemetry::log::LogLevel;
 use crate::tls::Vault;
 use admin_sockets::AdminSockets;
@@ -108,6 +110,7 @@ struct Shared {
     started: Instant,
     started_at: SystemTime,
     phase: drain::Phase,
+    history: History,
     /// Held while a configuration is made the running one, which is not done on the control thread.
     changing: Mutex<()>,
     orders: mpsc::UnboundedSender<Order>,
@@ -188,6 +191,7 @@ async fn control(
     let reloader = reloader(&shared, loaded, options.paths);
     tokio::spawn(chores::run(Arc::clone(&shared.proxy), reloader.maker()));
     tokio::spawn(reloader.run(reload_orders));
+    tokio::spawn(past::keep(Arc::clone(&shared)));
     let started = Started {
         shared: Arc::clone(&shared),
         admin,
@@ -241,6 +245,7 @@ async fn assemble(
         started: clock::now(),
         started_at: clock::date(),
         phase: drain::Phase::default(),
+        history: History::default(),
         changing: Mutex::default(),
         orders,
     });
@@ -338,6 +343,7 @@ fn admin_control(
     Control {
         telemetry: Arc::clone(&shared.proxy.telemetry),
         status: Box::new(move || status.status()),
+        changes: shared.proxy.telemetry.events().changes(),
         metrics: Box::new(move || metrics.metrics()),
         config: Box::new(move || config::effective::to_json(&config.effective.load()).to_string()),
         readiness: Box::new(move || readiness.readiness()),

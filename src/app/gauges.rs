@@ -27,7 +27,9 @@ impl Shared {
             .upstreams
             .iter()
             .map(|upstream| &upstream.name);
-        let upstreams = names.filter_map(|name| site.snapshot.upstream(name));
+        let upstreams = names
+            .clone()
+            .filter_map(|name| site.snapshot.upstream(name));
         let totals = telemetry.metrics().totals_by_upstream();
         let sources = self.discovery.readings();
         Status {
@@ -51,6 +53,7 @@ impl Shared {
             certificates: self.certificates(),
             last_reload: self.last_reload.lock().clone(),
             events: telemetry.events().recent(),
+            history: Some(self.history.shown(names)),
         }
     }
 
@@ -121,7 +124,10 @@ fn upstream_status(
         name: upstream.name().to_string(),
         critical: settings.critical,
         circuit: Circuit::of(staying.map(circuit)),
-        endpoints: readings.iter().map(endpoint_status).collect(),
+        endpoints: readings
+            .iter()
+            .map(|reading| endpoint_status(reading, now))
+            .collect(),
         bulkhead: settings.policies.bulkhead.map(|bulkhead| status::Bulkhead {
             in_flight: upstream.seats().in_flight(),
             queued: upstream.seats().queued(),
@@ -185,7 +191,7 @@ fn discovery_readings(sources: &[feed::Reading]) -> Vec<DiscoveryReading> {
     sources.iter().flat_map(of_source).collect()
 }
 
-fn endpoint_status(reading: &Reading) -> status::Endpoint {
+fn endpoint_status(reading: &Reading, now: Instant) -> status::Endpoint {
     let breaker = reading.breaker.as_ref();
     let open = breaker.filter(|breaker| breaker.state != State::Closed);
     status::Endpoint {
@@ -194,6 +200,10 @@ fn endpoint_status(reading: &Reading) -> status::Endpoint {
         reason: open
             .and_then(|breaker| breaker.cause.as_ref())
             .map(ToString::to_string),
+        since: breaker
+            .and_then(|breaker| breaker.since)
+            .and_then(|since| clock::date().checked_sub(now.saturating_duration_since(since)))
+            .map(stamp),
         next_probe_ms: open.and_then(|breaker| breaker.retry_in).map(millis),
         opened_in_a_row: breaker.map_or(0, |breaker| breaker.opens_in_a_row),
         forced: breaker

@@ -501,6 +501,7 @@ impl Member {
         let breaker = settings.map(|settings| BreakerReading {
             state: self.breaker.state(settings, now),
             cause: self.breaker.cause().cloned(),
+            since: self.breaker.since(),
             retry_in: self.breaker.retry_in(now),
             forced: self.breaker.forced(),
             opens_in_a_row: self.breaker.opens_in_a_row(),
@@ -539,6 +540,8 @@ pub struct BreakerReading {
     pub state: State,
     /// Why it opened last.
     pub cause: Option<Cause>,
+    /// Since when it has not been closed; `None`: it is.
+    pub since: Option<Instant>,
     /// Until the next probe, while open.
     pub retry_in: Option<Duration>,
     /// The operator's hand.

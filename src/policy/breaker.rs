@@ -72,6 +72,8 @@ pub struct Breaker {
     era: u64,
     forced: Option<Forced>,
     cause: Option<Cause>,
+    /// When it opened first in its trouble; `None` while closed.
+    since: Option<Instant>,
     consecutive_failures: u32,
     window: Window,
     opens_in_a_row: u32,
@@ -121,6 +123,7 @@ impl Breaker {
             era: 0,
             forced: None,
             cause: None,
+            since: None,
             consecutive_failures: 0,
             window: Window::new(),
             opens_in_a_row: 0,
@@ -292,6 +295,7 @@ impl Breaker {
             ramp_from: was_open.then_some(now),
         });
         self.cause = (forced == Some(Forced::Open)).then_some(Cause::Forced);
+        self.since = (forced == Some(Forced::Open)).then_some(now);
         let to = self.state_by_stage();
         (from != to).then_some(Transition { from, to })
     }
@@ -310,6 +314,12 @@ impl Breaker {
     /// Why it is open or half-open; `None` while closed.
     pub const fn cause(&self) -> Option<&Cause> {
         self.cause.as_ref()
+    }
+
+    /// Since when it has not been closed: the first opening, however often its probes failed since;
+    /// `None` while closed.
+    pub const fn since(&self) -> Option<Instant> {
+        self.since
     }
 
     /// The operator's hand; `None`: it decides by itself.
@@ -456,7 +466,7 @@ impl Breaker {
                 None
             }
             Outcome::Success => {
-                self.cause = None;
+                (self.cause, self.since) = (None, None);
                 self.enter(Stage::Closed {
                     ramp_from: Some(around.now),
                 })
@@ -469,6 +479,7 @@ impl Breaker {
         let wait = open_for(around.s, self.opens_in_a_row, around.chance);
         self.opens_in_a_row = self.opens_in_a_row.saturating_add(1);
         self.cause = Some(cause);
+        self.since.get_or_insert(since);
         self.enter(Stage::Open {
             since,
             until: since + wait,

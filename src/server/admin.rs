@@ -5,10 +5,12 @@
 mod answer;
 mod desk;
 mod explain;
+mod feed;
 mod guard;
 mod handle;
 mod page;
 mod reserve;
+mod stream;
 #[cfg(test)]
 mod tests;
 
@@ -17,10 +19,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{TcpStream, UnixStream};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, JoinSet};
 
 use self::desk::Desk;
+use self::feed::{Feed, Wire};
 use self::reserve::{RESERVED, Reserve, is_want_of_descriptors};
 use super::socket::{Accepted, Accepting};
 use super::status::{LastReload, Status};
@@ -52,6 +55,8 @@ pub type SetLogLevel = dyn Fn(&str) -> Result<String, String> + Send + Sync;
 pub struct Control {
     /// The state of everything, now.
     pub status: Box<dyn Fn() -> Status + Send + Sync>,
+    /// Changes when something has happened that the stream tells at once.
+    pub changes: watch::Receiver<u64>,
     /// The metrics in the text format of Prometheus.
     pub metrics: Box<dyn Fn() -> String + Send + Sync>,
     /// The effective configuration as JSON, secrets removed, each value with its origin.
@@ -141,7 +146,9 @@ pub enum Offer {
 /// Serves the admin interface, or the part of it that is offered, for as long as it is polled. Dropped,
 /// it ends every connection.
 pub async fn serve(listener: Accepting, control: Arc<Control>, offer: Offer) {
-    let desk = Arc::new(Desk::new(control, offer));
+    let feed = Feed::new(control);
+    let mut feeding = JoinSet::new();
+    feeding.spawn(Arc::clone(&feed).run());
     let mut connections = Connections::default();
     let mut reserve = Reserve::default();
     reserve.fill();
@@ -159,7 +166,7 @@ pub async fn serve(listener: Accepting, control: Arc<Control>, offer: Offer) {
         match accepted {
             Ok(accepted) => {
                 complained = false;
-                connections.take(accepted, &desk);
+                connections.take(accepted, &feed, offer);
                 reserve.fill();
             }
             // The system wants a descriptor even to say that nobody waits. So one is given up in time
@@ -211,7 +218,7 @@ impl Connections {
 
     /// Serves one more. Fifty scrapers at once fit in; clients that only hold on to their connections
     /// lose the oldest of them instead of locking the probes out.
-    fn take(&mut self, accepted: Accepted, desk: &Arc<Desk>) {
+    fn take(&mut self, accepted: Accepted, feed: &Arc<Feed>, offer: Offer) {
         self.forget_ended();
         if self.by_age.len() >= MAX_CONNECTIONS {
             self.end_oldest();
@@ -220,12 +227,12 @@ impl Connections {
                 "the admin interface has ended its oldest connection for a new one"
             );
         }
-        let serving = connection(accepted, Arc::clone(desk));
+        let serving = connection(accepted, Arc::clone(feed), offer);
         self.by_age.push_back(self.tasks.spawn(serving));
     }
 }
 
-async fn connection(accepted: Accepted, desk: Arc<Desk>) {
+async fn connection(accepted: Accepted, feed: Arc<Feed>, offer: Offer) {
     // Where the runtime has no room for the socket, it is closed.
     match accepted {
         Accepted::Tcp(stream, _) => {
@@ -235,23 +242,35 @@ async fn connection(accepted: Accepted, desk: Arc<Desk>) {
             // Without it a small answer may wait for the client's delayed acknowledgement. It cannot
             // fail on an open socket, and a closed one shows itself below.
             let _ = stream.set_nodelay(true);
-            serve_stream(stream, desk).await;
+            serve_stream(stream, feed, offer).await;
         }
         Accepted::Unix(stream) => {
             if let Ok(stream) = UnixStream::from_std(stream) {
-                serve_stream(stream, desk).await;
+                serve_stream(stream, feed, offer).await;
             }
         }
     }
 }
 
-async fn serve_stream(stream: impl Transport, desk: Arc<Desk>) {
-    let door = desk.door();
+async fn serve_stream(stream: impl Transport, feed: Arc<Feed>, offer: Offer) {
+    let wire = Arc::<Wire>::default();
+    let door = Desk::door(feed, Arc::clone(&wire), offer);
     let mut serving = std::pin::pin!(super::connection::serve(stream, &door, None, 0));
-    if let Ok(_ended) = tokio::time::timeout(LIFETIME, serving.as_mut()).await {
-        return;
+    tokio::select! {
+        () = serving.as_mut() => return,
+        () = wire.is_cut() => return,
+        () = lifetime(&wire) => {}
     }
     door.begin_drain();
     // Whoever has not read its answer by now never will.
     let _ = tokio::time::timeout(LINGER, serving).await;
+}
+
+/// Until a connection has lived long enough. A stream lives as long as somebody reads it: there are only
+/// so many.
+async fn lifetime(wire: &Wire) {
+    tokio::time::sleep(LIFETIME).await;
+    while wire.is_streaming() {
+        tokio::time::sleep(LIFETIME).await;
+    }
 }

@@ -4,6 +4,7 @@
 use serde::Serialize;
 
 pub use crate::telemetry::events::Event;
+pub use crate::telemetry::history::Shown as History;
 
 /// The state of the whole process at one moment.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
@@ -26,6 +27,9 @@ pub struct Status {
     pub last_reload: Option<LastReload>,
     /// What happened lately, newest last.
     pub events: Vec<Event>,
+    /// The last five minutes as points; absent in the stream's status, where it is an event of its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub history: Option<History>,
 }
 
 /// The program itself.
@@ -184,6 +188,8 @@ pub struct Endpoint {
     pub state: Circuit,
     /// Why it is open, in words: `5 consecutive failures`.
     pub reason: Option<String>,
+    /// Since when its breaker has not been closed; `null`: it is.
+    pub since: Option<String>,
     /// Time to the next probe, in milliseconds.
     pub next_probe_ms: Option<u64>,
     /// Openings since its last success.

@@ -6,6 +6,7 @@ use std::time::SystemTime;
 
 use parking_lot::Mutex;
 use serde::Serialize;
+use tokio::sync::watch;
 
 /// Events that are kept; the oldest go first.
 pub const KEPT: usize = 200;
@@ -13,6 +14,8 @@ pub const KEPT: usize = 200;
 /// Something that happened.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Event {
+    /// Its number: 1 for the first since the start, one more for each that follows.
+    pub number: u64,
     /// When, RFC 3339 in UTC.
     pub at: String,
     /// What sort of thing it is.
@@ -48,7 +51,16 @@ pub enum Kind {
 /// The ring. Writing takes a lock for as long as a push lasts; events are rare.
 #[derive(Debug, Default)]
 pub struct Events {
-    ring: Mutex<VecDeque<Event>>,
+    ring: Mutex<Ring>,
+    /// Told of each change; the number is of no use but to differ.
+    changes: watch::Sender<u64>,
+}
+
+#[derive(Debug, Default)]
+struct Ring {
+    kept: VecDeque<Event>,
+    /// How many there were since the start.
+    told: u64,
 }
 
 impl Events {
@@ -77,7 +89,18 @@ impl Events {
 
     /// What is kept, newest last.
     pub fn recent(&self) -> Vec<Event> {
-        self.ring.lock().iter().cloned().collect()
+        self.ring.lock().kept.iter().cloned().collect()
+    }
+
+    /// What changes whenever something happens that whoever watches should see at once.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    /// Has those who watch look again, where something changed that is no event.
+    pub fn touch(&self) {
+        self.changes
+            .send_modify(|changes| *changes = changes.wrapping_add(1));
     }
 
     fn push(
@@ -88,18 +111,23 @@ impl Events {
         endpoint: Option<String>,
         text: String,
     ) {
+        let at = stamp(at);
+        let mut ring = self.ring.lock();
+        ring.told += 1;
         let event = Event {
-            at: stamp(at),
+            number: ring.told,
+            at,
             kind,
             upstream,
             endpoint,
             text,
         };
-        let mut ring = self.ring.lock();
-        if ring.len() == KEPT {
-            ring.pop_front();
+        if ring.kept.len() == KEPT {
+            ring.kept.pop_front();
         }
-        ring.push_back(event);
+        ring.kept.push_back(event);
+        drop(ring);
+        self.touch();
     }
 }
 
@@ -126,6 +154,20 @@ mod tests {
         assert_eq!(recent.len(), KEPT);
         assert_eq!(recent[0].text, "7");
         assert_eq!(recent[KEPT - 1].text, (KEPT + 6).to_string());
+        assert_eq!((recent[0].number, recent[1].number), (8, 9), "from 1 on");
+    }
+
+    #[test]
+    fn who_watches_is_told_of_events_and_of_other_changes() {
+        let events = Events::default();
+        let mut changes = events.changes();
+        assert!(!changes.has_changed().unwrap());
+        events.note(SystemTime::UNIX_EPOCH, Kind::Drain, "draining");
+        assert!(changes.has_changed().unwrap());
+        changes.mark_unchanged();
+        events.touch();
+        assert!(changes.has_changed().unwrap());
+        assert_eq!(events.recent().len(), 1);
     }
 
     #[test]

@@ -40,6 +40,11 @@ impl<K: Ord, V> Handles<K, V> {
         self.0.values().map(|entry| &*entry.handle)
     }
 
+    /// Every handle, by label, for whoever reads them without the table. It is no scrape.
+    pub fn all(&self) -> Vec<Arc<V>> {
+        self.0.values().map(|entry| entry.handle.clone()).collect()
+    }
+
     /// Takes note of a scrape: returns every handle, by label, and forgets what nobody has held for
     /// [`SCRAPES`] of them. Where scrapes overlap, what one has got counts as held for the other.
     pub fn scraped(&mut self) -> Vec<Arc<V>> {

@@ -82,6 +82,27 @@ impl Histogram {
     }
 }
 
+/// The duration in nanoseconds that this share of the observations does not pass, as Prometheus reads
+/// it from buckets: evenly spread within one. `None`: there are none. What is over the last bound counts
+/// as that bound.
+pub fn quantile(buckets: &[u64; BOUNDS.len() + 1], share: f64) -> Option<f64> {
+    let all: u64 = buckets.iter().sum();
+    if all == 0 {
+        return None;
+    }
+    let rank = share * all as f64;
+    let mut below = 0.0;
+    let mut from = 0.0;
+    for (bound, own) in BOUNDS.iter().zip(buckets) {
+        let (bound, own) = (*bound as f64, *own as f64);
+        if own > 0.0 && below + own >= rank {
+            return Some(from + (bound - from) * (rank - below).max(0.0) / own);
+        }
+        (below, from) = (below + own, bound);
+    }
+    Some(from)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -100,5 +121,17 @@ mod tests {
         assert_eq!(spread.buckets[15], 1);
         assert_eq!(spread.buckets[16], 1);
         assert_eq!(spread.sum, 121_001_000_001);
+    }
+
+    #[test]
+    fn a_quantile_lies_within_its_bucket_and_never_over_the_last_bound() {
+        let mut buckets = [0; BOUNDS.len() + 1];
+        assert_eq!(quantile(&buckets, 0.5), None);
+        buckets[2] = 100;
+        assert_eq!(quantile(&buckets, 0.5), Some(1_750_000.0));
+        assert_eq!(quantile(&buckets, 1.0), Some(2_500_000.0));
+        buckets[16] = 100;
+        assert_eq!(quantile(&buckets, 0.5), Some(2_500_000.0));
+        assert_eq!(quantile(&buckets, 0.99), Some(60e9));
     }
 }

@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 
 use super::handles::Handles;
 use super::histogram::{Counter, Histogram};
+use super::history::Sums;
 use super::meters::{ListenerMeters, Passage, Requests, RouteMeters, UpstreamMeters};
 use super::report::{Outcome, Report};
 use super::spans::Counts;
@@ -85,6 +86,33 @@ impl Metrics {
             passages: tables.passages.scraped(),
             upstreams: tables.upstreams.scraped(),
         }
+    }
+
+    /// What has been counted so far, by upstream and in all. The handles are read without the lock.
+    pub fn sums(&self) -> Sums {
+        let tables = self.handles.lock();
+        let (listeners, routes) = (tables.listeners.all(), tables.routes.all());
+        let (passages, upstreams) = (tables.passages.all(), tables.upstreams.all());
+        drop(tables);
+        let nowhere = Arc::from("");
+        let mut sums = Sums::default();
+        for one in &routes {
+            sums.of(one.upstream().name())
+                .add_requests(one.requests.read());
+        }
+        for one in &passages {
+            sums.of(one.upstream())
+                .add_durations(&one.duration.read().buckets);
+        }
+        for one in &upstreams {
+            let retries = one.retries().map(|(_, count)| count).sum();
+            sums.of(one.name()).add_retries(retries);
+        }
+        // What found no route has no upstream, but counts in all.
+        for one in &listeners {
+            sums.of(&nowhere).add_requests(one.unrouted.read());
+        }
+        sums
     }
 
     /// Counts a request that ended at `now`.

@@ -7,6 +7,7 @@ pub mod explain;
 pub mod exposition;
 pub mod handles;
 pub mod histogram;
+pub mod history;
 pub mod json;
 pub mod limits;
 pub mod log;

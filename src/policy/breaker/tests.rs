@@ -40,7 +40,7 @@ struct Play {
 /// | `may_open yes\|no`, `chance 0.5` | what the caller says from here on |
 ///
 /// Facts, separated by commas: a state; `told <state>` (by the transitions returned, where that differs);
-/// `retry <ms>\|none`; `opens <n>`; `share <x>`; `row <n>` (consecutive failures);
+/// `retry <ms>\|none`; `opens <n>`; `since <ms>\|none`; `share <x>`; `row <n>` (consecutive failures);
 /// `counts <requests>/<failures>/<slow>`; `because <cause>` (last, since a cause may have commas).
 fn play(s: Settings, script: &str) -> Play {
     let mut play = Play {
@@ -223,6 +223,10 @@ impl Play {
                 None => "none".to_owned(),
             },
             "opens" => breaker.opens_in_a_row().to_string(),
+            "since" => match breaker.since() {
+                Some(since) => (since - self.start).as_millis().to_string(),
+                None => "none".to_owned(),
+            },
             "row" => counts.consecutive_failures.to_string(),
             "counts" => format!("{}/{}/{}", counts.requests, counts.failures, counts.slow),
             "share" => match breaker.gate(s, now).0 {

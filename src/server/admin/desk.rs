@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode};
-use http_body_util::Full;
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::{Either, Full};
 
 use super::answer;
+use super::feed::{self, Content, Feed, Wire};
 use super::handle;
-use super::{Control, HEAD_TIMEOUT, Offer};
+use super::{HEAD_TIMEOUT, Offer};
 use crate::live::http1::fields;
 use crate::live::received::ReceivedBody;
 use crate::proxy::client::Client;
@@ -23,19 +24,16 @@ use crate::telemetry::limits::Limit;
 const MAX_HEAD: usize = 16 * 1024;
 const MAX_LINES: usize = 100;
 
-/// Answers requests to the admin interface.
+/// Answers the requests of one connection to the admin interface.
 pub(super) struct Desk {
-    control: Arc<Control>,
+    feed: Arc<Feed>,
+    wire: Arc<Wire>,
     offer: Offer,
 }
 
 impl Desk {
-    pub(super) const fn new(control: Arc<Control>, offer: Offer) -> Self {
-        Self { control, offer }
-    }
-
     /// The door of one connection, which ends it when it drains.
-    pub(super) fn door(self: Arc<Self>) -> Arc<Door<Self>> {
+    pub(super) fn door(feed: Arc<Feed>, wire: Arc<Wire>, offer: Offer) -> Arc<Door<Self>> {
         let settings = Settings {
             header_timeout: HEAD_TIMEOUT,
             idle_timeout: HEAD_TIMEOUT,
@@ -46,21 +44,29 @@ impl Desk {
             max_connections: None,
             redirected: None,
         };
-        Door::new("admin".into(), Role::Inbound, settings, self)
+        Door::new(
+            "admin".into(),
+            Role::Inbound,
+            settings,
+            Arc::new(Self { feed, wire, offer }),
+        )
     }
 }
 
 impl Handler for Desk {
-    type Body = Full<Bytes>;
+    type Body = Content;
 
     async fn handle(
         self: &Arc<Self>,
         _: &Arc<Client>,
         request: Request<ReceivedBody>,
-    ) -> Response<Full<Bytes>> {
-        handle::handle(request, &self.control, self.offer)
-            .await
-            .map(Full::new)
+    ) -> Response<Content> {
+        let all = self.offer == Offer::Everything;
+        if all && request.method() == Method::GET && request.uri().path() == feed::PATH {
+            return self.feed.open(&self.wire);
+        }
+        let answer = handle::handle(request, self.feed.control(), self.offer).await;
+        answer.map(Full::new).map(Either::Left)
     }
 
     fn refuse(

@@ -11,7 +11,7 @@ use serde_json::json;
 use tokio::sync::oneshot;
 
 use super::answer::{self, Answer};
-use super::{Control, Force, ForceError, Offer, Readiness, explain, guard, page};
+use super::{Control, Force, ForceError, Offer, Readiness, explain, feed, guard, page};
 use crate::live::received::ReceivedBody;
 use crate::server::status::{Circuit, ReloadResult, Upstream};
 use crate::telemetry::exposition;
@@ -24,13 +24,14 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 const RELOAD_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Every path with its methods, for whoever has asked for another one.
-pub(super) const PATHS: [(&str, &str); 15] = [
+pub(super) const PATHS: [(&str, &str); 16] = [
     ("GET", "/"),
     ("GET", "/livez"),
     ("GET", "/readyz"),
     ("GET", "/healthz"),
     ("GET", "/metrics"),
     ("GET", "/api/v1/status"),
+    ("GET", feed::PATH),
     ("GET", "/api/v1/config"),
     ("GET", "/api/v1/explain"),
     ("GET", "/api/v1/explain/{request_id}"),
@@ -42,7 +43,7 @@ pub(super) const PATHS: [(&str, &str); 15] = [
         "/api/v1/upstreams/{name}/endpoints/{address}/breaker",
     ),
     ("PUT", "/api/v1/log-level"),
-    ("GET", "/page.js, /page.css, /page.svg"),
+    ("GET", "/page.js, /page.css, /page.svg, /page/…"),
 ];
 
 /// What a path stands for.
@@ -53,6 +54,8 @@ enum Target {
     Health,
     Metrics,
     Status,
+    /// Only its head: the stream itself does not come here.
+    Stream,
     Config,
     /// Every request that is kept, or the one with that id.
     Explain(Option<String>),
@@ -78,6 +81,7 @@ impl Target {
             "/healthz" => Self::Health,
             "/metrics" => Self::Metrics,
             "/api/v1/status" => Self::Status,
+            feed::PATH => Self::Stream,
             "/api/v1/config" => Self::Config,
             "/api/v1/explain" => Self::Explain(None),
             "/api/v1/reload" => Self::Reload,
@@ -116,6 +120,7 @@ impl Target {
             | Self::Health
             | Self::Metrics
             | Self::Status
+            | Self::Stream
             | Self::Config
             | Self::Explain(_) => "GET, HEAD",
             Self::Reload | Self::Drain | Self::Quit | Self::Breaker { .. } => "POST",
@@ -181,6 +186,7 @@ pub(super) async fn handle(
             })
             .await
         }
+        Target::Stream => answer::typed(StatusCode::OK, feed::CONTENT_TYPE, Bytes::new()),
         Target::Config => {
             aside(control, |control| {
                 answer::json_text(StatusCode::OK, (control.config)())

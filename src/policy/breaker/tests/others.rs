@@ -288,6 +288,20 @@ fn words_and_defaults() {
 }
 
 #[test]
+fn its_trouble_lasts_from_the_first_opening_until_it_is_closed() {
+    play(
+        Settings::default(),
+        "0     fail ×4     -> closed, since none
+         7     fail        -> open, since 7
+         30007 hold        -> half_open, since 7
+         30008 fail        -> open, opens 2, since 7
+         90008 ok ×3       -> closed, since none
+         90009 force open  -> open, since 90009
+         90010 force auto  -> closed, since none",
+    );
+}
+
+#[test]
 fn absurd_times_do_not_overflow() {
     let longest = Duration::MAX;
     let s = Settings {

@@ -1,0 +1,187 @@
+//! What is drawn of a status.
+
+use serde_json::{Value, json};
+
+use super::view::{Seen, Style, draw, with_problem};
+
+fn endpoint(address: &str, state: &str) -> Value {
+    let open = state == "open";
+    json!({
+        "address": address, "state": state, "forced": null, "draining": false, "in_flight": 1,
+        "reason": open.then_some("5 consecutive failures"),
+        "since": open.then_some("2026-11-21T20:29:48.000Z"),
+        "next_probe_ms": open.then_some(3_140),
+        "window": {"total": 20, "failures": if open { 12 } else { 0 }, "slow": 0},
+    })
+}
+
+fn upstream(name: &str, circuit: &str, endpoints: &[Value]) -> Value {
+    json!({
+        "name": name, "circuit": circuit, "endpoints": endpoints,
+        "bulkhead": {"in_flight": 3, "queued": 2, "limit": 8, "max_queue": 4},
+        "retry_budget": {"tokens": 8.25, "limit": 12.0},
+        "connections": {"active": 3, "idle": 5, "limit": null, "opened": 9},
+        "totals": {"requests": 500},
+    })
+}
+
+fn series(requests: u64, failures: u64, p99: f64) -> Value {
+    json!({
+        "requests": [0, requests], "failures": [0, failures], "fallbacks": [0, 4], "retries": [0, 7],
+        "p50_ms": [null, p99 / 2.0], "p99_ms": [null, p99],
+    })
+}
+
+fn status() -> Value {
+    json!({
+        "at": "2026-11-21T20:30:00.123Z",
+        "process": {
+            "service": "orders", "version": "0.1.0", "generation": 3, "uptime_ms": 65_000,
+            "ready": true, "draining": false,
+        },
+        "totals": {"requests": 1_000},
+        "upstreams": [
+            upstream("catalog", "closed", &[endpoint("127.0.0.1:1", "closed")]),
+            upstream("payments", "open", &[endpoint("127.0.0.1:22", "open")]),
+            upstream("stock", "closed", &[endpoint("127.0.0.1:3", "closed"), endpoint("127.0.0.1:4", "open")]),
+        ],
+        "last_reload": null,
+        "certificates": [],
+        "events": [
+            {"at": "2026-11-21T20:29:00.000Z", "upstream": null, "endpoint": null, "text": "started"},
+            {"at": "2026-11-21T20:29:48.000Z", "upstream": "payments", "endpoint": "127.0.0.1:22",
+             "text": "breaker opened: 5 consecutive failures"},
+        ],
+        "history": {
+            "every_ms": 5_000,
+            "total": series(100, 10, 50.0),
+            "upstreams": {"catalog": series(60, 0, 5.0), "payments": series(40, 30, 250.0)},
+        },
+    })
+}
+
+fn drawn(status: &Value, width: usize, height: usize) -> String {
+    let seen = Seen {
+        status,
+        before: None,
+    };
+    draw(&seen, width, height, Style::Plain)
+}
+
+#[test]
+fn what_is_broken_comes_first_and_says_why() {
+    let text = drawn(&status(), 200, usize::MAX);
+    let wanted = "\
+orders  ● ready  mamparo 0.1.0  generation 3  up 1 min 5 s  20:30:00 UTC
+✕ payments is broken; look at stock, too
+10/s  10.0 % failed  p50 25 ms  p99 50 ms  7 retries  4 fallbacks  in the last minute
+
+  UPSTREAM  BREAKERS           REQUESTS  SUCCESS     P50     P99  P99 SO FAR            RETRIES  FALLBACKS   SEATS  BUDGET  POOL
+✕ payments  open                    4/s   25.0 %  125 ms  250 ms                     █        7          4  3/8 +2  8.2/12   3+5
+    127.0.0.1:22  ✕ open  5 consecutive failures; since 20:29:48; next probe in 3.1 s; 12 of 20 failed; 1 in flight
+◐ stock     1 of 2 not closed         –        –       –       –                              0          0  3/8 +2  8.2/12   3+5
+    127.0.0.1:3  ● closed  0 of 20 failed; 1 in flight
+    127.0.0.1:4  ✕ open  5 consecutive failures; since 20:29:48; next probe in 3.1 s; 12 of 20 failed; 1 in flight
+● catalog   closed                  6/s    100 %  2.5 ms  5.0 ms                     █        7          4  3/8 +2  8.2/12   3+5
+    127.0.0.1:1  ● closed  0 of 20 failed; 1 in flight
+
+EVENTS (UTC)
+20:29:48  payments 127.0.0.1:22 breaker opened: 5 consecutive failures
+20:29:00  started
+";
+    assert_eq!(text, wanted, "\n{text}");
+}
+
+#[test]
+fn it_keeps_to_the_width_and_the_height_and_drops_what_matters_least() {
+    let status = status();
+    for width in [20, 40, 60, 80, 100, 120] {
+        for height in [5, 10, 24] {
+            let text = drawn(&status, width, height);
+            assert!(text.lines().count() <= height, "{width} × {height}:\n{text}");
+            let widest = text.lines().map(|line| line.chars().count()).max();
+            assert!(widest <= Some(width), "{width}:\n{text}");
+        }
+    }
+    let text = drawn(&status, 60, 24);
+    assert!(text.contains("SUCCESS") && !text.contains("POOL"), "{text}");
+    assert!(text.contains("20:29:48"), "{text}");
+    let text = drawn(&status, 60, 10);
+    assert!(text.contains("more than fits"), "{text}");
+    assert!(!text.contains("EVENTS"), "{text}");
+}
+
+#[test]
+fn rates_are_those_between_two_readings() {
+    let (before, mut after) = (status(), status());
+    after["at"] = json!("2026-11-21T20:30:02.123Z");
+    after["totals"]["requests"] = json!(1_500);
+    after["upstreams"][0]["totals"]["requests"] = json!(700);
+    let seen = Seen {
+        status: &after,
+        before: Some(&before),
+    };
+    let text = draw(&seen, 200, 50, Style::Plain);
+    assert!(text.contains("\n250/s  "), "{text}");
+    assert!(text.contains("100/s"), "{text}");
+}
+
+#[test]
+fn a_calm_process_says_so_and_a_troubled_one_what_troubles_it() {
+    let mut status = status();
+    status["upstreams"] = json!([]);
+    assert!(drawn(&status, 80, 24).contains("● no upstream is configured"));
+    status["upstreams"] = json!([upstream("a", "closed", &[endpoint("127.0.0.1:1", "closed")])]);
+    assert!(drawn(&status, 80, 24).contains("● the upstream works"));
+    status["process"]["draining"] = json!(true);
+    status["last_reload"] = json!({
+        "at": "2026-11-21T20:28:00.000Z", "result": "refused", "generation": 3,
+        "problems": ["mamparo.yaml:3:5: unknown key 'adress'\n  3 | adress"], "changes": [],
+    });
+    let text = drawn(&status, 160, 24);
+    assert!(text.contains("▼ draining: new work is turned away"), "{text}");
+    let refused = "✕ the configuration of 20:28:00 was refused (1 problems); generation 3 still runs: \
+                   mamparo.yaml:3:5: unknown key 'adress'";
+    assert!(text.contains(refused), "{text}");
+    status["upstreams"] = json!([upstream("a", "closed", &[])]);
+    assert!(drawn(&status, 80, 24).contains("✕ a is broken"));
+}
+
+#[test]
+fn of_many_endpoints_only_those_in_trouble_are_listed() {
+    let mut status = status();
+    let mut endpoints: Vec<_> = (0..50)
+        .map(|port| endpoint(&format!("10.0.0.1:{port}"), "closed"))
+        .collect();
+    endpoints[7] = endpoint("10.0.0.1:7", "open");
+    status["upstreams"] = json!([upstream("a", "closed", &endpoints)]);
+    let text = drawn(&status, 120, usize::MAX);
+    assert!(text.contains("10.0.0.1:7  ✕ open"), "{text}");
+    assert!(text.contains("and 49 more, all closed"), "{text}");
+    assert!(!text.contains("10.0.0.1:8"), "{text}");
+}
+
+#[test]
+fn colour_adds_no_width_and_an_old_view_says_that_it_is() {
+    let status = status();
+    let seen = Seen {
+        status: &status,
+        before: None,
+    };
+    let text = draw(&seen, 60, 24, Style::Colour);
+    assert!(text.contains("\u{1b}[1;31m✕ payments"), "{text}");
+    let bare = text.split("\u{1b}[").enumerate().map(|(index, part)| match index {
+        0 => part,
+        _ => part.split_once('m').map_or(part, |(_, rest)| rest),
+    });
+    assert_eq!(bare.collect::<String>(), drawn(&status, 60, 24));
+    let old = with_problem(&drawn(&status, 60, 24), "connection refused", 60, Style::Plain);
+    assert!(old.starts_with("✕ no answer: connection refused\n✕ payments"), "{old}");
+}
+
+#[test]
+fn a_status_of_another_version_is_shown_as_far_as_it_is_understood() {
+    for odd in [json!({}), json!(null), json!({"upstreams": [{"name": "a"}], "events": [{}]})] {
+        assert!(!drawn(&odd, 80, 24).is_empty());
+    }
+}

@@ -1,0 +1,124 @@
+// The requests that failed lately, and what happened to one of them.
+
+import { arrange, byId, el, fill, say, set, tag } from './dom.js';
+import { clock, duration, plural } from './words.js';
+
+const EVERY = 2000; // ms between two readings while the page is seen
+const SHOWN = 30;
+const SIGNS = { route: '⇢', seat: '▫', wait: '…', try: '→', decision: '?', breaker: '◐', fallback: '↩', answer: '■' };
+
+async function read(path) {
+  const answer = await fetch(path, { cache: 'no-store', signal: AbortSignal.timeout(4000) });
+  if (answer.ok) return answer.json();
+  // A refusal says why.
+  const { error } = await answer.json().catch(() => ({}));
+  throw new Error(error ?? `status ${answer.status}`);
+}
+
+const sentence = (error) => `${error.message[0].toUpperCase()}${error.message.slice(1)}.`;
+const nameOf = (request) => [request.method ?? 'no request', request.path].filter(Boolean).join(' ');
+const isFailed = (request) => request.kept_for.some((why) => why === 'failed' || why === 'fallback');
+
+function row(request) {
+  const open = el('a', { class: 'button', href: `#request=${encodeURIComponent(request.request_id)}`, 'aria-label': `explain ${nameOf(request)}` }, 'explain');
+  const bad = request.kept_for.includes('failed');
+  const why = request.reason ?? request.kept_for.join(', ');
+  const tries = request.tries > 1 ? ` after ${plural(request.tries, 'try', 'tries')}` : '';
+  return el('li', { 'data-request': request.request_id },
+    el('div', null, el('time', { datetime: request.at }, clock(request.at)), ' ',
+      tag(bad ? '✕' : '↩', String(request.status), bad ? 'bad' : 'warn'), ' ', el('span', { class: 'target' }, nameOf(request))),
+    el('div', { class: 'quiet' }, [request.upstream, why].filter(Boolean).join(' · '), `, ${duration(request.took_ms)}${tries} `, open));
+}
+
+function step(one) {
+  return el('li', { class: `step ${one.kind}` },
+    el('span', { class: 'at' }, duration(one.at_ms)),
+    el('span', { class: 'sign', 'aria-hidden': 'true' }, SIGNS[one.kind] ?? '·'),
+    el('span', { class: 'kind' }, one.kind), el('span', { class: 'words' }, one.text));
+}
+
+function explained(record) {
+  const facts = [
+    ['status', record.status], ['outcome', record.outcome], ['reason', record.reason], ['kept because', record.kept_for?.join(', ')],
+    ['listener', record.listener], ['host', record.host], ['route', record.route], ['upstream', record.upstream], ['tries', record.tries],
+    ['took', duration(record.took_ms)], ['generation', record.generation], ['at', record.at],
+    ['request id', record.request_id], ['trace id', record.trace_id],
+  ].filter(([, value]) => value !== null && value !== undefined && value !== '');
+  return [
+    el('p', { class: 'summary' }, record.summary),
+    el('ol', { class: 'steps' }, ...record.steps.map(step)),
+    el('dl', null, ...facts.map(([name, value]) => el('div', null, el('dt', null, name), el('dd', null, String(value))))),
+    el('p', { class: 'quiet' }, 'The same in a terminal: ', el('code', null, `mamparo explain --id ${record.request_id}`)),
+  ];
+}
+
+/** The list and the dialog; `refresh` reads at once. */
+export function requestList({ matches, onOpen, onClose }) {
+  const list = el('ul', { class: 'rows' });
+  const empty = el('p', { class: 'quiet empty' }, 'Reading…');
+  const dialog = byId('explained');
+  const rows = new Map();
+  let requests = null;
+  let trouble = null;
+  let asked = null;
+  byId('request-list').append(list, empty);
+  byId('kept').addEventListener('change', show);
+  // What else the address asks for stays as it is.
+  list.addEventListener('click', (event) => {
+    const id = event.target.closest('a') && event.target.closest('li').dataset.request;
+    if (!id || event.ctrlKey || event.metaKey || event.shiftKey) return;
+    event.preventDefault();
+    onOpen(id);
+  });
+  byId('explained-close').addEventListener('click', () => dialog.close());
+  dialog.addEventListener('click', (event) => { if (event.target === dialog) dialog.close(); });
+  dialog.addEventListener('close', () => { asked = null; onClose(); });
+
+  function show() {
+    const all = byId('kept').checked;
+    const found = (requests ?? []).filter((request) => (all || isFailed(request)) && matches(request)).slice(0, SHOWN);
+    const ids = new Set(found.map((request) => request.request_id));
+    for (const id of rows.keys()) if (!ids.has(id)) rows.delete(id);
+    arrange(list, found.map((request) => {
+      const node = rows.get(request.request_id) ?? row(request);
+      rows.set(request.request_id, node);
+      return node;
+    }));
+    set(list, { hidden: found.length === 0 });
+    say(empty, found.length > 0 ? '' : trouble ?? (requests === null ? 'Reading…' : all ? 'None is kept.' : 'None has failed lately.'));
+  }
+
+  async function refresh() {
+    if (document.hidden) return;
+    try {
+      requests = (await read('api/v1/explain')).requests;
+      trouble = null;
+    } catch (error) {
+      trouble = sentence(error);
+    }
+    show();
+  }
+
+  /** Opens the dialog for that request, or closes it. */
+  async function open(id) {
+    if (id === asked) return;
+    asked = id;
+    if (id === null) { if (dialog.open) dialog.close(); return; }
+    say(byId('explained-title'), 'One request');
+    fill(byId('explained-body'), el('p', { class: 'quiet' }, 'Reading…'));
+    if (!dialog.open) dialog.showModal();
+    try {
+      const record = await read(`api/v1/explain/${encodeURIComponent(id)}`);
+      if (asked !== id) return;
+      say(byId('explained-title'), nameOf(record));
+      fill(byId('explained-body'), ...explained(record));
+    } catch (error) {
+      if (asked !== id) return;
+      fill(byId('explained-body'), el('p', null, sentence(error)));
+    }
+  }
+
+  setInterval(refresh, EVERY);
+  refresh();
+  return { show, refresh, open };
+}
