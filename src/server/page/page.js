@@ -97,7 +97,7 @@ function trouble(one, status) {
 const WORST = 8;
 
 function overview(status, judged, minutes) {
-  const found = troubles(status, judged, minutes);
+  const found = troubles(status, judged, minutes, requests.reasons);
   const [shade, text] = verdict(status, found);
   set(byId('verdict'), { class: `verdict ${shade}` });
   say(byId('verdict-title'), text);

@@ -4,6 +4,8 @@ import { arrange, byId, el, fill, say, set, tag } from './dom.js';
 import { clock, duration, plural } from './words.js';
 
 const EVERY = 2000; // ms between two readings while the page is seen
+const REFUSED = 30_000; // ms until it is asked again for what is not to be had
+const LATELY = 60_000; // ms that a failure counts for the reasons of an upstream
 const SHOWN = 30;
 const SIGNS = { route: '⇢', seat: '▫', wait: '…', try: '→', decision: '?', breaker: '◐', fallback: '↩', answer: '■' };
 
@@ -12,7 +14,7 @@ async function read(path) {
   if (answer.ok) return answer.json();
   // A refusal says why.
   const { error } = await answer.json().catch(() => ({}));
-  throw new Error(error ?? `status ${answer.status}`);
+  throw Object.assign(new Error(error ?? `status ${answer.status}`), { refused: true });
 }
 
 const sentence = (error) => `${error.message[0].toUpperCase()}${error.message.slice(1)}.`;
@@ -61,6 +63,7 @@ export function requestList({ matches, onOpen, onClose }) {
   let requests = null;
   let trouble = null;
   let asked = null;
+  let notBefore = 0;
   byId('request-list').append(list, empty);
   byId('kept').addEventListener('change', show);
   // What else the address asks for stays as it is.
@@ -88,13 +91,26 @@ export function requestList({ matches, onOpen, onClose }) {
     say(empty, found.length > 0 ? '' : trouble ?? (requests === null ? 'Reading…' : all ? 'None is kept.' : 'None has failed lately.'));
   }
 
+  /** Why this upstream's requests failed lately, the most frequent reasons first. */
+  function reasons(upstream) {
+    const newest = Date.parse(requests?.[0]?.at);
+    const counts = new Map();
+    for (const one of requests ?? []) {
+      const is = one.upstream === upstream && isFailed(one) && newest - Date.parse(one.at) < LATELY;
+      const why = one.reason ?? `status ${one.status}`;
+      if (is) counts.set(why, (counts.get(why) ?? 0) + 1);
+    }
+    return [...counts].sort(([, one], [, other]) => other - one).slice(0, 2).map(([why]) => why).join(' and ');
+  }
+
   async function refresh() {
-    if (document.hidden) return;
+    if (document.hidden || Date.now() < notBefore) return;
     try {
       requests = (await read('api/v1/explain')).requests;
       trouble = null;
     } catch (error) {
       trouble = sentence(error);
+      if (error.refused) notBefore = Date.now() + REFUSED;
     }
     show();
   }
@@ -120,5 +136,5 @@ export function requestList({ matches, onOpen, onClose }) {
 
   setInterval(refresh, EVERY);
   refresh();
-  return { show, refresh, open };
+  return { show, refresh, open, reasons };
 }

@@ -25,7 +25,8 @@ export function judge(upstream, minute) {
   if (upstream.retry_budget && upstream.retry_budget.limit >= 1 && upstream.retry_budget.tokens < 1) is(5, 'budget empty');
   if (staying.some((endpoint) => endpoint.forced)) is(7, 'forced');
   if (rank === 9) words.push('ok well');
-  return { rank, words: words.join(' '), shut, staying };
+  const shade = rank === 9 ? 'good' : rank === 0 || rank === 3 ? 'bad' : 'warn';
+  return { rank, shade, words: words.join(' '), shut, staying };
 }
 
 /** Whether an active health check says that an endpoint is not to be used. */
@@ -77,9 +78,9 @@ function since(endpoints, pick) {
   return times.at(pick === 'first' ? 0 : -1) ?? null;
 }
 
-function ofUpstream(upstream, minute, judged) {
-  const { rank, shut, staying } = judged;
-  const base = { upstream: upstream.name, shade: 'bad', sign: '✕', rank };
+function ofUpstream(upstream, minute, judged, reasons) {
+  const { rank, shade, shut, staying } = judged;
+  const base = { upstream: upstream.name, shade, sign: shade === 'bad' ? '✕' : '◐', rank };
   if (staying.length === 0) {
     return { ...base, since: null, what: 'has no endpoint', why: 'Its names do not resolve, or discovery finds none.', doing: 'Its requests are refused with no_endpoint.' };
   }
@@ -91,32 +92,32 @@ function ofUpstream(upstream, minute, judged) {
     return { ...base, since: breakers ? since(shut, 'last') : null, what: `is broken: ${all}`, why: `${whys(staying)}.`, doing: `${doing(upstream, minute)}${probes(shut)}` };
   }
   if (upstream.circuit === 'half_open') {
-    return { ...base, shade: 'warn', sign: '◐', since: since(shut, 'first'), what: 'is being probed', why: `${whys(shut)}.`, doing: `A few requests find out whether it works again. ${doing(upstream, minute)}` };
+    return { ...base, since: since(shut, 'first'), what: 'is being probed', why: `${whys(shut)}.`, doing: `A few requests find out whether it works again. ${doing(upstream, minute)}` };
   }
   if (shut.length > 0) {
-    return { ...base, shade: 'warn', sign: '◐', since: since(shut, 'first'), what: `works without ${shut.length} of its ${staying.length} endpoints`,
+    return { ...base, since: since(shut, 'first'), what: `works without ${shut.length} of its ${staying.length} endpoints`,
       why: `${whys(shut)}.`, doing: `The others take its share. ${doing(upstream, minute)}${probes(shut)}` };
   }
   const sick = staying.filter(isSick);
   if (sick.length > 0) {
-    return { ...base, shade: 'warn', sign: '◐', since: null, what: `has ${plural(sick.length, 'unhealthy endpoint', 'unhealthy endpoints')} of ${staying.length}`,
+    return { ...base, since: null, what: `has ${plural(sick.length, 'unhealthy endpoint', 'unhealthy endpoints')} of ${staying.length}`,
       why: `${whys(sick)}.`, doing: `The others take its share. ${doing(upstream, minute)}` };
   }
   if (rank === 3) {
-    return { ...base, since: null, what: `fails: ${percent(1 - minute.failures / minute.requests)} of its requests succeed`, why: 'Its breakers are closed; the events and the failed requests say more.', doing: doing(upstream, minute) };
+    return { ...base, since: null, what: `fails: ${percent(1 - minute.failures / minute.requests)} of its requests succeed`, why: reasons ? `Mostly ${reasons}.` : 'The failed requests say why.', doing: doing(upstream, minute) };
   }
   if (rank === 4 || rank === 6) {
     const b = upstream.bulkhead;
     const queue = b.max_queue > 0 ? ` and ${number(b.queued)} of ${number(b.max_queue)} places in its queue` : '';
-    return { ...base, shade: 'warn', sign: '▲', since: null, what: rank === 4 ? 'has a full bulkhead' : 'is near the limit of its bulkhead',
+    return { ...base, sign: '▲', since: null, what: rank === 4 ? 'has a full bulkhead' : 'is near the limit of its bulkhead',
       why: `${number(b.in_flight)} of ${number(b.limit)} seats${queue} are taken.`, doing: doing(upstream, minute) };
   }
   if (rank === 5) {
     const r = upstream.retry_budget;
-    return { ...base, shade: 'warn', sign: '▲', since: null, what: 'has used up its retry budget', why: `${r.tokens.toFixed(1)} of ${r.limit.toFixed(1)} tokens are left.`, doing: 'Failed tries are not made again until requests have filled it.' };
+    return { ...base, sign: '▲', since: null, what: 'has used up its retry budget', why: `${r.tokens.toFixed(1)} of ${r.limit.toFixed(1)} tokens are left.`, doing: 'Failed tries are not made again until requests have filled it.' };
   }
   const forced = staying.filter((endpoint) => endpoint.forced);
-  return { ...base, shade: 'warn', sign: '⚑', since: null, what: `has ${plural(forced.length, 'breaker', 'breakers')} in an operator's hand`, why: `${forced.slice(0, 3).map((endpoint) => `${endpoint.address}: held ${endpoint.forced}`).join('; ')}.`, doing: 'It stays so until it is set to auto.' };
+  return { ...base, sign: '⚑', since: null, what: `has ${plural(forced.length, 'breaker', 'breakers')} in an operator's hand`, why: `${forced.slice(0, 3).map((endpoint) => `${endpoint.address}: held ${endpoint.forced}`).join('; ')}.`, doing: 'It stays so until it is set to auto.' };
 }
 
 /** Whole days until a certificate expires; below 0: it has. */
@@ -154,12 +155,12 @@ function ofProcess(status) {
   return found;
 }
 
-/** All that is wrong, the worst first. */
-export function troubles(status, judged, minutes) {
+/** All that is wrong, the worst first. `reasons` gives those of an upstream's failed requests. */
+export function troubles(status, judged, minutes, reasons) {
   const found = [...ofProcess(status), ...ofCertificates(status)];
   for (const upstream of status.upstreams) {
     const one = judged.get(upstream.name);
-    if (one.rank < 9) found.push(ofUpstream(upstream, minutes.get(upstream.name), one));
+    if (one.rank < 9) found.push(ofUpstream(upstream, minutes.get(upstream.name), one, reasons(upstream.name)));
   }
   return found.sort((one, other) => one.rank - other.rank || (one.upstream ?? '').localeCompare(other.upstream ?? ''));
 }

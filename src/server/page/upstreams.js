@@ -42,7 +42,7 @@ class Entry {
   }
 
   show(upstream, judged, minute, rate, series, newPoint, status, whole) {
-    set(this.node, { class: judged.rank < 4 ? 'bad' : judged.rank < 9 ? 'warn' : 'good' });
+    set(this.node, { class: judged.shade });
     fill(this.state, ...states(upstream, judged));
     this.#traffic(upstream, minute, rate);
     if (newPoint || !this.drawing.hasChildNodes()) this.#latency(series, minute);
@@ -78,7 +78,7 @@ class Entry {
     const r = upstream.retry_budget;
     this.budget.show(r ? `${r.tokens.toFixed(1)}${r.limit === null ? '' : ` of ${r.limit.toFixed(1)}`}` : '–', r?.tokens, r?.limit ?? 0, true);
     const b = upstream.bulkhead;
-    const queue = b && b.max_queue > 0 ? ` · ${number(b.queued)} wait` : '';
+    const queue = b?.queued > 0 ? ` · ${number(b.queued)} wait` : '';
     this.seats.show(b ? `${number(b.in_flight)}${b.limit === null ? '' : ` of ${number(b.limit)}`}${queue}` : '–', b?.in_flight, b?.limit ?? 0, false);
     const c = upstream.connections;
     this.pool.show(`${number(c.active)} busy · ${number(c.idle)} idle`, c.active + c.idle, c.limit ?? 0, false);
