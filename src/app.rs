@@ -8,8 +8,8 @@ mod collector;
 mod doors;
 mod drain;
 mod gauges;
-mod service_manager;
 mod past;
+mod service_manager;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

@@ -42,8 +42,8 @@ enum Command {
     Demo(demo::Demo),
     /// Put good policies in front of one service under development, without a file.
     Dev(dev::Dev),
-/// Show upstreams, breakers and events of a running process in the terminal, live.
-Top(top::Top),
+    /// Show upstreams, breakers and events of a running process in the terminal, live.
+    Top(top::Top),
     /// Show the route of a request, every setting that it meets, and the worst case.
     Explain(explain::Explain),
     /// Ask a process that runs whether it is ready, by exit code: for health checks and scripts.
@@ -63,7 +63,7 @@ pub fn run() -> ExitCode {
         Command::Check(arguments) => check::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Dev(arguments) => dev::run(&arguments),
-Command::Top(arguments) => top::run(&arguments),
+        Command::Top(arguments) => top::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
         Command::Probe(arguments) => probe::run(&arguments),
         Command::Inject(arguments) => inject::run(&arguments),

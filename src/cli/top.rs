@@ -98,7 +98,7 @@ fn status(admin: &AdminArgs) -> Result<Value, String> {
 async fn show(top: &Top) -> Result<(), String> {
     let mut seen = asked(&top.admin).await?;
     let mut before = None;
-    let mut problem = None;
+    let mut problem: Option<String> = None;
     let mut screen = Screen::take().map_err(|error| format!("no terminal: {error}"))?;
     let mut keys = screen.keys();
     let stop = stopped().map_err(|error| error.to_string())?;

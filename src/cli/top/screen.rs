@@ -3,9 +3,7 @@
 
 use std::io::{self, IsTerminal, Read, Write};
 
-use rustix::termios::{
-    LocalModes, OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr,
-};
+use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
 use tokio::sync::mpsc;
 
 use super::view::Style;

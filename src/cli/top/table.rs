@@ -57,7 +57,11 @@ impl Line {
         let last = self.0.iter().rposition(|(_, part)| !part.trim().is_empty());
         let pieces = self.0.iter().take(last.map_or(0, |last| last + 1));
         for (index, (shade, part)) in pieces.enumerate() {
-            let part = if Some(index) == last { part.trim_end() } else { part };
+            let part = if Some(index) == last {
+                part.trim_end()
+            } else {
+                part
+            };
             let mut shown: String = part.chars().take(left).collect();
             if shown.len() < part.len() && shown.pop().is_some() {
                 shown.push('…');

@@ -98,7 +98,10 @@ fn it_keeps_to_the_width_and_the_height_and_drops_what_matters_least() {
     for width in [20, 40, 60, 80, 100, 120] {
         for height in [5, 10, 24] {
             let text = drawn(&status, width, height);
-            assert!(text.lines().count() <= height, "{width} × {height}:\n{text}");
+            assert!(
+                text.lines().count() <= height,
+                "{width} × {height}:\n{text}"
+            );
             let widest = text.lines().map(|line| line.chars().count()).max();
             assert!(widest <= Some(width), "{width}:\n{text}");
         }
@@ -131,7 +134,11 @@ fn a_calm_process_says_so_and_a_troubled_one_what_troubles_it() {
     let mut status = status();
     status["upstreams"] = json!([]);
     assert!(drawn(&status, 80, 24).contains("● no upstream is configured"));
-    status["upstreams"] = json!([upstream("a", "closed", &[endpoint("127.0.0.1:1", "closed")])]);
+    status["upstreams"] = json!([upstream(
+        "a",
+        "closed",
+        &[endpoint("127.0.0.1:1", "closed")]
+    )]);
     assert!(drawn(&status, 80, 24).contains("● the upstream works"));
     status["process"]["draining"] = json!(true);
     status["last_reload"] = json!({
@@ -139,7 +146,10 @@ fn a_calm_process_says_so_and_a_troubled_one_what_troubles_it() {
         "problems": ["mamparo.yaml:3:5: unknown key 'adress'\n  3 | adress"], "changes": [],
     });
     let text = drawn(&status, 160, 24);
-    assert!(text.contains("▼ draining: new work is turned away"), "{text}");
+    assert!(
+        text.contains("▼ draining: new work is turned away"),
+        "{text}"
+    );
     let refused = "✕ the configuration of 20:28:00 was refused (1 problems); generation 3 still runs: \
                    mamparo.yaml:3:5: unknown key 'adress'";
     assert!(text.contains(refused), "{text}");
@@ -170,18 +180,33 @@ fn colour_adds_no_width_and_an_old_view_says_that_it_is() {
     };
     let text = draw(&seen, 60, 24, Style::Colour);
     assert!(text.contains("\u{1b}[1;31m✕ payments"), "{text}");
-    let bare = text.split("\u{1b}[").enumerate().map(|(index, part)| match index {
-        0 => part,
-        _ => part.split_once('m').map_or(part, |(_, rest)| rest),
-    });
+    let bare = text
+        .split("\u{1b}[")
+        .enumerate()
+        .map(|(index, part)| match index {
+            0 => part,
+            _ => part.split_once('m').map_or(part, |(_, rest)| rest),
+        });
     assert_eq!(bare.collect::<String>(), drawn(&status, 60, 24));
-    let old = with_problem(&drawn(&status, 60, 24), "connection refused", 60, Style::Plain);
-    assert!(old.starts_with("✕ no answer: connection refused\n✕ payments"), "{old}");
+    let old = with_problem(
+        &drawn(&status, 60, 24),
+        "connection refused",
+        60,
+        Style::Plain,
+    );
+    assert!(
+        old.starts_with("✕ no answer: connection refused\n✕ payments"),
+        "{old}"
+    );
 }
 
 #[test]
 fn a_status_of_another_version_is_shown_as_far_as_it_is_understood() {
-    for odd in [json!({}), json!(null), json!({"upstreams": [{"name": "a"}], "events": [{}]})] {
+    for odd in [
+        json!({}),
+        json!(null),
+        json!({"upstreams": [{"name": "a"}], "events": [{}]}),
+    ] {
         assert!(!drawn(&odd, 80, 24).is_empty());
     }
 }

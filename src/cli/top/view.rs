@@ -48,9 +48,16 @@ pub(super) fn draw(seen: &Seen<'_>, width: usize, height: usize, style: Style) -
         lines.extend(events);
     }
     let cut = lines.len() > height;
-    lines.truncate(if cut { height.saturating_sub(1) } else { height });
+    lines.truncate(if cut {
+        height.saturating_sub(1)
+    } else {
+        height
+    });
     if cut {
-        lines.push(Line::of(Shade::Quiet, "… more than fits; the page shows all"));
+        lines.push(Line::of(
+            Shade::Quiet,
+            "… more than fits; the page shows all",
+        ));
     }
     let lines = lines.iter().map(|line| line.text(width, style) + "\n");
     lines.collect()
@@ -113,7 +120,10 @@ fn verdict(upstreams: &[Shown]) -> Line {
             format!("; look at {}, too", looked_at.join(", "))
         };
         let are = if broken.len() == 1 { "is" } else { "are" };
-        return Line::of(Shade::Bad, format!("✕ {} {are} broken{more}", broken.join(", ")));
+        return Line::of(
+            Shade::Bad,
+            format!("✕ {} {are} broken{more}", broken.join(", ")),
+        );
     }
     if !looked_at.is_empty() {
         let what = looked_at.join(", ");
@@ -147,9 +157,8 @@ struct Minute {
 fn minute(history: &Value, series: &Value) -> Minute {
     let every = number(&history["every_ms"]).max(1.0) / 1_000.0;
     let points = (60.0 / every).round() as usize;
-    let values = |name: &str| -> Vec<Option<f64>> {
-        items(&series[name]).map(Value::as_f64).collect()
-    };
+    let values =
+        |name: &str| -> Vec<Option<f64>> { items(&series[name]).map(Value::as_f64).collect() };
     let recent = |name: &str| -> Vec<Option<f64>> {
         let all = values(name);
         all[all.len().saturating_sub(points)..].to_vec()
@@ -171,12 +180,18 @@ fn minute(history: &Value, series: &Value) -> Minute {
 fn totals(seen: &Seen<'_>) -> Line {
     let history = &seen.status["history"];
     let minute = minute(history, &history["total"]);
-    let rate = rate(seen, &minute, |status| number(&status["totals"]["requests"]));
+    let rate = rate(seen, &minute, |status| {
+        number(&status["totals"]["requests"])
+    });
     let rate = rate.map_or("–".to_owned(), |rate| format!("{}/s", short(rate)));
     let mut line = Line::of(Shade::Bold, rate);
     if minute.requests > 0.0 {
         let failed = minute.failures / minute.requests;
-        let shade = if failed > 0.05 { Shade::Bad } else { Shade::Normal };
+        let shade = if failed > 0.05 {
+            Shade::Bad
+        } else {
+            Shade::Normal
+        };
         line = line.and(shade, format!("  {} failed", percent(failed)));
     }
     let of = |value: Option<f64>| value.map_or("–".to_owned(), duration);
@@ -226,7 +241,10 @@ fn notices(status: &Value) -> Vec<Line> {
     for one in certificates.filter(|one| !one["problem"].is_null()) {
         let file = text(&one["file"]);
         let problem = text(&one["problem"]);
-        lines.push(Line::of(Shade::Bad, format!("✕ {file} is not in use: {problem}")));
+        lines.push(Line::of(
+            Shade::Bad,
+            format!("✕ {file} is not in use: {problem}"),
+        ));
     }
     lines
 }
@@ -238,7 +256,9 @@ fn one(seen: &Seen<'_>, upstream: &Value) -> Shown {
     let staying: Vec<_> = items(&upstream["endpoints"])
         .filter(|endpoint| endpoint["draining"] != true)
         .collect();
-    let shut = staying.iter().filter(|endpoint| endpoint["state"] != "closed");
+    let shut = staying
+        .iter()
+        .filter(|endpoint| endpoint["state"] != "closed");
     let (shut, all) = (shut.count(), staying.len());
     let rank = rank(upstream, &minute, shut, &staying);
     let (sign, shade) = match rank {
@@ -355,12 +375,17 @@ fn endpoints(upstream: &Value) -> Vec<Line> {
             || is_unhealthy(endpoint)
     };
     let shown: Vec<_> = all.iter().filter(says_something).collect();
-    let widest = shown.iter().map(|one| text(&one["address"]).chars().count());
+    let widest = shown
+        .iter()
+        .map(|one| text(&one["address"]).chars().count());
     let column = 6 + widest.max().unwrap_or(0);
     let mut lines: Vec<_> = shown.iter().map(|one| endpoint(one, column)).collect();
     if shown.len() < all.len() {
         let more = all.len() - shown.len();
-        lines.push(Line::of(Shade::Quiet, format!("    and {more} more, all closed")));
+        lines.push(Line::of(
+            Shade::Quiet,
+            format!("    and {more} more, all closed"),
+        ));
     }
     lines
 }
@@ -374,7 +399,11 @@ fn endpoint(endpoint: &Value, column: usize) -> Line {
         _ if has_breaker => ('●', Shade::Good),
         _ => ('○', Shade::Quiet),
     };
-    let word = if has_breaker { state.replace('_', "-") } else { "no breaker".to_owned() };
+    let word = if has_breaker {
+        state.replace('_', "-")
+    } else {
+        "no breaker".to_owned()
+    };
     let mut parts = Vec::new();
     if let Some(reason) = endpoint["reason"].as_str() {
         parts.push(reason.to_owned());
@@ -403,7 +432,10 @@ fn endpoint(endpoint: &Value, column: usize) -> Line {
         parts.push(format!("{} of {} failed", short(failures), short(total)));
     }
     if number(&endpoint["in_flight"]) > 0.0 {
-        parts.push(format!("{} in flight", short(number(&endpoint["in_flight"]))));
+        parts.push(format!(
+            "{} in flight",
+            short(number(&endpoint["in_flight"]))
+        ));
     }
     Line::of(Shade::Quiet, format!("    {}", text(&endpoint["address"])))
         .to(column)
@@ -445,7 +477,11 @@ fn events(status: &Value) -> Vec<Line> {
     let newest = all.iter().rev().take(EVENTS);
     newest
         .map(|event| {
-            let place = |name: &str| event[name].as_str().map_or(String::new(), |one| format!("{one} "));
+            let place = |name: &str| {
+                event[name]
+                    .as_str()
+                    .map_or(String::new(), |one| format!("{one} "))
+            };
             Line::of(Shade::Quiet, format!("{}  ", clock(&event["at"])))
                 .and(Shade::Normal, place("upstream"))
                 .and(Shade::Quiet, place("endpoint"))

@@ -216,7 +216,8 @@ impl State {
         let now = clock::now();
         self.readers.retain_mut(|reader| {
             let sent = reader.parts.try_send(part.clone());
-            let sent = sent.and_then(|()| more.map_or(Ok(()), |more| reader.parts.try_send(more.clone())));
+            let sent =
+                sent.and_then(|()| more.map_or(Ok(()), |more| reader.parts.try_send(more.clone())));
             match sent {
                 Ok(()) => {
                     reader.full_since = None;
@@ -227,7 +228,9 @@ impl State {
                     let since = *reader.full_since.get_or_insert(now);
                     let late = now.saturating_duration_since(since) >= PATIENCE;
                     if late {
-                        tracing::debug!("a reader of the stream took nothing for {PATIENCE:?} and is cut");
+                        tracing::debug!(
+                            "a reader of the stream took nothing for {PATIENCE:?} and is cut"
+                        );
                         reader.wire.cut.notify_one();
                     }
                     !late

@@ -538,5 +538,8 @@ async fn the_page_needs_nothing_from_outside_and_its_policy_says_so() {
     }
     let posted = admin.ask("POST", "/api/v1/stream", "", "").await;
     assert_eq!(status_of(&posted), 405);
-    assert_eq!(status_of(&admin.ask("HEAD", "/api/v1/stream", "", "").await), 200);
+    assert_eq!(
+        status_of(&admin.ask("HEAD", "/api/v1/stream", "", "").await),
+        200
+    );
 }

@@ -40,7 +40,11 @@ fn a_point_is_what_came_since_the_one_before() {
     assert_eq!((shown.every_ms, shown.points), (5000, 60));
     assert_eq!(shown.until.as_deref(), Some("1970-01-01T00:00:15.000Z"));
     let a = &shown.upstreams["a"];
-    assert_eq!(a.requests, [7, 0, 3], "what was before the first is not its");
+    assert_eq!(
+        a.requests,
+        [7, 0, 3],
+        "what was before the first is not its"
+    );
     assert_eq!(a.p50_ms, [Some(1.75), None, Some(1.75)]);
     assert_eq!(a.p99_ms[1], None);
     assert_eq!(shown.total.as_ref(), Some(a));
@@ -88,7 +92,10 @@ fn five_minutes_are_kept_and_no_more() {
     }
     let shown = shown(&history, &["a"]);
     let requests = &shown.upstreams["a"].requests;
-    assert_eq!((requests.len(), requests[POINTS - 1]), (POINTS, 2 * 199 - 1));
+    assert_eq!(
+        (requests.len(), requests[POINTS - 1]),
+        (POINTS, 2 * 199 - 1)
+    );
 }
 
 #[test]

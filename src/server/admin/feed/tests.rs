@@ -136,7 +136,10 @@ async fn the_status_comes_at_once_and_then_every_second() {
     assert_eq!((client.count("status"), client.count("history")), (1, 1));
     let head = client.text.to_lowercase();
     assert!(head.starts_with("http/1.1 200 ok\r\n"), "{head}");
-    assert!(head.contains("content-type: text/event-stream\r\n"), "{head}");
+    assert!(
+        head.contains("content-type: text/event-stream\r\n"),
+        "{head}"
+    );
     assert!(head.contains("cache-control: no-store\r\n"), "{head}");
     assert!(!client.text.contains("\"history\""), "an event of its own");
     client.read_for(3 * SECOND).await;
@@ -193,7 +196,11 @@ async fn an_event_is_told_within_200_ms_and_many_are_told_together() {
     stage.note("opened");
     client.read_for(Duration::from_millis(200)).await;
     assert_eq!((client.count("status"), client.count("note")), (2, 1));
-    assert!(client.text.contains("id: 1\ndata: {\"number\":1,"), "{}", client.text);
+    assert!(
+        client.text.contains("id: 1\ndata: {\"number\":1,"),
+        "{}",
+        client.text
+    );
     assert_eq!(stage.made(), made + 1);
     for _ in 0..10 {
         for _ in 0..10 {
@@ -220,8 +227,16 @@ async fn one_stream_too_many_is_told_so_until_another_ends() {
     }
     let mut refused = stage.client(1 << 16).await;
     refused.read_for(SECOND / 10).await;
-    assert!(refused.text.starts_with("HTTP/1.1 503 "), "{}", refused.text);
-    assert!(refused.text.contains("16 streams are open"), "{}", refused.text);
+    assert!(
+        refused.text.starts_with("HTTP/1.1 503 "),
+        "{}",
+        refused.text
+    );
+    assert!(
+        refused.text.contains("16 streams are open"),
+        "{}",
+        refused.text
+    );
     clients.pop();
     sleep(SECOND / 10).await;
     let mut next = stage.client(1 << 16).await;
