@@ -76,7 +76,7 @@ orders  ● ready  mamparo 0.1.0  generation 3  up 1 min 5 s  20:30:00 UTC
 ✕ payments is broken; look at stock, too
 10/s  10.0 % failed  p50 25 ms  p99 50 ms  7 retries  4 fallbacks  in the last minute
 
-  UPSTREAM  BREAKERS           REQUESTS  SUCCESS     P50     P99  P99 SO FAR            RETRIES  FALLBACKS   SEATS  BUDGET  POOL
+  UPSTREAM  BREAKERS           REQUESTS  SUCCESS     P50     P99  P99 LATELY            RETRIES  FALLBACKS   SEATS  BUDGET  POOL
 ✕ payments  open                    4/s   25.0 %  125 ms  250 ms                     █        7          4  3/8 +2  8.2/12   3+5
     127.0.0.1:22  ✕ open  5 consecutive failures; since 20:29:48; next probe in 3.1 s; 12 of 20 failed; 1 in flight
 ◐ stock     1 of 2 not closed         –        –       –       –                              0          0  3/8 +2  8.2/12   3+5

@@ -163,7 +163,13 @@ fn minute(history: &Value, series: &Value) -> Minute {
         let all = values(name);
         all[all.len().saturating_sub(points)..].to_vec()
     };
-    let sum = |name: &str| recent(name).into_iter().flatten().sum();
+    // An empty sum of floats is a negative zero.
+    let sum = |name: &str| {
+        recent(name)
+            .into_iter()
+            .flatten()
+            .fold(0.0, |all, one| all + one)
+    };
     let last = |name: &str| recent(name).into_iter().flatten().next_back();
     Minute {
         seconds: recent("requests").len() as f64 * every,
@@ -454,7 +460,7 @@ fn table(upstreams: &[Shown], width: usize) -> Vec<Line> {
         column("SUCCESS", true, 1),
         column("P50", true, 8),
         column("P99", true, 4),
-        column("P99 SO FAR", false, 9),
+        column("P99 LATELY", false, 9),
         column("RETRIES", true, 6),
         column("FALLBACKS", true, 7),
         column("SEATS", true, 3),
