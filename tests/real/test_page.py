@@ -128,7 +128,9 @@ def test_a_breaker_that_opens_is_seen_within_2_seconds_with_its_reason(three, vi
     expect(title).to_have_text("1 thing is broken.", timeout=2000)
     assert time.monotonic() - begin < 2 + 1, "the requests themselves take less than a second"
     trouble = page.locator("#troubles li").first
-    expect(trouble.locator(".what")).to_have_text(re.compile(r"payments is broken: its breaker is open since \d\d:\d\d:\d\d \("))
+    expect(trouble.locator(".what")).to_have_text(
+        re.compile(r"payments is broken: its breaker is open since \d\d:\d\d:\d\d \(")
+    )
     expect(trouble.locator(".why")).to_have_text(f"{NOBODY}: 5 consecutive failures.")
     expect(trouble.locator(".doing")).to_contain_text("Next probe in ")
     expect(row.locator(".endpoint .tag")).to_have_text("✕open")
@@ -145,7 +147,9 @@ def test_the_charts_show_the_last_minutes(three, visit):
     wait_until(lambda: three.status()["history"]["total"] is not None, 8, "the first point")
     for number in range(20):
         ask(three.port, f"/stock/get/{number}")
-    history = wait_until(lambda: sum(three.status()["history"]["total"]["requests"]) == 20 and three.status()["history"], 8, "a point")
+    history = wait_until(
+        lambda: sum(three.status()["history"]["total"]["requests"]) == 20 and three.status()["history"], 8, "a point"
+    )
     assert sum(history["upstreams"]["stock"]["requests"]) == 20
     assert "catalog" in history["upstreams"] and history["every_ms"] == 5000
     seen = visit(three.admin)
@@ -267,7 +271,9 @@ def test_a_lost_connection_is_told_and_comes_back(three, visit):
     page = seen.open()
     three.kill()
     expect(page.locator("body")).to_have_class("lost")
-    expect(page.locator("#link-text")).to_have_text(re.compile(r"reconnecting since \d\d:\d\d:\d\d \(\d.*What you see is from \d\d:\d\d:\d\d"))
+    expect(page.locator("#link-text")).to_have_text(
+        re.compile(r"reconnecting since \d\d:\d\d:\d\d \(\d.*What you see is from \d\d:\d\d:\d\d")
+    )
     assert float(page.evaluate("getComputedStyle(document.querySelector('main')).opacity")) < 1
     three.start().answers(f"http://127.0.0.1:{three.admin}/readyz")
     expect(page.locator("body")).to_have_class("live", timeout=15_000)
@@ -301,7 +307,9 @@ def test_it_is_legible_on_a_phone_and_in_the_dark(three, visit, scheme, size):
     assert too_faint == []
     page.locator("#request-list a").first.click()
     expect(page.locator("#explained .step").first).to_be_visible()
-    inside = page.evaluate("(() => { const d = document.getElementById('explained'); return d.scrollWidth <= d.clientWidth; })()")
+    inside = page.evaluate(
+        "(() => { const d = document.getElementById('explained'); return d.scrollWidth <= d.clientWidth; })()"
+    )
     assert inside, "the dialog does not scroll to the side"
     seen.is_clean()
 
