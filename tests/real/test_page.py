@@ -237,8 +237,9 @@ def test_everything_is_reached_by_the_keyboard_and_shows_that_it_is(three, visit
         page.keyboard.press("Tab")
         focused = page.evaluate(
             """() => {
-              const e = document.activeElement, s = getComputedStyle(e), r = e.getBoundingClientRect();
-              return { name: e.id || e.textContent.trim(), outline: s.outlineStyle, width: s.outlineWidth, y: r.top + scrollY, body: e === document.body };
+              const e = document.activeElement, s = getComputedStyle(e);
+              return { name: e.id || e.textContent.trim(), outline: s.outlineStyle,
+                       width: s.outlineWidth, body: e === document.body };
             }"""
         )
         if focused["body"]:
@@ -318,7 +319,8 @@ def test_it_is_legible_on_a_phone_and_in_the_dark(three, visit, scheme, size):
 CONTRAST = """() => {
   const numbers = (colour) => colour.match(/[\\d.]+/g).map(Number);
   const light = (colour) => {
-    const [r, g, b] = numbers(colour).slice(0, 3).map((c) => c / 255).map((c) => (c <= .03928 ? c / 12.92 : ((c + .055) / 1.055) ** 2.4));
+    const parts = numbers(colour).slice(0, 3).map((c) => c / 255);
+    const [r, g, b] = parts.map((c) => (c <= .03928 ? c / 12.92 : ((c + .055) / 1.055) ** 2.4));
     return .2126 * r + .7152 * g + .0722 * b;
   };
   const behind = (e) => {
@@ -334,7 +336,8 @@ CONTRAST = """() => {
     if (!own || e.closest('script, noscript, svg, .unseen, .skip') || !e.checkVisibility()) continue;
     const [a, b] = [light(getComputedStyle(e).color), light(behind(e))].sort((x, y) => y - x);
     const ratio = (a + .05) / (b + .05);
-    if (ratio < 4.5) found.push(`${ratio.toFixed(2)} ${e.tagName}.${e.className}: ${e.textContent.trim().slice(0, 40)}`);
+    const text = e.textContent.trim().slice(0, 40);
+    if (ratio < 4.5) found.push(`${ratio.toFixed(2)} ${e.tagName}.${e.className}: ${text}`);
   }
   return found;
 }"""

@@ -339,6 +339,8 @@ fn rank(upstream: &Value, minute: &Minute, shut: usize, staying: &[&Value]) -> u
         6
     } else if staying.iter().any(|endpoint| !endpoint["forced"].is_null()) {
         7
+    } else if items(&upstream["sources"]).any(|source| !source["problem"].is_null()) {
+        8
     } else {
         9
     }

@@ -24,6 +24,7 @@ export function judge(upstream, minute) {
   if (seats?.limit && seats.in_flight >= seats.limit * 0.8) is(seats.in_flight >= seats.limit ? 4 : 6, 'full bulkhead');
   if (upstream.retry_budget && upstream.retry_budget.limit >= 1 && upstream.retry_budget.tokens < 1) is(5, 'budget empty');
   if (staying.some((endpoint) => endpoint.forced)) is(7, 'forced');
+  if ((upstream.sources ?? []).some((source) => source.problem)) is(8, 'unresolved discovery');
   if (rank === 9) words.push('ok well');
   const shade = rank === 9 ? 'good' : rank === 0 || rank === 3 ? 'bad' : 'warn';
   return { rank, shade, words: words.join(' '), shut, staying };
@@ -65,6 +66,8 @@ function probes(endpoints) {
   return due.length > 0 ? ` Next probe in ${duration(Math.min(...due))}.` : '';
 }
 
+const unresolved = (upstream) => (upstream.sources ?? []).filter((source) => source.problem).map((source) => `${source.name}: ${source.problem}.`).join(' ');
+
 const why = (endpoint) => `${endpoint.address}: ${endpoint.reason ?? (isSick(endpoint) ? endpoint.health.reason ?? 'its health check fails' : endpoint.state.replace('_', '-'))}`;
 
 function whys(endpoints) {
@@ -82,7 +85,7 @@ function ofUpstream(upstream, minute, judged, reasons) {
   const { rank, shade, shut, staying } = judged;
   const base = { upstream: upstream.name, shade, sign: shade === 'bad' ? '✕' : '◐', rank };
   if (staying.length === 0) {
-    return { ...base, since: null, what: 'has no endpoint', why: 'Its names do not resolve, or discovery finds none.', doing: 'Its requests are refused with no_endpoint.' };
+    return { ...base, since: null, what: 'has no endpoint', why: unresolved(upstream) || 'Its names stand for no address.', doing: 'Its requests are refused with no_endpoint, and the names are asked for again.' };
   }
   if (rank === 0) {
     const breakers = staying.every((endpoint) => endpoint.state === 'open');
@@ -115,6 +118,9 @@ function ofUpstream(upstream, minute, judged, reasons) {
   if (rank === 5) {
     const r = upstream.retry_budget;
     return { ...base, sign: '▲', since: null, what: 'has used up its retry budget', why: `${r.tokens.toFixed(1)} of ${r.limit.toFixed(1)} tokens are left.`, doing: 'Failed tries are not made again until requests have filled it.' };
+  }
+  if (rank === 8) {
+    return { ...base, sign: '▲', since: null, what: 'cannot be found anew', why: unresolved(upstream), doing: 'The endpoints that were found last stay in use, and it is asked again.' };
   }
   const forced = staying.filter((endpoint) => endpoint.forced);
   return { ...base, sign: '⚑', since: null, what: `has ${plural(forced.length, 'breaker', 'breakers')} in an operator's hand`, why: `${forced.slice(0, 3).map((endpoint) => `${endpoint.address}: held ${endpoint.forced}`).join('; ')}.`, doing: 'It stays so until it is set to auto.' };

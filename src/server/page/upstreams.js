@@ -101,6 +101,12 @@ class Entry {
     const canHide = all.length > FEW && !whole;
     say(this.more, this.#open ? 'show fewer endpoints' : `and ${plural(hidden, 'endpoint', 'endpoints')} more${hidden === all.length - troubled.length ? ', all closed' : ''}`);
     set(this.more, { 'aria-expanded': String(this.#open) });
+    const sources = (upstream.sources ?? []).filter((source) => whole || source.problem);
+    if (sources.length > 0) {
+      this.sources ??= el('tr', { role: 'row', class: 'endpoint' }, el('td', { role: 'cell', colspan: 7 }));
+      fill(this.sources.firstChild, ...sources.map((source) => el('div', null, sourceOf(source))));
+      rows.push(this.sources);
+    }
     if (canHide && (hidden > 0 || this.#open)) rows.push(this.moreRow);
     if (all.length === 0) rows.push(this.none ??= el('tr', { role: 'row', class: 'endpoint' }, el('td', { role: 'cell', colspan: 7 }, 'No endpoint: its names do not resolve, or discovery finds none.')));
     arrange(this.node, [this.main, ...rows]);
@@ -147,6 +153,14 @@ function endpointRow() {
       set(node, { 'data-state': endpoint.state });
     },
   };
+}
+
+/** Where endpoints are found, and how well. */
+function sourceOf(source) {
+  const found = `${source.name} stands for ${plural(source.addresses, 'address', 'addresses')}`;
+  const answered = source.age_ms === null ? 'never answered' : `answered ${duration(source.age_ms)} ago`;
+  const next = source.next_ms === null ? '' : `, asked again in ${duration(source.next_ms)}`;
+  return `${found}, ${answered}${next}${source.problem ? `: ${source.problem}` : ''}`;
 }
 
 function windowOf(w) {
