@@ -79,6 +79,24 @@ fn fault_059_a_server_that_is_silent_at_the_start() {
     assert_eq!(proxy.get("/").reason().as_deref(), Some("no_endpoint"));
 }
 
+/// Fault 60: of two servers, one is silent.
+#[test]
+fn fault_060_one_of_two_servers_is_enough() {
+    let upstream = Upstream::always(200);
+    for silent in [0, 1] {
+        let servers = [DnsServer::start(), DnsServer::start()];
+        for server in &servers {
+            server.says("app.test", Says::found(60, &["127.0.0.1"]));
+        }
+        servers[silent].says("app.test", Says::Silence);
+        let [first, second] = servers.each_ref().map(DnsServer::address);
+        let yaml = configuration(&servers[0], &format!("\"app.test:{}\"", upstream.port()));
+        let both = format!("\"{first}\", \"{second}\"");
+        let proxy = Proxy::start(&yaml.replace(&format!("\"{first}\""), &both));
+        eventually("the other one answers", || proxy.get("/").status == 200);
+    }
+}
+
 /// Whatever comes in the place of a good answer, the addresses of before serve on (rule 68).
 #[track_caller]
 fn keeps(says: Says, problem: &str) {

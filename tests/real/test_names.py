@@ -165,9 +165,26 @@ def test_a_name_that_resolves_only_later(farm, dns, proxy):
     answer = send(app.port, "GET", "/")
     assert (answer.status, answer.headers["x-mamparo-reason"]) == (503, "no_endpoint")
     assert "NXDOMAIN" in source(app)["problem"]
-    server.say(["app 1 A 127.0.0.1"])
+    server.say(["app 300 CNAME other", "other 1 A 127.0.0.1"])
     wait_until(lambda: send(app.port, "GET", "/").status == 200, 10, "the name is found")
+    assert source(app)["next_ms"] <= 1000, "the shortest time to live of the chain"
     assert source(app)["problem"] is None
+
+
+def test_other_servers_are_asked_at_once(farm, stack, tmp_path, proxy):
+    """A reload that names another server does not wait for the answers of the old one to expire."""
+    first, second = free_ports(2)
+    farm.order("open", [first, second])
+    servers = [
+        stack.enter_context(Nsd(tmp_path, [f"{RECORD} 300 SRV 0 0 {port} h", "h 300 A 127.0.0.1"]))
+        for port in (first, second)
+    ]
+    app = proxy(servers[0], {"srv": f"{RECORD}.test"})
+    wait_until(lambda: used(app) == [first], 10, "the first server's answer is used")
+    config = json.loads(app.config.read_text())
+    config["runtime"]["dns"]["servers"] = [f"127.0.0.1:{servers[1].port}"]
+    app.write(config)
+    wait_until(lambda: used(app) == [second], 5, "the second server's answer is used")
 
 
 def break_by_removal(server):
