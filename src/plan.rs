@@ -438,6 +438,20 @@ impl std::fmt::Display for Address {
     }
 }
 
+/// The domain that an SRV record is of: `_http._tcp.payments.test` says where that of `payments.test`
+/// is.
+pub fn domain_of(record: &str) -> &str {
+    let mut labels = record.splitn(3, '.');
+    match (labels.next(), labels.next(), labels.next()) {
+        (Some(service), Some(protocol), Some(domain))
+            if service.starts_with('_') && protocol.starts_with('_') =>
+        {
+            domain
+        }
+        _ => record,
+    }
+}
+
 /// How idle connections to an upstream are kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pool {

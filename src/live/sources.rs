@@ -14,8 +14,7 @@ pub struct Found {
     /// Its share of what its source gets, relative to the source's others; 1 where the source has no such
     /// thing. 0: it is kept, with all that was learnt of it, and gets requests only where no other can.
     pub weight: u32,
-    /// The name of the host, where the source says another than its own: its certificate must have that
-    /// one.
+    /// The name that its certificate must have, where that is another than the source's own.
     pub host: Option<Arc<str>>,
 }
 

@@ -12,7 +12,7 @@ use super::pem::{FileProblem, PemFile};
 use super::server::roots;
 use super::verify::Verifier;
 use super::{alpn, provider, vault};
-use crate::plan::{Address, Protocol, UpstreamTls};
+use crate::plan::{self, Address, Protocol, UpstreamTls};
 
 /// An upstream's side of handshakes. It never changes: files that have changed make another one.
 pub struct Client {
@@ -51,7 +51,7 @@ impl Client {
             Address::Ip(address) => Some(ServerName::IpAddress(address.ip().into())),
             Address::Name { host, .. } => ServerName::try_from(host.to_string()).ok(),
             // Each target has a name of its own, which comes with it; this is for none that has.
-            Address::Srv { name } => ServerName::try_from(domain_of(name).to_owned()).ok(),
+            Address::Srv { name } => ServerName::try_from(plan::domain_of(name).to_owned()).ok(),
             Address::Kubernetes {
                 namespace, service, ..
             } => ServerName::try_from(format!("{service}.{namespace}.svc")).ok(),
@@ -131,19 +131,6 @@ impl Client {
             has_identity: files.identity.is_some(),
             name: name.and_then(|name| ServerName::try_from(name.to_owned()).ok()),
         })
-    }
-}
-
-/// The domain that an SRV record is of: `_http._tcp.payments.test` says where that of `payments.test` is.
-fn domain_of(record: &str) -> &str {
-    let mut labels = record.splitn(3, '.');
-    match (labels.next(), labels.next(), labels.next()) {
-        (Some(service), Some(protocol), Some(domain))
-            if service.starts_with('_') && protocol.starts_with('_') =>
-        {
-            domain
-        }
-        _ => record,
     }
 }
 

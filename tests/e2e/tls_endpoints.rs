@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 use super::support::tls::{Authority, Files, Pair, TlsUpstream, self_signed};
-use super::support::{Answer, Proxy};
+use super::support::{Answer, DnsServer, Proxy, Says};
 
 /// A proxy before one endpoint under TLS that the files' `ca.crt` vouches for.
 fn before(address: impl std::fmt::Display, files: &Files, keys: &str, policies: &str) -> Proxy {
@@ -97,6 +97,38 @@ fn fault_061_what_is_wrong_with_a_certificate_is_spelt_out() {
     );
     says(&said_of(&self_signed(here), &ours, ""), "is self-signed");
     says(&said_of(&ours.issue(&[]), &ours, ""), "has no names");
+}
+
+/// The target of a record has a certificate of its own, where the target lies in the record's domain: who
+/// forges an answer cannot have one for that.
+#[test]
+fn the_target_of_a_record_is_believed_only_within_its_domain() {
+    let authority = Authority::new("ca");
+    let files = trusted(&authority);
+    for (target, certified, status) in [
+        ("a.pay.test", "a.pay.test", 200),
+        ("a.pay.test", "pay.test", 502),
+        ("a.evil.test", "a.evil.test", 502),
+        ("a.evil.test", "pay.test", 200),
+    ] {
+        let upstream = TlsUpstream::start(&authority.issue(&[certified]));
+        let dns = DnsServer::start();
+        dns.says(target, Says::found(60, &["127.0.0.1"]));
+        let services = [(0, 0, upstream.address.port(), target)];
+        dns.says("_https._tcp.pay.test", Says::services(60, &services));
+        let proxy = Proxy::start(&format!(
+            "runtime: {{ workers: 1, drain: 1s, dns: {{ servers: ['{}'] }} }}
+listeners: {{ outbound: {{ address: '127.0.0.1:0', upstream: u }} }}
+upstreams:
+  u:
+    endpoints: [{{ srv: _https._tcp.pay.test }}]
+    tls: {{ ca: {}/ca.crt }}
+",
+            dns.address(),
+            files.folder().display()
+        ));
+        assert_eq!(proxy.get("/").status, status, "{target} {certified}");
+    }
 }
 
 #[test]

@@ -356,7 +356,8 @@ static WEIGHTED: Block = block(
             "srv",
             Kind::Text(&text::SRV),
             "_http._tcp.payments.example.com",
-            "The name of an SRV record. Its targets of the lowest priority are endpoints, with its weights.",
+            "The name of an SRV record. Its targets of the lowest priority are endpoints, with its weights. Under TLS, the certificate of\n\
+             a target must have the target's name where that lies in the record's domain, else the domain's own.",
         ),
         optional(
             "kubernetes",

@@ -155,7 +155,7 @@ impl Asker {
         let mut missing = None;
         for name in names::candidates(record, &self.search, self.ndots) {
             match self.records(&name, RecordType::SRV).await.found() {
-                Ok((lookup, ttl)) => return self.targets(&lookup, ttl).await,
+                Ok((lookup, ttl)) => return self.targets(&name, &lookup, ttl).await,
                 Err(other) => missing = Some(Missing::weightier(missing, other)),
             }
         }
@@ -165,6 +165,7 @@ impl Asker {
     /// The addresses of those targets that count: of the lowest priority that has any.
     async fn targets(
         self: Arc<Self>,
+        record: &str,
         lookup: &Lookup,
         mut ttl: Duration,
     ) -> Result<Answer, Missing> {
@@ -204,7 +205,10 @@ impl Asker {
             }
             let found: Vec<Found> = group
                 .iter()
-                .flat_map(|(one, weight)| at(one, *weight, known.get(&one.host)))
+                .flat_map(|(one, weight)| {
+                    let host = names::to_be_certified(&one.host, record);
+                    at(one, *weight, host, known.get(&one.host))
+                })
                 .collect();
             if !found.is_empty() {
                 return Ok(Answer::Found { found, ttl, silent });
@@ -321,14 +325,15 @@ fn services_in(records: &[Record]) -> Vec<Service> {
 fn at<'a>(
     service: &Service,
     weight: u32,
+    host: Option<&str>,
     addresses: Option<&'a Vec<IpAddr>>,
 ) -> impl Iterator<Item = Found> + use<'a> {
-    let host: Arc<str> = service.host.trim_end_matches('.').into();
+    let host: Option<Arc<str>> = host.map(Into::into);
     let port = service.port;
     addresses.into_iter().flatten().map(move |ip| Found {
         address: SocketAddr::new(*ip, port),
         weight,
-        host: Some(Arc::clone(&host)),
+        host: host.clone(),
     })
 }
 

@@ -3,6 +3,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use crate::plan::domain_of;
+
 /// The names that are asked for one after the other in the place of this one, each complete and with its
 /// dot: as it is where it has `ndots` dots, and in each of the domains; as it is only, where it ends with
 /// a dot.
@@ -77,6 +79,15 @@ pub(super) fn by_priority(mut services: Vec<Service>) -> Vec<Vec<(Service, u32)>
     groups.map(weighed).collect()
 }
 
+/// The name of a record's target that its certificate must have; `None`: that of the record's domain. Who
+/// can forge answers could else name a host of their own, and have a certificate for it.
+pub(super) fn to_be_certified<'a>(target: &'a str, record: &str) -> Option<&'a str> {
+    let target = target.trim_end_matches('.');
+    let domain = domain_of(record).trim_end_matches('.');
+    let rest = target.strip_suffix(domain)?;
+    (rest.is_empty() || rest.ends_with('.')).then_some(target)
+}
+
 /// Weights as small as they go, so that a source that counts in hundreds has the same share beside others
 /// as one that counts in ones.
 fn weighed(group: &[Service]) -> Vec<(Service, u32)> {
@@ -144,6 +155,19 @@ mod tests {
         assert_eq!(of("other"), [""; 0]);
         assert!(of_this_machine("A.Localhost.").is_some());
         assert!(of_this_machine("notlocalhost").is_none());
+    }
+
+    #[test]
+    fn only_a_target_within_the_records_domain_has_a_certificate_of_its_own() {
+        for (target, record, expected) in [
+            ("a.pay.test.", "_https._tcp.pay.test.", Some("a.pay.test")),
+            ("pay.test.", "_https._tcp.pay.test.", Some("pay.test")),
+            ("apay.test.", "_https._tcp.pay.test.", None),
+            ("a.test.", "_https._tcp.pay.test.", None),
+            ("a.node.consul.", "pay.service.consul.", None),
+        ] {
+            assert_eq!(to_be_certified(target, record), expected, "{target}");
+        }
     }
 
     #[test]
