@@ -325,6 +325,18 @@ def same(what, one, other):
         raise Wrong(f"the sidecar of {what} is another one than that of components/native:\n{difference}")
 
 
+def check_plain(objects, where):
+    """A plain sidecar is started first, and kubectl still shows the application's logs."""
+    for one, spec in pods(objects):
+        first, second, *_ = spec["containers"]
+        holds(first["name"] == "mamparo", f"{where}: the sidecar is not the first container")
+        start = first["lifecycle"]["postStart"]["exec"]["command"]
+        holds(start == ["mamparo", "probe", "--admin", "127.0.0.1:9902", "--wait", "60s"], f"{where}: nothing holds the application back: {start}")
+        metadata = one["metadata"] if one["kind"] == "Pod" else one["spec"]["template"]["metadata"]
+        shown = metadata["annotations"].get("kubectl.kubernetes.io/default-container")
+        holds(shown == second["name"], f"{where}: kubectl shows {shown}")
+
+
 def without(container, *keys):
     """But for some keys."""
     return {key: value for key, value in container.items() if key not in keys}
@@ -359,7 +371,7 @@ def kustomize(folder, foreign):
                 ours["volumeMounts"] = [one for one in ours["volumeMounts"] if one["name"] != "mamparo-token"]
                 ours["env"] = [one for one in ours["env"] if one["name"] != "MAMPARO_ZONE"]
             if name == "plain":
-                holds(spec["containers"][-1]["name"] == "mamparo", f"{where}: it is not the last container")
+                check_plain(objects, where)
                 same(where, without(ours, "lifecycle"), without(native, "restartPolicy"))
             else:
                 same(where, ours, native)
@@ -422,6 +434,7 @@ def inject(folder, foreign):
                 if mode == "native":
                     same(f"{file}", container, native)
                 else:
+                    check_plain([one], f"{file}")
                     same(f"{file}", without(container, "lifecycle"), without(native, "restartPolicy"))
                 holds({"name": "mamparo", "configMap": {"name": "mamparo"}} in spec["volumes"], f"{file}: {spec}")
     by_pipe = subprocess.run(

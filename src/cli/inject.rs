@@ -17,7 +17,7 @@ use clap::{Args, ValueEnum};
 use super::{BAD_CONFIG, print};
 use crate::config::Problem;
 use document::{Content, Node};
-use edit::{Edits, NoPlace};
+use edit::{Edits, Fragment, NoPlace};
 use workload::{Pod, Refused};
 
 /// The largest manifest that is read.
@@ -45,7 +45,8 @@ pub struct Inject {
 pub enum Mode {
     /// From Kubernetes 1.29 on: it starts before the application and ends after it, and Jobs end.
     Native,
-    /// A container beside the application: they start and end at the same time. Needs 1.30 for its preStop.
+    /// A container beside the application, started before it and ended some time after it. Needs 1.30 for
+    /// its `preStop: sleep`.
     Plain,
 }
 
@@ -174,8 +175,7 @@ impl Inject {
             | Content::Scalar { .. }
             | Content::Alias => 2,
         };
-        if scrape(pod).is_none() {
-            let annotations = sidecar::annotations();
+        if let Some(annotations) = self.annotations(pod) {
             match pod.holder.entry("metadata") {
                 Some(metadata) if !metadata.value.entries().is_empty() => {
                     let map = &metadata.value;
@@ -200,12 +200,28 @@ impl Inject {
         if !has_ours(spec, "volumes") {
             edits.add_first(spec, "volumes", containers, dash, &sidecar::volume(self))?;
         }
-        let container = sidecar::container(self);
-        match self.mode {
-            Mode::Native => edits.add_first(spec, "initContainers", containers, dash, &container),
-            // The last one: kubectl's logs and exec take the first.
-            Mode::Plain => edits.add_last(&containers.value, &container),
+        let list = match self.mode {
+            Mode::Native => "initContainers",
+            // The first one: containers are started one after another.
+            Mode::Plain => "containers",
+        };
+        edits.add_first(spec, list, containers, dash, &sidecar::container(self))
+    }
+
+    /// The annotations that the pod needs and does not have.
+    fn annotations(&self, pod: &Pod<'_>) -> Option<Fragment> {
+        let mut lines = String::new();
+        if annotation(pod, sidecar::SCRAPE).is_none() {
+            lines.push_str(&sidecar::scraped());
         }
+        let application = pod.containers.value.items().first();
+        if self.mode == Mode::Plain
+            && annotation(pod, sidecar::DEFAULT_CONTAINER).is_none()
+            && let Some(name) = application.and_then(|first| first.get("name")?.text())
+        {
+            lines.push_str(&sidecar::default_container(name));
+        }
+        (!lines.is_empty()).then_some(Fragment(lines))
     }
 
     /// A pod that is to end never would, with a plain container beside its work.
@@ -235,7 +251,7 @@ impl Inject {
                 sidecar::PLAIN_GRACE
             ));
         }
-        if let Some(own) = scrape(pod) {
+        if let Some(own) = annotation(pod, sidecar::SCRAPE) {
             warnings.push(format!(
                 "its own {} '{own}' stays; the sidecar's metrics are at port 9902, /metrics",
                 sidecar::SCRAPE
@@ -254,10 +270,11 @@ impl Inject {
 const GRACE: &str = "terminationGracePeriodSeconds";
 
 /// Every key that may be added to a map.
-const ADDED: [&str; 8] = [
+const ADDED: [&str; 9] = [
     "metadata",
     "annotations",
     sidecar::SCRAPE,
+    sidecar::DEFAULT_CONTAINER,
     "prometheus.io/port",
     "prometheus.io/path",
     GRACE,
@@ -299,10 +316,10 @@ fn is_ours(item: &Node) -> bool {
     item.get("name").and_then(Node::text) == Some(sidecar::NAME)
 }
 
-/// What the pod says itself of being scraped.
-fn scrape<'d>(pod: &Pod<'d>) -> Option<&'d str> {
+/// An annotation of the pod.
+fn annotation<'d>(pod: &Pod<'d>, key: &str) -> Option<&'d str> {
     let annotations = pod.holder.get("metadata")?.get("annotations")?;
-    annotations.get(sidecar::SCRAPE)?.text()
+    annotations.get(key)?.text()
 }
 
 /// Reads the result: whatever was there must be there still, and nothing new but what is ours. A way to

@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::ask::{AdminArgs, Reply, ask};
 use super::print;
+use crate::clock;
 
 /// What `mamparo probe` takes.
 #[derive(Debug, Clone, Args)]
@@ -24,7 +25,13 @@ pub struct Probe {
     /// How long it may take to answer
     #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = humantime::parse_duration)]
     pub timeout: Duration,
+    /// Ask again until it is so, for so long at most
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    pub wait: Option<Duration>,
 }
+
+/// The pause before it is asked again.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// Prints one line; 0 where all is well, 1 where it is not, with the reason.
 pub fn run(probe: &Probe) -> ExitCode {
@@ -33,9 +40,17 @@ pub fn run(probe: &Probe) -> ExitCode {
         (false, true) => "/healthz",
         (false, false) => "/readyz",
     };
-    let told = ask(&probe.admin.admin, "GET", path, None, probe.timeout)
-        .map_err(|error| error.to_string())
-        .and_then(|reply| judge(path, &reply));
+    let began = clock::now();
+    let told = loop {
+        let told = ask(&probe.admin.admin, "GET", path, None, probe.timeout)
+            .map_err(|error| error.to_string())
+            .and_then(|reply| judge(path, &reply));
+        let elapsed = clock::now().saturating_duration_since(began);
+        if told.is_ok() || probe.wait.is_none_or(|wait| elapsed >= wait) {
+            break told;
+        }
+        std::thread::sleep(PAUSE);
+    };
     match told {
         Ok(line) => print(&format!("{line}\n")),
         Err(line) => {

@@ -56,6 +56,23 @@ fn ready_alive_and_healthy() {
 }
 
 #[test]
+fn it_waits_for_what_is_not_there_yet() {
+    let upstream = Upstream::always(200);
+    let free = TcpListener::bind("127.0.0.1:0").unwrap();
+    let admin = free.local_addr().unwrap().to_string();
+    drop(free);
+    let began = std::time::Instant::now();
+    assert_eq!(probe(&admin, &["--wait", "300ms"]).0, Some(1));
+    assert!(began.elapsed() >= std::time::Duration::from_millis(300));
+    let at = admin.clone();
+    let waiting = std::thread::spawn(move || probe(&at, &["--wait", "60s"]));
+    std::thread::sleep(std::time::Duration::from_millis(200));
+    assert!(!waiting.is_finished());
+    let _program = Program::run(&yaml(&admin, &upstream.address().to_string()));
+    assert_eq!(waiting.join().unwrap(), (Some(0), "ready\n".to_owned()));
+}
+
+#[test]
 fn the_deep_one_names_the_critical_upstream_that_is_away() {
     let nobody = TcpListener::bind("127.0.0.1:0")
         .unwrap()

@@ -118,24 +118,6 @@ impl<'t> Edits<'t> {
         Ok(())
     }
 
-    /// Puts an item behind the last one of a list that has some.
-    pub(super) fn add_last(&mut self, list: &Node, item: &Fragment) -> Result<(), NoPlace> {
-        let Some(last) = list.items().last() else {
-            return Err(NoPlace::at(list));
-        };
-        if list.is_flow() {
-            let rest = self.text.get(last.end..list.end).unwrap_or_default();
-            let comma = if rest.contains(',') { "" } else { ", " };
-            match comma {
-                "" => self.put(list.end.saturating_sub(1), item.json()),
-                comma => self.put(last.end, format!("{comma}{}", item.json())),
-            }
-        } else {
-            self.lines_behind(last.end, list.column, &item.item());
-        }
-        Ok(())
-    }
-
     /// Puts entries into the map that belongs to a key of this map; makes it where there is none.
     pub(super) fn add_entries(
         &mut self,
@@ -216,18 +198,6 @@ impl<'t> Edits<'t> {
         let rest = self.text.get(at..).unwrap_or_default();
         let next = rest.find('\n').map(|end| at + end + 1);
         self.lines_at(next.unwrap_or(self.text.len()), column, lines);
-    }
-
-    /// Puts lines behind a value that ends here.
-    fn lines_behind(&mut self, end: usize, column: usize, lines: &str) {
-        // A text in block style ends where the next line begins.
-        let line = self.line_of(end);
-        let before = self.text.get(line..end).unwrap_or_default();
-        if end > 0 && before.trim().is_empty() {
-            self.lines_at(line, column, lines);
-        } else {
-            self.lines_below(end, column, lines);
-        }
     }
 
     fn lines_at(&mut self, at: usize, column: usize, lines: &str) {

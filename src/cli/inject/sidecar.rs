@@ -8,6 +8,9 @@ pub(super) const NAME: &str = "mamparo";
 /// The annotation that says whether a pod is scraped.
 pub(super) const SCRAPE: &str = "prometheus.io/scrape";
 
+/// The annotation that says whose logs kubectl shows.
+pub(super) const DEFAULT_CONTAINER: &str = "kubectl.kubernetes.io/default-container";
+
 /// How long a plain container goes on as before while the application ends. Kubernetes stops both at
 /// once, and the application's last calls must still get through.
 const OUTLIVE: u32 = 20;
@@ -38,11 +41,30 @@ pub(super) fn container(inject: &Inject) -> Fragment {
         }
     }
     if let Some(seconds) = plain {
-        text.push_str(&format!(
-            "lifecycle:\n  preStop:\n    sleep:\n      seconds: {seconds}\n"
-        ));
+        text.push_str(&lifecycle(seconds));
     }
     Fragment(text)
+}
+
+/// Begin and end of a plain container. The next container is started when `postStart` has ended. It asks
+/// where the probes do: the address of the admin interface is the configuration's to say.
+fn lifecycle(seconds: u32) -> String {
+    let command = [
+        "mamparo",
+        "probe",
+        "--admin",
+        "127.0.0.1:9902",
+        "--wait",
+        "60s",
+    ];
+    let command: String = command
+        .iter()
+        .map(|word| format!("        - {word}\n"))
+        .collect();
+    format!(
+        "lifecycle:\n  postStart:\n    exec:\n      command:\n{command}  \
+         preStop:\n    sleep:\n      seconds: {seconds}\n"
+    )
 }
 
 /// The volume with the configuration: a folder, so that a changed ConfigMap is a reload.
@@ -51,11 +73,14 @@ pub(super) fn volume(inject: &Inject) -> Fragment {
     Fragment(format!("name: {NAME}\nconfigMap:\n  name: {config_map}\n"))
 }
 
-/// Where Prometheus finds the metrics.
-pub(super) fn annotations() -> Fragment {
-    Fragment(format!(
-        "{SCRAPE}: \"true\"\nprometheus.io/port: \"9902\"\nprometheus.io/path: /metrics\n"
-    ))
+/// Where Prometheus finds the metrics; a line each.
+pub(super) fn scraped() -> String {
+    format!("{SCRAPE}: \"true\"\nprometheus.io/port: \"9902\"\nprometheus.io/path: /metrics\n")
+}
+
+/// Whose logs kubectl shows; a line.
+pub(super) fn default_container(name: &str) -> String {
+    format!("{DEFAULT_CONTAINER}: {}\n", scalar(name))
 }
 
 /// A text as one YAML value: plain where nothing else could be read in it.

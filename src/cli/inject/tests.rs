@@ -72,7 +72,7 @@ fn manifests_get_the_sidecar_and_keep_the_rest() {
 }
 
 #[test]
-fn a_plain_container_comes_last_and_outlives_the_application() {
+fn a_plain_container_comes_first_and_outlives_the_application() {
     let (_, text) = manifests().remove(0);
     let injected = inject(Mode::Plain).put_into("deployment.yaml", &text);
     insta::with_settings!({
@@ -105,12 +105,10 @@ fn windows_lines_stay_so_and_a_missing_last_one_is_ended() {
     let windows = text.replace('\n', "\r\n");
     let changed = told(Mode::Native, &windows);
     assert_eq!(changed, told(Mode::Native, &text).replace('\n', "\r\n"));
-    let text = "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec:\n  containers:\n  - {name: a, image: b}";
+    let text = "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec: {containers: [{name: a, image: b}]}\n---\napiVersion: v1\nkind: Pod\nmetadata: {name: b}\nspec:\n  containers: [{name: b, image: b}]\n  volumes:";
     let changed = told(Mode::Plain, text);
-    assert!(
-        changed.contains("- {name: a, image: b}\n  - name: mamparo\n"),
-        "{changed}"
-    );
+    let last = "  volumes:\n    - name: mamparo\n      configMap:\n        name: orders-mamparo\n";
+    assert!(changed.ends_with(last), "{changed}");
 }
 
 #[test]
@@ -145,7 +143,11 @@ fn the_two_modes_differ_in_their_life_alone() {
         .collect();
     let (plain, lifecycle) = plain.split_once("lifecycle:\n").unwrap();
     assert_eq!(native, plain.lines().collect::<Vec<_>>());
-    assert_eq!(lifecycle, "  preStop:\n    sleep:\n      seconds: 20\n");
+    assert!(lifecycle.starts_with("  postStart:\n    exec:\n      command:\n        - mamparo\n        - probe\n        - --admin\n        - 127.0.0.1:9902\n        - --wait\n        - 60s\n"), "{lifecycle}");
+    assert!(
+        lifecycle.ends_with("  preStop:\n    sleep:\n      seconds: 20\n"),
+        "{lifecycle}"
+    );
     assert!(
         native.contains(&"image: registry.example.com/mamparo:1.2"),
         "{native:?}"
