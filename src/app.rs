@@ -24,6 +24,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::clock;
 use crate::config::{self, Loaded, Problems};
 use crate::discovery::Discovery;
+use crate::discovery::health::Checks;
 use crate::live::wire::Dialer;
 use crate::plan::SocketAddress;
 use crate::policy::breaker::Forced;
@@ -105,6 +106,7 @@ struct Shared {
     discovery: Arc<Discovery>,
     workers: Arc<Workers>,
     doors: Doors,
+    checks: Checks,
     last_reload: reload::Last,
     effective: ArcSwap<config::Effective>,
     started: Instant,
@@ -237,6 +239,7 @@ async fn assemble(
     let workers = Arc::new(Workers::start(plan.runtime.workers.get())?);
     let shared = Arc::new(Shared {
         doors,
+        checks: Checks::default(),
         proxy,
         discovery,
         workers,
@@ -249,6 +252,7 @@ async fn assemble(
         changing: Mutex::default(),
         orders,
     });
+    shared.checks.follow(&shared.proxy);
     shared.doors.open(plan, &shared.proxy, &shared.workers)?;
     let service = &plan.service;
     let text = format!(
@@ -309,6 +313,7 @@ fn reloader(shared: &Arc<Shared>, loaded: Loaded, paths: Vec<PathBuf>) -> Reload
             .spans()
             .follow(next.plan.tracing.as_ref(), &next.plan.service);
         to.proxy.vault().retain(&next.certificates);
+        to.checks.follow(&to.proxy);
         to.effective.store(Arc::new(next.effective.clone()));
         to.discovery.follow(&to.proxy.site().snapshot);
         Ok(())

@@ -19,7 +19,7 @@ pub use address::SocketAddress;
 pub use tracing::Tracing;
 
 use crate::policy::grpc::Code;
-use crate::policy::{balance, breaker, bulkhead, fallback, rate_limit, retry, timeout};
+use crate::policy::{balance, breaker, bulkhead, fallback, health, rate_limit, retry, timeout};
 
 /// A whole configuration.
 #[derive(Debug, Clone)]
@@ -361,6 +361,8 @@ pub struct Upstream {
     pub pool: Pool,
     /// Open connections, whole process; `None`: no limit. From its `bulkhead` block.
     pub max_connections: Option<usize>,
+    /// How its endpoints are checked; `None`: they are not.
+    pub health_check: Option<Arc<health::Settings>>,
     /// The upstream's own policies, before any route's.
     pub policies: Policies,
 }

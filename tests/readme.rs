@@ -263,7 +263,7 @@ fn its_commands_and_their_options_are_all_of_them() {
 }
 
 /// The rows of the configuration's table, and the blocks of the schema that they tell of.
-const BLOCKS: [(&str, &str); 29] = [
+const BLOCKS: [(&str, &str); 30] = [
     ("top level", ""),
     ("admin", "admin"),
     ("runtime", "runtime"),
@@ -286,6 +286,7 @@ const BLOCKS: [(&str, &str); 29] = [
     ("an endpoint", "endpoint"),
     ("its kubernetes", "kubernetes"),
     ("pool", "pool"),
+    ("health_check", "health_check"),
     ("timeouts", "timeouts"),
     ("retry", "retry"),
     ("its backoff", "backoff"),

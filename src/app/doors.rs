@@ -16,6 +16,9 @@ use crate::server::worker::Workers;
 use crate::telemetry::readings::HandshakeReading;
 use crate::tls::Vault;
 
+/// In so many steps it is found out whether a time passes without a connection.
+const QUIET_STEPS: u32 = 10;
+
 /// Every listener of the process.
 pub(super) struct Doors {
     limit: Arc<ConnectionLimit>,
@@ -203,6 +206,26 @@ impl Doors {
     /// Whether there is a listener of that role.
     pub(super) fn any(&self, role: Role) -> bool {
         self.inner.lock().open.iter().any(|open| open.role == role)
+    }
+
+    /// Answers to that role say from now on that their connection ends with them.
+    pub(super) fn announce(&self, role: Role) {
+        self.of(role).iter().for_each(|door| door.announce_drain());
+    }
+
+    /// Returns when no connection of that role has been open for so long.
+    pub(super) async fn quiet(&self, role: Role, quiet: Duration) {
+        let doors = self.of(role);
+        let came = || doors.iter().map(|door| door.came()).sum::<usize>();
+        let mut steps = 0;
+        while steps < QUIET_STEPS {
+            for door in &doors {
+                door.empty().await;
+            }
+            let before = came();
+            tokio::time::sleep(quiet / QUIET_STEPS).await;
+            steps = if came() == before { steps + 1 } else { 0 };
+        }
     }
 
     /// Connections of that role end after the request that they have begun.

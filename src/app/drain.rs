@@ -1,12 +1,21 @@
-//! The end in order: readiness fails at once, `inbound` is drained first, `outbound` goes on until what
-//! is in flight is done or the time is over (rules 84, 85).
+//! The end in order: readiness fails at once, `inbound` is drained first, `outbound` goes on until our
+//! service has gone or the time is over (rules 84, 85).
+//!
+//! ```text
+//!            SIGTERM           + 1 s                 ⅔ of drain            drain
+//! inbound    answers say close   closes, is drained                        what is left is cut
+//! outbound   ─────────────────── answers say close ─ connections end ───── what is left is cut
+//!            └─ until no connection has been open for 2 s, once inbound is drained
+//! ```
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedReceiver;
 
+use super::doors::Doors;
 use super::{Order, Shared, service_manager};
 use crate::clock;
 use crate::plan::Role;
@@ -15,6 +24,12 @@ use crate::telemetry::events::Kind;
 /// How long an inbound listener still accepts after SIGTERM: others learn only little by little that
 /// this one is not ready any more.
 const LATECOMERS: Duration = Duration::from_secs(1);
+
+/// Our service has gone when it has had no connection to us for so long, and in any case no longer than
+/// [`QUIET_SHARE`] of the drain: an application that opens one for each call has none in between. In a
+/// pod whose sidecars end after the application this is all that there is to wait for.
+const QUIET: Duration = Duration::from_secs(2);
+const QUIET_SHARE: u32 = 5;
 
 /// Whether the end has begun.
 #[derive(Debug, Default)]
@@ -62,16 +77,40 @@ async fn drain(shared: &Arc<Shared>, limit: Duration) -> usize {
     let deadline = clock::now() + limit;
     let left = || deadline.saturating_duration_since(clock::now());
     let doors = &shared.doors;
-    let mut cut = 0;
-    if doors.any(Role::Inbound) {
-        let late = LATECOMERS.min(left());
-        doors.begin_drain(Role::Inbound);
-        tokio::time::sleep(late).await;
-        doors.close(Role::Inbound).await;
-        cut += doors.drain(Role::Inbound, left()).await;
-    }
-    // Their listeners stay open to the end: our service may still need others.
-    cut += doors.drain(Role::Outbound, left()).await;
+    let going = async {
+        let cut = drain_inbound(doors, left).await;
+        // Its answers say so, and its listener stays open: the next call comes over another connection.
+        doors.announce(Role::Outbound);
+        if doors.any(Role::Outbound) {
+            let quiet = QUIET.min(limit / QUIET_SHARE);
+            let gone = doors.quiet(Role::Outbound, quiet);
+            let _ = tokio::time::timeout(left(), gone).await;
+        }
+        cut
+    };
+    let cut = tokio::select! {
+        cut = going => cut,
+        // Time is running out for connections that say nothing of their own accord.
+        never = part(doors, limit * 2 / 3) => match never {},
+    };
     doors.close(Role::Outbound).await;
-    cut
+    cut + doors.drain(Role::Outbound, left()).await
+}
+
+async fn drain_inbound(doors: &Doors, left: impl Fn() -> Duration) -> usize {
+    if !doors.any(Role::Inbound) {
+        return 0;
+    }
+    // Idle connections stay open meanwhile: whoever does not know yet may be about to use one.
+    doors.announce(Role::Inbound);
+    tokio::time::sleep(LATECOMERS.min(left())).await;
+    doors.close(Role::Inbound).await;
+    doors.drain(Role::Inbound, left()).await
+}
+
+/// After that time the connections of our service end as soon as nothing is under way on them.
+async fn part(doors: &Doors, after: Duration) -> Infallible {
+    tokio::time::sleep(after).await;
+    doors.begin_drain(Role::Outbound);
+    std::future::pending().await
 }

@@ -8,6 +8,7 @@ use crate::discovery::feed;
 use crate::live::roster::Reading;
 use crate::live::upstream::Upstream;
 use crate::policy::breaker::State;
+use crate::policy::health::Standing;
 use crate::proxy::site::Site;
 use crate::reload;
 use crate::server::admin::Readiness;
@@ -219,6 +220,13 @@ fn endpoint_status(reading: &Reading, now: Instant) -> status::Endpoint {
         weight: reading.weight,
         share: breaker.map_or(1.0, |breaker| breaker.share),
         draining: reading.leaving,
+        health: reading.health.as_ref().map(|health| status::Health {
+            state: health.standing.name().to_owned(),
+            reason: health.verdict.as_ref().map(ToString::to_string),
+            next_check_ms: health.next_in.map(millis),
+            passes_in_a_row: health.passes,
+            failures_in_a_row: health.failures,
+        }),
     }
 }
 
@@ -256,6 +264,9 @@ fn upstream_reading(site: &Site, upstream: &Upstream, now: Instant) -> UpstreamR
             .map(|reading| EndpointReading {
                 address: reading.endpoint,
                 breaker: reading.breaker.map(|breaker| breaker.state),
+                unhealthy: reading
+                    .health
+                    .is_some_and(|health| health.standing == Standing::Unhealthy),
                 draining: reading.leaving,
             })
             .collect(),

@@ -156,7 +156,7 @@ pub(super) enum Kind {
     Named(&'static Block),
     /// The first when it is written as a single value, the second when it is a list or a block.
     Either(&'static Kind, &'static Kind),
-    /// Not there yet, with the sentence that says so.
+    /// Not to be set here, or not there yet, with the sentence that says so.
     Later(&'static str),
 }
 

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
 
-use super::keys::{self, POLICIES};
+use super::keys::{self, OF_UPSTREAMS, POLICIES};
 use super::kind::{Block, Kind, Preset};
 use super::node::{self, Content, Key, Node, join_open};
 use super::origin::Origin;
@@ -69,7 +69,7 @@ fn twice(path: &str, first: &Key, second: &Key, report: &mut Report) {
 pub(super) fn inherit(root: &mut Fields) {
     let defaults = root
         .block("defaults")
-        .map(|outer| legacy(outer, "defaults"));
+        .map(|outer| legacy(outer, OF_UPSTREAMS, "defaults"));
     let mut upstreams: HashMap<Arc<str>, Legacy> = HashMap::new();
     if let Some(Setting {
         value: Value::Map(entries),
@@ -81,7 +81,8 @@ pub(super) fn inherit(root: &mut Fields) {
                 if let Some(defaults) = &defaults {
                     inherit_policies(fields, defaults);
                 }
-                upstreams.insert(Arc::clone(name), legacy(fields, "upstream"));
+                let legacy = legacy(fields, POLICIES, "upstream");
+                upstreams.insert(Arc::clone(name), legacy);
             }
         }
     }
@@ -94,11 +95,11 @@ pub(super) fn inherit(root: &mut Fields) {
     });
 }
 
-/// What a block leaves to those within it: its policies as they have them. Made once, and shared.
+/// What a block leaves to those within it: these keys as they have them. Made once, and shared.
 type Legacy = Vec<(&'static str, Setting)>;
 
-fn legacy(outer: &Fields, from: &'static str) -> Legacy {
-    let written = POLICIES
+fn legacy(outer: &Fields, keys: &'static [super::kind::Key], from: &'static str) -> Legacy {
+    let written = keys
         .iter()
         .filter_map(|key| Some((key.name, outer.get(key.name)?)));
     written

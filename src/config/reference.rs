@@ -158,6 +158,7 @@ listeners: { outbound: { address: 127.0.0.1:8080, routes: [{ upstream: payments 
 upstreams:
   payments:
     endpoints: [127.0.0.1:9001, { address: 127.0.0.1:9002, weight: 2 }]
+    health_check: {}
     timeouts: {}
     retry: {}
     circuit_breaker: {}

@@ -128,6 +128,12 @@ pub(super) static VALUE: Text = Text {
     pattern: "",
     check: value,
 };
+/// A status, or a hundred of them.
+pub(super) static STATUS: Text = Text {
+    what: "a status such as `200` or `2xx`",
+    pattern: "^[1-5]([0-9]{2}|xx)$",
+    check: |text| statuses(text).map(drop),
+};
 /// What a breaker can be told to ignore: a status, a hundred of them, or a code of gRPC.
 pub(super) static IGNORABLE: Text = Text {
     what: "a status such as `503` or `5xx`, or a gRPC code such as `unknown`",

@@ -4,6 +4,7 @@
 
 mod dns;
 pub mod feed;
+pub mod health;
 mod kubernetes;
 mod paths;
 

@@ -39,6 +39,7 @@ fn upstream(name: &str) -> Arc<Upstream> {
             ping_interval: None,
         },
         max_connections: None,
+        health_check: None,
         policies: plan::Policies::default(),
     };
     Upstream::new(&Arc::new(settings), 1)

@@ -1,13 +1,16 @@
 //! The endpoints of one upstream with what was learnt of each: breaker, penalty, requests in flight.
 //! One lock, held for the time of one decision. An [`Admission`] is the right to one try.
 
+mod checks;
 mod picked;
+mod readings;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use smallvec::SmallVec;
+use tokio::sync::Notify;
 
 use super::http1::connection::Http1;
 use super::http2::StreamPool;
@@ -16,10 +19,13 @@ use super::tls::Secured;
 use crate::plan::{self, SocketAddress};
 use crate::policy::balance::{self, Candidate, Penalty, Picked};
 use crate::policy::breaker::{
-    self, Breaker, Cause, Counts, Forced, Gate, Observation, Peers, State, Ticket, Transition,
-    WhenAllOpen,
+    self, Breaker, Cause, Forced, Gate, Observation, Peers, State, Ticket, Transition, WhenAllOpen,
 };
+use crate::policy::health::{self, Health, Standing};
 use crate::policy::outcome::Outcome;
+
+pub use checks::Unhealthy;
+pub use readings::{BreakerReading, HealthReading, Reading};
 
 /// One address of an upstream.
 #[derive(Debug)]
@@ -70,19 +76,34 @@ struct Member {
     in_flight: u32,
     /// It has left the upstream; its last requests still run.
     leaving: bool,
+    /// What its checks showed; `None`: it is not checked.
+    health: Option<Health>,
 }
 
 #[derive(Debug, Default)]
 struct Members {
     list: Vec<Member>,
     memory: balance::Memory,
+    /// How they are checked; `None`: they are not.
+    check: Option<Arc<health::Settings>>,
 }
+
+/// In which order endpoints are asked, until there is one that may be: by what their checks make of them,
+/// and whether only by those that the request has not tried yet (rules 28, 53).
+const CHOICE: [(Standing, bool); 4] = [
+    (Standing::Healthy, true),
+    (Standing::Healthy, false),
+    (Standing::Unchecked, true),
+    (Standing::Unchecked, false),
+];
 
 /// The endpoints of one upstream.
 #[derive(Debug)]
 pub struct Roster {
     members: Mutex<Members>,
     workers: usize,
+    /// Told when there are other endpoints, or they are checked in another way.
+    changed: Notify,
 }
 
 /// A breaker that moved, for metrics, logs and the page.
@@ -119,7 +140,9 @@ pub struct Wish<'a> {
 pub enum Refusal {
     /// There is none.
     NoEndpoint,
-    /// Every one's breaker is open.
+    /// Every one is unhealthy by its checks.
+    Unhealthy(Box<Unhealthy>),
+    /// The breaker of every one that may be healthy is open.
     BreakerOpen {
         /// Why the one that will be probed first is open.
         cause: Option<Cause>,
@@ -145,10 +168,12 @@ impl Roster {
         Arc::new(Self {
             members: Mutex::default(),
             workers,
+            changed: Notify::new(),
         })
     }
 
-    /// Chooses an endpoint among those whose breaker admits, and takes the right to try it.
+    /// Chooses an endpoint among those whose breaker admits, and takes the right to try it. Those that
+    /// no check has told of yet are asked while no healthy one may be; unhealthy ones are not.
     ///
     /// # Errors
     /// Why there is none; breakers that moved on the way are told in any case.
@@ -160,13 +185,17 @@ impl Roster {
     ) -> (Result<Admission, Refusal>, Moves) {
         let mut moves = Moves::new();
         let mut members = self.members.lock();
-        let Members { list, memory } = &mut *members;
+        let Members {
+            list,
+            memory,
+            check,
+        } = &mut *members;
         let mut candidates: SmallVec<[Candidate; 8]> = SmallVec::new();
         let mut indexes: SmallVec<[usize; 8]> = SmallVec::new();
-        for fresh_only in [true, false] {
+        for (standing, fresh_only) in CHOICE {
             for (index, member) in list.iter_mut().enumerate() {
                 let tried = wish.tried.contains(&member.endpoint.key);
-                if member.leaving || tried == fresh_only {
+                if member.leaving || tried == fresh_only || member.standing() != standing {
                     continue;
                 }
                 if let Some(share) = member.share(wish.breaker, now, &mut moves) {
@@ -183,7 +212,10 @@ impl Roster {
                 .breaker
                 .is_some_and(|settings| settings.when_all_open == WhenAllOpen::SendAnyway);
         if anyway {
-            for (index, member) in list.iter_mut().enumerate().filter(|(_, m)| !m.leaving) {
+            let lost = list.iter().all(Member::is_out);
+            let staying = list.iter_mut().enumerate().filter(|(_, m)| !m.leaving);
+            // One that a check has found dead is the last that is asked.
+            for (index, member) in staying.filter(|(_, member)| lost || !member.is_out()) {
                 candidates.push(member.candidate(1.0, now));
                 indexes.push(index);
             }
@@ -194,7 +226,8 @@ impl Roster {
             Some((at, pick.how, candidate.weight))
         });
         let Some((at, how, weight)) = chosen else {
-            return (Err(refusal(list, wish.breaker, now)), moves);
+            let check = check.as_deref();
+            return (Err(refusal(list, check, wish.breaker, now)), moves);
         };
         let mut picked = picked::picked(list, at, candidates.len(), wish, how);
         let member = &mut list[at];
@@ -223,9 +256,13 @@ impl Roster {
     pub fn set(&self, places: &[Place]) {
         let mut members = self.members.lock();
         for member in &mut members.list {
-            member.leaving = !places
-                .iter()
-                .any(|place| place.address == member.endpoint.address);
+            let is_this = |place: &Place| place.address == member.endpoint.address;
+            let came_back = member.leaving && places.iter().any(is_this);
+            member.leaving = !places.iter().any(is_this);
+            if came_back && let Some(health) = &mut member.health {
+                // There may be something else at that address by now.
+                *health = Health::new();
+            }
         }
         for place in places {
             let known = members
@@ -241,12 +278,14 @@ impl Roster {
                     }
                 }
                 None => {
-                    let member = Member::new(place, self.workers);
+                    let mut member = Member::new(place, self.workers);
+                    member.health = members.check.as_ref().map(|_| Health::new());
                     members.list.push(member);
                 }
             }
         }
         members.forget_gone();
+        self.changed.notify_one();
     }
 
     /// Sets or lifts the operator's hand on the breaker of the endpoint with that label; `None` where
@@ -284,16 +323,6 @@ impl Roster {
             .list
             .iter()
             .map(|member| Arc::clone(&member.endpoint))
-            .collect()
-    }
-
-    /// What is known of each endpoint now.
-    pub fn readings(&self, settings: Option<&breaker::Settings>, now: Instant) -> Vec<Reading> {
-        let mut members = self.members.lock();
-        members
-            .list
-            .iter_mut()
-            .map(|member| member.reading(settings, now))
             .collect()
     }
 
@@ -408,13 +437,14 @@ impl Members {
             .retain(|member| !member.leaving || member.in_flight > 0);
     }
 
-    /// Whether this endpoint's breaker may open beside those that are open already.
+    /// Whether this endpoint's breaker may open beside those that are open, or unhealthy, already.
     fn may_open(&self, key: u64, settings: &breaker::Settings, now: Instant) -> bool {
         let (mut open, mut endpoints) = (0, 0);
         for member in self.list.iter().filter(|member| !member.leaving) {
             let other = member.endpoint.key != key;
+            let out = member.is_out() || member.breaker.state(settings, now) != State::Closed;
             endpoints += 1;
-            open += usize::from(other && member.breaker.state(settings, now) != State::Closed);
+            open += usize::from(other && out);
         }
         breaker::may_open(open, endpoints, settings.max_open)
     }
@@ -438,7 +468,20 @@ impl Member {
             penalty: Penalty::default(),
             in_flight: 0,
             leaving: false,
+            health: None,
         }
+    }
+
+    /// What its checks make of it; one that is not checked counts as healthy.
+    fn standing(&self) -> Standing {
+        self.health
+            .as_ref()
+            .map_or(Standing::Healthy, Health::standing)
+    }
+
+    /// Whether it gets no requests, whatever its breaker says.
+    fn is_out(&self) -> bool {
+        self.leaving || self.standing() == Standing::Unhealthy
     }
 
     /// The share of its traffic that the endpoint may have now; `None`: nothing.
@@ -485,73 +528,6 @@ impl Member {
             retry_in: opened.then(|| self.breaker.retry_in(now)).flatten(),
         }
     }
-
-    /// Looking must not move a breaker: only one that reads closed is asked for its share.
-    fn share_when_closed(&mut self, settings: &breaker::Settings, now: Instant) -> f64 {
-        if self.breaker.state(settings, now) != State::Closed {
-            return 0.0;
-        }
-        match self.breaker.gate(settings, now).0 {
-            Gate::Closed { share } => share,
-            Gate::Probing | Gate::Shut => 0.0,
-        }
-    }
-
-    fn reading(&mut self, settings: Option<&breaker::Settings>, now: Instant) -> Reading {
-        let breaker = settings.map(|settings| BreakerReading {
-            state: self.breaker.state(settings, now),
-            cause: self.breaker.cause().cloned(),
-            since: self.breaker.since(),
-            retry_in: self.breaker.retry_in(now),
-            forced: self.breaker.forced(),
-            opens_in_a_row: self.breaker.opens_in_a_row(),
-            counts: self.breaker.counts(settings, now),
-            share: self.share_when_closed(settings, now),
-        });
-        Reading {
-            endpoint: Arc::clone(&self.endpoint.label),
-            weight: self.weight,
-            in_flight: self.in_flight,
-            leaving: self.leaving,
-            breaker,
-        }
-    }
-}
-
-/// What is known of one endpoint, for the page and the metrics.
-#[derive(Debug, Clone)]
-pub struct Reading {
-    /// Its address.
-    pub endpoint: Arc<str>,
-    /// Its configured weight.
-    pub weight: u32,
-    /// Tries under way.
-    pub in_flight: u32,
-    /// It has left the upstream; its last requests still run.
-    pub leaving: bool,
-    /// Its breaker; `None`: off.
-    pub breaker: Option<BreakerReading>,
-}
-
-/// What is known of one breaker.
-#[derive(Debug, Clone)]
-pub struct BreakerReading {
-    /// Where it stands.
-    pub state: State,
-    /// Why it opened last.
-    pub cause: Option<Cause>,
-    /// Since when it has not been closed; `None`: it is.
-    pub since: Option<Instant>,
-    /// Until the next probe, while open.
-    pub retry_in: Option<Duration>,
-    /// The operator's hand.
-    pub forced: Option<Forced>,
-    /// Openings in a row.
-    pub opens_in_a_row: u32,
-    /// What its window holds.
-    pub counts: Counts,
-    /// The share of its traffic that it gets, 0 to 1: less than 1 while it warms up after closing.
-    pub share: f64,
 }
 
 impl Admission {
@@ -590,7 +566,12 @@ impl Drop for Admission {
     }
 }
 
-fn refusal(list: &[Member], settings: Option<&Arc<breaker::Settings>>, now: Instant) -> Refusal {
+fn refusal(
+    list: &[Member],
+    check: Option<&health::Settings>,
+    settings: Option<&Arc<breaker::Settings>>,
+    now: Instant,
+) -> Refusal {
     let next_probe = |member: &Member| {
         let state = settings.map(|settings| member.breaker.state(settings, now));
         match state {
@@ -601,10 +582,10 @@ fn refusal(list: &[Member], settings: Option<&Arc<breaker::Settings>>, now: Inst
     };
     let soonest = list
         .iter()
-        .filter(|member| !member.leaving)
+        .filter(|member| !member.is_out())
         .min_by_key(|member| next_probe(member).unwrap_or(Duration::MAX));
     match soonest {
-        None => Refusal::NoEndpoint,
+        None => checks::refusal(list, check, now),
         Some(member) => Refusal::BreakerOpen {
             cause: member.breaker.cause().cloned(),
             retry_in: next_probe(member),

@@ -61,6 +61,15 @@ impl Secured {
         same && self.name == other.name
     }
 
+    /// The name of a host that its certificate must have; `None`: it goes by an address.
+    pub fn host(&self) -> Option<&str> {
+        if let ServerName::DnsName(name) = self.name.as_ref()? {
+            Some(name.as_ref())
+        } else {
+            None
+        }
+    }
+
     /// Whether we have a certificate to show.
     pub fn has_identity(&self) -> bool {
         self.client.as_ref().is_some_and(|one| one.has_identity())

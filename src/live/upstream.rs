@@ -85,6 +85,7 @@ impl Upstream {
     /// Runs under these settings from now on; memory stays.
     pub fn configure(&self, settings: &Arc<plan::Upstream>) {
         self.settings.store(Arc::clone(settings));
+        self.roster.check_by(settings.health_check.as_ref());
         self.sources.lock().retain(&settings.endpoints);
         self.refresh();
     }

@@ -56,6 +56,22 @@ impl Dialer {
         })
     }
 
+    /// Opens a connection that belongs to no pool and counts for no limit, and shakes hands where it is
+    /// `secured`. Also gives whether both ends have agreed on HTTP/2.
+    ///
+    /// # Errors
+    /// As [`Self::dial`].
+    pub async fn errand(
+        &self,
+        address: &SocketAddress,
+        secured: Option<&Secured>,
+        alone: bool,
+    ) -> io::Result<(Box<dyn Pipe>, bool)> {
+        let wire = self.dial(address, secured, alone).await?;
+        let is_http2 = wire.is_http2();
+        Ok((Box::new(wire), is_http2))
+    }
+
     async fn connect(&self, address: &SocketAddress) -> io::Result<Wire> {
         Ok(match (self, address) {
             (Self::System, SocketAddress::Ip(address)) => {

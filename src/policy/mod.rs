@@ -10,6 +10,7 @@ pub mod bulkhead;
 pub mod condition;
 pub mod fallback;
 pub mod grpc;
+pub mod health;
 pub mod outcome;
 pub mod rate_limit;
 pub mod retry;

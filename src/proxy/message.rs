@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::live::roster::Move;
 use crate::policy::breaker::State;
+use crate::policy::health::{Standing, Verdict};
 use crate::policy::outcome::Reason;
 use crate::policy::timeout;
 
@@ -181,6 +182,36 @@ pub fn no_endpoint(upstream: &str, cause: Option<&dyn Display>) -> String {
     match cause {
         Some(cause) => format!("Upstream '{upstream}' has no endpoint: {cause}."),
         None => format!("Upstream '{upstream}' has no endpoint."),
+    }
+}
+
+/// `no_endpoint`, where every endpoint is unhealthy: what is known of the one that is checked next.
+pub fn unhealthy(
+    upstream: &str,
+    endpoint: &str,
+    verdict: Option<&Verdict>,
+    next: Option<Duration>,
+) -> String {
+    let mut message = format!("Every endpoint of upstream '{upstream}' is unhealthy");
+    if let Some(verdict) = verdict {
+        message.push_str(&format!(": {endpoint}, {verdict}"));
+    }
+    match next {
+        Some(wait) => message.push_str(&format!("; next in {}.", About(wait))),
+        None => message.push('.'),
+    }
+    message
+}
+
+/// What checks made of an endpoint, for the log and the events; `verdict` says why it is unhealthy.
+pub fn health_turned(to: Standing, verdict: Option<&Verdict>, next: Duration) -> String {
+    match (to, verdict) {
+        (Standing::Unhealthy, Some(verdict)) => {
+            format!("unhealthy: {verdict}; next in {}", About(next))
+        }
+        (Standing::Unhealthy, None) => "unhealthy".to_owned(),
+        (Standing::Healthy, _) => "healthy: its health checks succeed".to_owned(),
+        (Standing::Unchecked, _) => "not checked yet".to_owned(),
     }
 }
 

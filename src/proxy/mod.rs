@@ -23,6 +23,7 @@ mod timer;
 pub mod told;
 pub mod tries;
 pub mod tunnel;
+mod unavailable;
 pub mod upgrade;
 pub mod via;
 
@@ -136,6 +137,11 @@ impl Proxy {
     /// Whether new requests are refused.
     pub fn refuses_new_requests(&self) -> bool {
         self.refusing.load(Ordering::Relaxed)
+    }
+
+    /// How connections to endpoints are made.
+    pub const fn dialer(&self) -> &Dialer {
+        &self.dialer
     }
 
     /// What was read for TLS.

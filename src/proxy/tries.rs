@@ -1,7 +1,6 @@
 //! Step 6: one try, or as many as the policies allow. What a try ended in is judged once, and breaker,
 //! budget and balance learn the same from it.
 
-use std::fmt::Display;
 use std::mem::{replace, take};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -23,11 +22,12 @@ use super::message::{self, Tried};
 use super::site::RouteSite;
 use super::told::{Shown, Told};
 use super::tunnel::{Handover, Opened, Tunnel};
+use super::unavailable;
 use super::upgrade;
 use crate::clock;
 use crate::live::received::ReceivedBody;
 use crate::live::request_body::{Broken, RequestBody};
-use crate::live::roster::{Refusal, Wish};
+use crate::live::roster::Wish;
 use crate::live::router;
 use crate::live::seats::Seat;
 use crate::plan::{self, Role};
@@ -336,19 +336,7 @@ impl Exchange<'_> {
         self.told.moved(upstream.name(), &moves, now);
         match picked {
             Ok(admission) => Ok(Attempt::new(admission, waited, now)),
-            Err(Refusal::NoEndpoint) => {
-                let cause = upstream.problem();
-                let cause = cause.as_ref().map(|cause| cause as &dyn Display);
-                let message = message::no_endpoint(upstream.name(), cause);
-                Err(Failed::new(Reason::NoEndpoint, message))
-            }
-            Err(Refusal::BreakerOpen { cause, retry_in }) => {
-                let cause = cause.as_ref().map(|cause| cause as &dyn Display);
-                let message = message::breaker_open(upstream.name(), cause, retry_in);
-                let mut failed = Failed::new(Reason::BreakerOpen, message);
-                failed.retry_after = retry_in.filter(|wait| !wait.is_zero());
-                Err(failed)
-            }
+            Err(refusal) => Err(unavailable::failed(upstream, refusal)),
         }
     }
 

@@ -61,6 +61,7 @@ pub struct Door<H> {
     /// Whether it is past [`Phase::Open`]; cheap enough to be asked for each answer.
     closing: AtomicBool,
     open: AtomicUsize,
+    came: AtomicUsize,
     emptied: Notify,
 }
 
@@ -77,6 +78,7 @@ impl<H> Door<H> {
             phase: watch::Sender::new(Phase::Open),
             closing: AtomicBool::new(false),
             open: AtomicUsize::new(0),
+            came: AtomicUsize::new(0),
             emptied: Notify::new(),
         })
     }
@@ -126,6 +128,11 @@ impl<H> Door<H> {
         self.open.load(SeqCst)
     }
 
+    /// Connections that have come so far.
+    pub fn came(&self) -> usize {
+        self.came.load(SeqCst)
+    }
+
     /// Its phase.
     pub fn phase(&self) -> Phase {
         *self.phase.borrow()
@@ -134,6 +141,12 @@ impl<H> Door<H> {
     /// Whether it drains, or is beyond that.
     pub fn closing(&self) -> bool {
         self.closing.load(Relaxed)
+    }
+
+    /// Answers of HTTP/1.1 say from now on that their connection ends with them. Nothing is closed by it:
+    /// a client that does not know yet may be about to use an idle connection, and would lose its request.
+    pub fn announce_drain(&self) {
+        self.closing.store(true, Relaxed);
     }
 
     /// Tells the connections to end: idle ones at once, the others after the request that they have
@@ -182,6 +195,7 @@ impl<H> Door<H> {
 
     /// Counts one connection until what it gives is dropped.
     pub(super) fn enter(self: &Arc<Self>) -> Entered<H> {
+        self.came.fetch_add(1, SeqCst);
         self.open.fetch_add(1, SeqCst);
         Entered(Arc::clone(self))
     }

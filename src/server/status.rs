@@ -207,6 +207,24 @@ pub struct Endpoint {
     pub share: f64,
     /// Whether it is no longer configured and only finishes what it has.
     pub draining: bool,
+    /// What its health checks showed; `null` where it is not checked.
+    pub health: Option<Health>,
+}
+
+/// What the active health checks of one endpoint showed.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Health {
+    /// `unchecked`, `healthy`, or `unhealthy`: then it gets no requests, whatever its breaker says.
+    pub state: String,
+    /// Which check failed and how, since it was healthy last: `health check GET /healthz answered 500, 3
+    /// in a row`.
+    pub reason: Option<String>,
+    /// Time to the next check, in milliseconds; 0 while one is under way.
+    pub next_check_ms: Option<u64>,
+    /// Successes since the last failure.
+    pub passes_in_a_row: u32,
+    /// Failures since the last success.
+    pub failures_in_a_row: u32,
 }
 
 /// What a breaker's window holds.

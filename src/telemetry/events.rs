@@ -36,6 +36,8 @@ pub enum Kind {
     Process,
     /// A breaker changed its state, or an operator forced it.
     Breaker,
+    /// An endpoint's health checks made something else of it.
+    Health,
     /// A configuration was applied or refused.
     Reload,
     /// Files of certificates were swapped, or could not be.

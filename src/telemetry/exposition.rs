@@ -113,6 +113,8 @@ fn add_tries(families: &mut Families, upstreams: &[Arc<UpstreamMeters>]) {
 fn add_events(families: &mut Families, upstreams: &[Arc<UpstreamMeters>]) {
     let transitions = UpstreamMeters::breaker_transitions;
     families.by_upstream(&table::BREAKER_TRANSITIONS, upstreams, transitions);
+    let checks = UpstreamMeters::health_checks;
+    families.by_upstream(&table::HEALTH_CHECKS, upstreams, checks);
     let refused = UpstreamMeters::bulkhead_refused;
     families.by_upstream(&table::BULKHEAD_REFUSED, upstreams, refused);
     let mut opened = families.of(&table::CONNECTIONS_OPENED);

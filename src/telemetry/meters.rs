@@ -188,7 +188,11 @@ pub struct UpstreamMeters {
     transitions: [Counter; STATES.len()],
     bulkhead_refused: [Counter; BULKHEAD_REASONS.len()],
     fallbacks: [[Counter; CAUSES]; FallbackKind::ALL.len()],
+    health_checks: [Counter; HEALTH_CHECKS.len()],
 }
+
+/// The words for what a health check showed.
+const HEALTH_CHECKS: [&str; 2] = ["success", "failure"];
 
 /// The states of a breaker, in the order of [`state`].
 const STATES: [State; 3] = [State::Closed, State::Open, State::HalfOpen];
@@ -231,6 +235,7 @@ impl UpstreamMeters {
             transitions: Default::default(),
             bulkhead_refused: Default::default(),
             fallbacks: Default::default(),
+            health_checks: Default::default(),
         }
     }
 
@@ -266,6 +271,17 @@ impl UpstreamMeters {
     pub fn breaker_transitions(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
         let all = STATES.into_iter().zip(&self.transitions);
         all.map(|(state, count)| (state.name(), count.get()))
+    }
+
+    /// Takes note of an active health check of an endpoint.
+    pub fn health_checked(&self, success: bool) {
+        self.health_checks[usize::from(!success)].add_one();
+    }
+
+    /// Active health checks by what they showed.
+    pub fn health_checks(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+        let all = HEALTH_CHECKS.into_iter().zip(&self.health_checks);
+        all.map(|(result, count)| (result, count.get()))
     }
 
     /// Requests that the bulkhead refused.

@@ -85,17 +85,20 @@ pub struct EndpointReading {
     pub address: Arc<str>,
     /// The state of its breaker; `None`: it has none.
     pub breaker: Option<State>,
+    /// Whether its health checks say that it does not work.
+    pub unhealthy: bool,
     /// Whether it gets no new requests since it was removed.
     pub draining: bool,
 }
 
 impl UpstreamReading {
-    /// How many endpoints are available, open, and draining; each is one of them.
-    pub(super) fn endpoints_by_state(&self) -> [(&'static str, usize); 3] {
-        let (mut available, mut open, mut draining) = (0, 0, 0);
+    /// How many endpoints are available, open, unhealthy, and draining; each is one of them.
+    pub(super) fn endpoints_by_state(&self) -> [(&'static str, usize); 4] {
+        let (mut available, mut open, mut unhealthy, mut draining) = (0, 0, 0, 0);
         for endpoint in &self.endpoints {
             match endpoint.breaker {
                 _ if endpoint.draining => draining += 1,
+                _ if endpoint.unhealthy => unhealthy += 1,
                 Some(State::Open) => open += 1,
                 None | Some(State::Closed | State::HalfOpen) => available += 1,
             }
@@ -103,6 +106,7 @@ impl UpstreamReading {
         [
             ("available", available),
             ("open", open),
+            ("unhealthy", unhealthy),
             ("draining", draining),
         ]
     }

@@ -75,9 +75,11 @@ table! {
     CONNECTIONS_OPENED: COUNTER "mamparo_connections_opened_total" ["upstream"]
         "Connections that were made to the upstream.";
     ENDPOINTS: GAUGE "mamparo_endpoints" ["upstream", "state"]
-        "Endpoints of the upstream; a half-open one is available.";
+        "Endpoints of the upstream; a half-open one, and one that no health check has told of yet, is available.";
     DISCOVERY_UPDATES: COUNTER "mamparo_discovery_updates_total" ["upstream", "source", "result"]
         "Askings of what names, records and services stand for, by what came of them.";
+    HEALTH_CHECKS: COUNTER "mamparo_health_checks_total" ["upstream", "result"]
+        "Active health checks of the upstream's endpoints.";
     FALLBACKS: COUNTER "mamparo_fallbacks_total" ["upstream", "kind", "reason"]
         "Requests that a fallback answered, by the reason of the failure or the class of the status.";
     CONFIG_RELOADS: COUNTER "mamparo_config_reloads_total" ["result"]
@@ -117,7 +119,7 @@ mod tests {
     use super::*;
 
     /// What dashboards and alerts of others hold on to. A change here breaks them.
-    const CONTRACT: [(&str, &str); 31] = [
+    const CONTRACT: [(&str, &str); 32] = [
         (
             "mamparo_requests_total",
             "listener route upstream outcome code",
@@ -143,6 +145,7 @@ mod tests {
         ("mamparo_connections_opened_total", "upstream"),
         ("mamparo_endpoints", "upstream state"),
         ("mamparo_discovery_updates_total", "upstream source result"),
+        ("mamparo_health_checks_total", "upstream result"),
         ("mamparo_fallbacks_total", "upstream kind reason"),
         ("mamparo_config_reloads_total", "result"),
         ("mamparo_config_last_reload_success", ""),

@@ -1,8 +1,79 @@
 //! The end in order, with listeners of both roles.
 
 use std::net::TcpStream;
+use std::time::{Duration, Instant};
 
 use crate::support::{Client, Gate, Program, Reply, Upstream, eventually};
+
+/// Only outbound; our service has gone when it has had no connection for a fifth of the drain.
+fn outbound(upstream: &Upstream, drain: &str) -> Program {
+    Program::run(&format!(
+        "admin: {{ address: \"127.0.0.1:0\" }}
+runtime: {{ workers: 1, drain: {drain} }}
+access_log: {{ destination: off }}
+listeners: {{ outbound: {{ address: \"127.0.0.1:0\", upstream: u }} }}
+upstreams: {{ u: {{ endpoints: [\"{}\"] }} }}
+",
+        upstream.address()
+    ))
+}
+
+/// Rule 84: an application that opens a connection for each call has none in between.
+#[test]
+fn rule_084_outbound_goes_on_between_two_calls_over_connections_of_their_own() {
+    let upstream = Upstream::always(200);
+    let mut program = outbound(&upstream, "5s");
+    let address = program.listener("outbound");
+    program.signal("TERM");
+    eventually("it drains", || program.stderr().contains("draining"));
+    for _ in 0..4 {
+        std::thread::sleep(Duration::from_millis(500));
+        let mut client = Client::connect(address);
+        let answer = client.get("/");
+        assert_eq!(answer.status, 200);
+        assert_eq!(answer.header("connection").as_deref(), Some("close"));
+        assert!(client.is_closed());
+    }
+    let began = Instant::now();
+    assert_eq!(program.wait().code(), Some(0));
+    let took = began.elapsed();
+    assert!(took > Duration::from_millis(800), "{took:?}");
+    assert!(took < Duration::from_millis(2_500), "{took:?}");
+    assert_eq!(upstream.count(), 4);
+}
+
+/// Rules 84 and 85: an idle connection is a sign of life, and is not taken away from under a call.
+#[test]
+fn rule_084_outbound_goes_on_while_our_service_keeps_a_connection() {
+    let upstream = Upstream::always(200);
+    let mut program = outbound(&upstream, "6s");
+    let mut kept = Client::connect(program.listener("outbound"));
+    assert_eq!(kept.get("/before").status, 200);
+    program.signal("TERM");
+    eventually("it drains", || program.stderr().contains("draining"));
+    std::thread::sleep(Duration::from_millis(2_500));
+    let answer = kept.get("/much-later");
+    assert_eq!(answer.status, 200);
+    assert_eq!(answer.header("connection").as_deref(), Some("close"));
+    assert!(kept.is_closed());
+    assert_eq!(program.wait().code(), Some(0));
+}
+
+/// A connection on which nothing is asked any more does not use up the drain.
+#[test]
+fn rule_085_an_idle_connection_is_closed_before_the_drain_is_over() {
+    let upstream = Upstream::always(200);
+    let mut program = outbound(&upstream, "3s");
+    let kept = Client::connect(program.listener("outbound"));
+    program.signal("TERM");
+    let began = Instant::now();
+    assert_eq!(program.wait().code(), Some(0));
+    let took = began.elapsed();
+    assert!(took > Duration::from_millis(1_800), "{took:?}");
+    assert!(took < Duration::from_millis(2_950), "{took:?}");
+    assert!(program.stderr().contains("every request was answered"));
+    drop(kept);
+}
 
 /// Rule 84: others may still come for a moment, then `inbound` is closed and drained, while our service,
 /// which is at work for them, can call others through `outbound` to the end.
@@ -50,5 +121,7 @@ upstreams:
         assert_eq!(answer.status, 200);
         assert!(client.is_closed(), "it takes no other request");
     }
+    // Our service has gone.
+    drop(kept);
     assert_eq!(program.wait().code(), Some(0));
 }

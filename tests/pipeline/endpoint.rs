@@ -16,6 +16,9 @@ use tokio::time::Instant;
 use super::bench::{ms, since};
 use super::message::{Head, Reader};
 
+/// The path of health checks.
+pub(crate) const CHECK: &str = "/healthz";
+
 /// What an endpoint does with one connection or one request.
 #[derive(Debug, Clone)]
 pub(crate) enum Play {
@@ -161,6 +164,8 @@ pub(crate) struct Endpoint {
 struct Stage {
     next: VecDeque<Play>,
     otherwise: Play,
+    /// What health checks meet, where that is something else.
+    checked: Option<Play>,
     seen: Vec<Seen>,
     dialled: Vec<u64>,
     open: usize,
@@ -175,6 +180,7 @@ impl Endpoint {
         let stage = Stage {
             next: VecDeque::new(),
             otherwise: answer(200).into(),
+            checked: None,
             seen: Vec::new(),
             dialled: Vec::new(),
             open: 0,
@@ -194,6 +200,11 @@ impl Endpoint {
     /// What comes when nothing else is to come; until told, 200 at once.
     pub(crate) fn always(&self, play: impl Into<Play>) {
         self.stage.lock().otherwise = play.into();
+    }
+
+    /// What requests for [`CHECK`] meet from now on, whatever comes to the others.
+    pub(crate) fn when_checked(&self, play: impl Into<Play>) {
+        self.stage.lock().checked = Some(play.into());
     }
 
     /// Bytes that fit between us and the endpoint, for connections from now on.
@@ -298,7 +309,8 @@ impl Endpoint {
                 connection,
             });
             let index = stage.seen.len() - 1;
-            let play = stage.next.pop_front();
+            let checked = stage.checked.clone().filter(|_| head.line.contains(CHECK));
+            let play = checked.or_else(|| stage.next.pop_front());
             (play.unwrap_or_else(|| stage.otherwise.clone()), index)
         };
         let early = matches!(&play, Play::Answer(reply) if reply.early);

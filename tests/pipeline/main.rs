@@ -18,6 +18,7 @@ mod calls_http2;
 mod endpoint;
 mod explain;
 mod fallbacks;
+mod health;
 mod http2_goaway;
 mod http2_messages;
 mod http2_peer;

@@ -1,6 +1,7 @@
 """A gRPC service in all four shapes, by generic handlers: messages are bytes, and no code has to be generated.
 
 Usage: grpc_service.py PORT. `/t.T/Do` takes a JSON object that says what is to happen; the others say it themselves.
+The standard's health service says of `t.T` what `/t.T/Serve` was told last, and at first that it serves.
 """
 
 import collections
@@ -13,6 +14,7 @@ import time
 from concurrent import futures
 
 import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 CODES = {code.value[0]: code for code in grpc.StatusCode}
 SIZE = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
@@ -92,6 +94,15 @@ def counted(request, _context):
     return str(seen[request.decode()]).encode()
 
 
+healthy = health.HealthServicer()
+
+
+def serve(request, _context):
+    """The status to be told from now on, by its name."""
+    healthy.set("t.T", health_pb2.HealthCheckResponse.ServingStatus.Value(request.decode()))
+    return b""
+
+
 HANDLERS = {
     "Do": grpc.unary_unary_rpc_method_handler(do),
     "Echo": grpc.unary_unary_rpc_method_handler(echo),
@@ -99,12 +110,15 @@ HANDLERS = {
     "Add": grpc.stream_unary_rpc_method_handler(add),
     "Chat": grpc.stream_stream_rpc_method_handler(chat),
     "Counted": grpc.unary_unary_rpc_method_handler(counted),
+    "Serve": grpc.unary_unary_rpc_method_handler(serve),
 }
 
 
 def main(port):
     server = grpc.server(futures.ThreadPoolExecutor(64), options=[*SIZE, ("grpc.so_reuseport", 0)])
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("t.T", HANDLERS),))
+    health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
+    healthy.set("t.T", health_pb2.HealthCheckResponse.SERVING)
     server.add_insecure_port(f"127.0.0.1:{port}")
     server.start()
     told = threading.Event()

@@ -44,7 +44,7 @@ async def fail(name: str, times: int):
     return Response(status_code=503 if left > 0 else 200)
 
 
-@app.get("/sleep/{milliseconds}")
+@app.api_route("/sleep/{milliseconds}", methods=["GET", "POST"])
 async def sleep(milliseconds: int):
     """An answer that takes its time."""
     await asyncio.sleep(milliseconds / 1000)

@@ -36,6 +36,26 @@ async fn idle_connections_end_at_once_and_those_that_serve_after_their_answer() 
     assert_eq!(door.open(), 0);
 }
 
+/// Rule 85: who does not know yet may be about to use an idle connection.
+#[tokio::test(start_paused = true)]
+async fn a_drain_that_is_announced_closes_nothing_and_ends_connections_with_their_next_answer() {
+    let door = door(settings());
+    let (mut fresh, mut idle) = (Talk::to(&door), Talk::to(&door));
+    idle.get(&["/"]).await;
+    idle.some().await;
+    door.announce_drain();
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!((door.open(), door.phase()), (2, Phase::Open));
+    for talk in [&mut fresh, &mut idle] {
+        talk.get(&["/"]).await;
+        let rest = talk.rest().await;
+        assert!(rest.contains("connection: close"), "{rest}");
+        assert!(rest.ends_with("answer to /"), "{rest}");
+    }
+    settle().await;
+    assert_eq!(door.came(), 2);
+}
+
 /// An answer that is ready in the same turn in which its request was understood.
 #[tokio::test(start_paused = true)]
 async fn the_first_answer_of_a_drain_says_that_the_connection_ends() {

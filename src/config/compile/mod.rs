@@ -1,6 +1,7 @@
 //! From complete settings to a [`Plan`]. Values are right by themselves here; what is judged is how they
 //! go together. A part that returns `None` depends on something that the report already tells of.
 
+mod health;
 mod kubernetes;
 mod listener;
 mod loops;

@@ -89,7 +89,7 @@ fn compile_each(fields: &Fields, path: &str, context: &mut Context<'_>) -> Optio
 }
 
 /// A policy that may be off: `Some(None)`.
-fn switched<T>(
+pub(super) fn switched<T>(
     fields: &Fields,
     key: &str,
     read: impl FnOnce(&Fields) -> Option<T>,

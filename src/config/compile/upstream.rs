@@ -9,7 +9,7 @@ use super::super::setting::{Fields, Setting, Value};
 use super::super::suggest;
 use super::super::text::{self, Scheme};
 use super::listener::protocol;
-use super::{Context, kubernetes, policies};
+use super::{Context, health, kubernetes, policies};
 use crate::plan::{Address, Endpoint, Pool, Upstream, UpstreamTls};
 use crate::policy::balance;
 
@@ -22,6 +22,7 @@ pub(super) fn compile(
 ) -> Option<Upstream> {
     let endpoints = endpoints(fields, path, context);
     let tls = tls(fields, path, context);
+    let health_check = health::compile(fields, endpoints.as_deref(), path, context);
     let policies = policies::compile(fields, path, context);
     let pool = fields.block("pool")?;
     Some(Upstream {
@@ -43,6 +44,7 @@ pub(super) fn compile(
             Some(bulkhead) => bulkhead.or_none("max_connections", Fields::integer)?,
             None => None,
         },
+        health_check: health_check?,
         policies: policies?,
     })
 }

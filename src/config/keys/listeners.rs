@@ -1,6 +1,6 @@
 //! The keys of listeners and their routes.
 
-use super::super::kind::{Block, Kind};
+use super::super::kind::{Block, Key, Kind, Preset};
 use super::super::text;
 use super::policies::POLICIES;
 use super::{AT_LEAST_ONE, PROTOCOLS, TIME, block, key, optional, required};
@@ -187,6 +187,14 @@ static ROUTE: Block = Block {
             "{}",
             "What is changed on the way.",
         ),
+        Key {
+            name: "health_check",
+            kind: Kind::Later(
+                "endpoints are checked for the whole upstream, whatever the route: set `health_check` at the upstream",
+            ),
+            preset: Preset::Absent { example: "" },
+            doc: "",
+        },
     ],
     shared: POLICIES,
 };

@@ -1,6 +1,7 @@
 //! Every key of the configuration: its name, what it holds, its default and what the manual says of it.
 //! Nothing else in the program knows the set of keys or their defaults.
 
+mod health;
 mod kubernetes;
 mod listeners;
 mod policies;
@@ -10,7 +11,7 @@ use super::kind::{Block, Key, Kind, Preset};
 use super::text;
 
 use listeners::LISTENER;
-pub(super) use policies::POLICIES;
+pub(super) use policies::{OF_UPSTREAMS, POLICIES};
 use tracing::TRACING;
 
 /// A share of all, above nothing.
@@ -168,7 +169,7 @@ static RUNTIME: Block = block(
             "drain",
             TIME_OR_ZERO,
             "30s",
-            "How long requests in flight have after SIGTERM.",
+            "How long requests in flight have after SIGTERM, and our service to end: outbound listeners go on until it has had no connection to them for 2 s.",
         ),
         key(
             "max_connections",
@@ -260,7 +261,7 @@ static EXPLAIN: Block = block(
 static DEFAULTS: Block = Block {
     name: "defaults",
     keys: &[],
-    shared: POLICIES,
+    shared: OF_UPSTREAMS,
 };
 
 static UPSTREAM: Block = Block {
@@ -310,7 +311,7 @@ static UPSTREAM: Block = Block {
         ),
         key("pool", Kind::Block(&POOL), "{}", "Idle connections."),
     ],
-    shared: POLICIES,
+    shared: OF_UPSTREAMS,
 };
 
 static UPSTREAM_TLS: Block = block(

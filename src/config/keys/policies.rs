@@ -2,10 +2,11 @@
 
 use super::super::kind::{Block, Key, Kind, Preset};
 use super::super::text;
+use super::health::HEALTH_CHECK;
 use super::{AT_LEAST_ONE, SHARE, TIME, TIME_OR_ZERO, block, key, optional, required};
 use crate::policy::grpc::Code;
 
-const OR_NONE: &[&str] = &["none"];
+pub(super) const OR_NONE: &[&str] = &["none"];
 
 /// A policy: off while it is absent.
 const fn policy(name: &'static str, block: &'static Block, doc: &'static str) -> Key {
@@ -17,8 +18,16 @@ const fn policy(name: &'static str, block: &'static Block, doc: &'static str) ->
     }
 }
 
-/// The policies in the order of a request's life.
-pub(in crate::config) static POLICIES: &[Key] = &[
+/// What upstreams inherit from `defaults`: how their endpoints are checked, and then the policies in the
+/// order of a request's life.
+pub(in crate::config) static OF_UPSTREAMS: &[Key] = &[
+    policy(
+        "health_check",
+        &HEALTH_CHECK,
+        "Endpoints are asked whether they work, over connections of their own. One that does not is left out, whatever its breaker says; a success closes no breaker.\n\
+         While no endpoint has answered yet, requests go to those that were not found unhealthy. When all are unhealthy, requests are refused with no_endpoint, or sent anyway (circuit_breaker.when_all_open).\n\
+         Not in a route.",
+    ),
     policy("timeouts", &TIMEOUTS, "How long things may take."),
     policy("retry", &RETRY, "Trying again."),
     policy(
@@ -49,6 +58,9 @@ pub(in crate::config) static POLICIES: &[Key] = &[
         doc: "What answers in place of a failure. In order; the first whose `on` holds.",
     },
 ];
+
+/// Those that a route may set again.
+pub(in crate::config) static POLICIES: &[Key] = OF_UPSTREAMS.split_at(1).1;
 
 static TIMEOUTS: Block = block(
     "timeouts",
@@ -359,7 +371,7 @@ static CIRCUIT_BREAKER: Block = block(
             "when_all_open",
             Kind::Word(&["refuse", "send_anyway"]),
             "refuse",
-            "refuse | send_anyway: what happens when every breaker is open.",
+            "refuse | send_anyway: what happens when every breaker is open, or every endpoint is unhealthy by its health checks.",
         ),
         key(
             "ignore",

@@ -86,6 +86,7 @@ fn route(matcher: Match, replacement: Option<&str>) -> Route {
             ping_interval: None,
         },
         max_connections: None,
+        health_check: None,
         policies: Policies::default(),
     };
     Route {

@@ -29,6 +29,7 @@ fn upstream(name: &str, endpoint: u8) -> Arc<plan::Upstream> {
             ping_interval: None,
         },
         max_connections: None,
+        health_check: None,
         policies: plan::Policies::default(),
     })
 }

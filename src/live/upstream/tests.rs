@@ -48,6 +48,7 @@ fn settings(endpoints: Vec<plan::Endpoint>, connections: Option<usize>) -> Arc<p
             ping_interval: None,
         },
         max_connections: connections,
+        health_check: None,
         policies: plan::Policies::default(),
     })
 }

@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 use super::answer::{self, Answer};
 use super::{Control, Force, ForceError, Offer, Readiness, explain, feed, guard, page};
 use crate::live::received::ReceivedBody;
-use crate::server::status::{Circuit, ReloadResult, Upstream};
+use crate::server::status::{Circuit, Endpoint, ReloadResult, Upstream};
 use crate::telemetry::exposition;
 
 /// Bytes of a request's body.
@@ -299,17 +299,22 @@ fn why_unavailable(upstream: &Upstream) -> Option<String> {
         return Some("no endpoint: its names do not resolve".into());
     }
     let closed_to_us = endpoints
-        .map(|endpoint| {
-            (endpoint.state == Circuit::Open).then(|| {
-                let why = endpoint.reason.as_deref().unwrap_or("open");
-                format!("{}: {why}", endpoint.address)
-            })
-        })
+        .map(|endpoint| Some(format!("{}: {}", endpoint.address, why_closed(endpoint)?)))
         .collect::<Option<Vec<_>>>()?;
     Some(format!(
-        "every breaker is open ({})",
+        "no endpoint is available ({})",
         closed_to_us.join("; ")
     ))
+}
+
+/// Why an endpoint gets no requests; `None`: it does.
+fn why_closed(endpoint: &Endpoint) -> Option<&str> {
+    let health = endpoint.health.as_ref();
+    if let Some(health) = health.filter(|health| health.state == "unhealthy") {
+        return Some(health.reason.as_deref().unwrap_or("unhealthy"));
+    }
+    let open = endpoint.state == Circuit::Open;
+    open.then(|| endpoint.reason.as_deref().unwrap_or("open"))
 }
 
 async fn reload(control: &Control) -> Answer {

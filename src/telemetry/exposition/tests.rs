@@ -17,7 +17,12 @@ fn readings() -> Readings {
     let endpoint = |address: &str, breaker, draining| EndpointReading {
         address: address.into(),
         breaker,
+        unhealthy: false,
         draining,
+    };
+    let unhealthy = EndpointReading {
+        unhealthy: true,
+        ..endpoint("127.0.0.1:9005", Some(State::Open), false)
     };
     Readings {
         generation: 3,
@@ -35,6 +40,7 @@ fn readings() -> Readings {
                 endpoint("127.0.0.1:9002", Some(State::Open), false),
                 endpoint("127.0.0.1:9003", Some(State::HalfOpen), false),
                 endpoint("[::1]:9004", None, true),
+                unhealthy,
             ],
         }],
         handshakes: vec![HandshakeReading {
@@ -302,6 +308,8 @@ fn the_gauges_are_what_was_read() {
         "mamparo_circuit_breaker_state{upstream=\"payments\",endpoint=\"127.0.0.1:9002\"} 1\n",
         "mamparo_circuit_breaker_state{upstream=\"payments\",endpoint=\"127.0.0.1:9003\"} 2\n",
         "mamparo_endpoints{upstream=\"payments\",state=\"available\"} 2\n",
+        "mamparo_endpoints{upstream=\"payments\",state=\"open\"} 1\n",
+        "mamparo_endpoints{upstream=\"payments\",state=\"unhealthy\"} 1\n",
         "mamparo_endpoints{upstream=\"payments\",state=\"draining\"} 1\n",
         "mamparo_connections{upstream=\"payments\",state=\"idle\"} 4\n",
         "mamparo_config_generation 3\n",

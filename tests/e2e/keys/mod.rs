@@ -7,6 +7,7 @@
 mod bulkhead;
 mod circuit_breaker;
 mod fallback;
+mod health_check;
 mod inherit;
 mod kubernetes;
 mod listener;
@@ -23,10 +24,11 @@ use std::collections::BTreeSet;
 /// Keys with the test of each.
 type Keys = &'static [(&'static str, fn())];
 
-const ALL: [Keys; 13] = [
+const ALL: [Keys; 14] = [
     bulkhead::KEYS,
     circuit_breaker::KEYS,
     fallback::KEYS,
+    health_check::KEYS,
     inherit::KEYS,
     kubernetes::KEYS,
     listener::KEYS,

@@ -16,6 +16,10 @@ pub(crate) fn message(bytes: &[u8]) -> Vec<u8> {
     [&[0], &length.to_be_bytes()[..], bytes].concat()
 }
 
+/// The standard's method for health checks; where it ends well, the answer is that the service serves.
+const CHECK: &str = "/grpc.health.v1.Health/Check";
+const SERVING: &[u8] = &[8, 1];
+
 /// A running service. It echoes the messages of calls that end well.
 pub(crate) struct GrpcService {
     address: SocketAddr,
@@ -78,6 +82,7 @@ async fn accept(listener: TcpListener, calls: Calls, ends: Ends) {
 }
 
 async fn end(request: Request<RecvStream>, mut answer: SendResponse<Bytes>, status: u16) {
+    let is_check = request.uri().path() == CHECK;
     let head = Response::builder().header("content-type", "application/grpc");
     if status != 0 {
         let head = head.header("grpc-status", status).body(()).unwrap();
@@ -93,6 +98,9 @@ async fn end(request: Request<RecvStream>, mut answer: SendResponse<Bytes>, stat
     let Ok(mut stream) = answer.send_response(head.body(()).unwrap(), false) else {
         return;
     };
+    if is_check {
+        received = message(SERVING);
+    }
     let mut trailers = HeaderMap::new();
     trailers.insert("grpc-status", HeaderValue::from_static("0"));
     if stream.send_data(received.into(), false).is_ok() {

@@ -1,0 +1,120 @@
+//! What active health checks tell the endpoints, and what is told where they leave none.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::{Endpoint, Member, Refusal, Roster};
+use crate::policy::health::{Fault, Health, Settings, Turn, Verdict};
+
+/// Every endpoint is unhealthy: what is known of the one that is checked next.
+#[derive(Debug, Clone)]
+pub struct Unhealthy {
+    /// Its address.
+    pub endpoint: Arc<str>,
+    /// Which check failed, and how.
+    pub verdict: Option<Verdict>,
+    /// Until it is checked; `None`: no check is planned.
+    pub next_in: Option<Duration>,
+    /// Until it can be healthy again at the earliest; `None`: no check is planned.
+    pub recovers_in: Option<Duration>,
+}
+
+impl Roster {
+    /// Endpoints are checked in this way from now on; `None`: they are not, and what checks showed is
+    /// forgotten. Where they are asked something else, what was held against them does not count any
+    /// more.
+    pub fn check_by(&self, settings: Option<&Arc<Settings>>) {
+        let mut members = self.members.lock();
+        if members.check.as_deref() == settings.map(|settings| &**settings) {
+            return;
+        }
+        let before = members.check.take();
+        for member in &mut members.list {
+            match (&mut member.health, settings) {
+                (_, None) => member.health = None,
+                (None, Some(_)) => member.health = Some(Health::new()),
+                (Some(health), Some(settings)) => {
+                    if before
+                        .as_ref()
+                        .is_none_or(|one| one.question != settings.question)
+                    {
+                        health.ask_anew();
+                    }
+                }
+            }
+        }
+        members.check = settings.cloned();
+        drop(members);
+        self.changed.notify_one();
+    }
+
+    /// How the endpoints are checked, and which: those that are leaving are not. `None`: none is.
+    pub fn to_check(&self) -> Option<(Arc<Settings>, Vec<Arc<Endpoint>>)> {
+        let members = self.members.lock();
+        let settings = Arc::clone(members.check.as_ref()?);
+        let staying = members.list.iter().filter(|member| !member.leaving);
+        let endpoints = staying.map(|member| Arc::clone(&member.endpoint));
+        Some((settings, endpoints.collect()))
+    }
+
+    /// Returns when [`Self::to_check`] may say something else than when it was asked last. For one waiter.
+    pub async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    /// The endpoint of that key is checked then for the first time.
+    pub fn plan_first_check(&self, key: u64, at: Instant) {
+        self.with_health(key, |health| health.plan(at));
+    }
+
+    /// When the endpoint of that key is checked next, after a check that began then; `chance` is 0 to
+    /// below 1. `None`: it is not there any more.
+    pub fn plan_next_check(
+        &self,
+        key: u64,
+        settings: &Settings,
+        began: Instant,
+        chance: f64,
+    ) -> Option<Instant> {
+        self.with_health(key, |health| {
+            let next = began + health.pause(settings, chance);
+            health.plan(next);
+            next
+        })
+    }
+
+    /// A check of the endpoint of that key, asked as `settings` say, showed that; what has changed by it.
+    /// The answer to a question that is not asked any more changes nothing.
+    pub fn checked(&self, key: u64, settings: &Settings, seen: Result<(), Fault>) -> Option<Turn> {
+        let mut members = self.members.lock();
+        let current = members.check.clone()?;
+        if current.question != settings.question {
+            return None;
+        }
+        let mut list = members.list.iter_mut();
+        let member = list.find(|member| member.endpoint.key == key)?;
+        member.health.as_mut()?.record(&current, seen)
+    }
+
+    fn with_health<T>(&self, key: u64, act: impl FnOnce(&mut Health) -> T) -> Option<T> {
+        let mut members = self.members.lock();
+        let member = members.list.iter_mut().find(|m| m.endpoint.key == key)?;
+        member.health.as_mut().map(act)
+    }
+}
+
+/// Why there is no endpoint at all: there is none, or every one is unhealthy.
+pub(super) fn refusal(list: &[Member], check: Option<&Settings>, now: Instant) -> Refusal {
+    let staying = list.iter().filter(|member| !member.leaving);
+    let checked = staying.filter_map(|member| Some((member, member.health.as_ref()?)));
+    let soonest = checked.min_by_key(|(_, health)| health.next_in(now).unwrap_or(Duration::MAX));
+    let Some((member, health)) = soonest else {
+        return Refusal::NoEndpoint;
+    };
+    Refusal::Unhealthy(Box::new(Unhealthy {
+        endpoint: Arc::clone(&member.endpoint.label),
+        verdict: health.verdict().cloned(),
+        next_in: health.next_in(now),
+        recovers_in: check.and_then(|settings| health.recovers_in(settings, now)),
+    }))
+}
