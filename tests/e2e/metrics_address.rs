@@ -16,7 +16,7 @@ fn yaml(upstream: &Upstream, metrics: &str) -> String {
 }
 
 #[test]
-fn readings_are_served_and_nothing_can_be_changed() {
+pub(super) fn readings_are_served_and_nothing_can_be_changed() {
     let upstream = Upstream::always(200);
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("mamparo.yaml");

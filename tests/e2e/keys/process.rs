@@ -11,11 +11,13 @@ use crate::support::{
 };
 
 use super::Keys;
+use crate::metrics_address::readings_are_served_and_nothing_can_be_changed as only_readings_are_served;
 
 pub(super) const KEYS: Keys = &[
     ("service", service),
     ("admin", admin_address),
     ("admin.address", admin_address),
+    ("admin.metrics_address", only_readings_are_served),
     ("runtime", workers),
     ("runtime.workers", workers),
     ("runtime.drain", drain),
