@@ -1,7 +1,9 @@
-//! `mamparo explain`: what would happen to a request, and why. It asks the matcher that traffic goes
-//! through, and shows the route, every effective setting with its origin, and the worst-case timeline.
+//! `mamparo explain`: what would happen to a request, and why, or what did happen to one. The former asks
+//! the matcher that traffic goes through, and shows the route, every effective setting with its origin, and
+//! the worst-case timeline; the latter asks a process that runs.
 
 mod drawing;
+mod past;
 mod settings;
 
 use std::fmt::{self, Write as _};
@@ -10,6 +12,7 @@ use std::process::ExitCode;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 
+use super::ask::AdminArgs;
 use super::{BAD_CONFIG, print};
 use crate::app;
 use crate::config::{self, Loaded};
@@ -17,9 +20,29 @@ use crate::live::router::{self, Wanted};
 use crate::plan::timeline;
 use crate::plan::{Listener, Route, Upstream};
 
+/// The two questions that it answers, so that the arguments of one are not given with the other.
+const USAGE: &str = "\
+mamparo explain [--config PATH]... [-H 'NAME: VALUE']... [--listener NAME] METHOD URL
+       mamparo explain --id ID [--admin ADDRESS]
+       mamparo explain --recent [--admin ADDRESS]";
+
+/// What belongs to a request that might come.
+const FUTURE: [&str; 5] = ["config", "headers", "listener", "method", "url"];
+
 /// What `mamparo explain` is asked.
 #[derive(Debug, Clone, clap::Args)]
+#[command(override_usage = USAGE)]
 pub struct Explain {
+    /// Tell what became of the request with this id, or with this trace id: its x-request-id, which is in
+    /// the access log and in every answer
+    #[arg(long, value_name = "ID", conflicts_with_all = FUTURE, conflicts_with = "recent")]
+    pub id: Option<String>,
+    /// List the requests that a process can tell of: those that failed, were retried, were slow, were
+    /// answered by a fallback, or asked for it with x-mamparo-explain: 1
+    #[arg(long, conflicts_with_all = FUTURE)]
+    pub recent: bool,
+    #[command(flatten)]
+    pub(super) process: AdminArgs,
     /// A file or folder of YAML; may be given again [default: ./mamparo.yaml, then /etc/mamparo/]
     // One value each time: the method and the URL follow.
     #[arg(long, value_name = "PATH")]
@@ -31,9 +54,11 @@ pub struct Explain {
     #[arg(long, value_name = "NAME")]
     pub listener: Option<String>,
     /// The method, such as GET
-    pub method: String,
+    #[arg(required_unless_present_any = ["id", "recent"])]
+    pub method: Option<String>,
     /// The URL or the path, such as `/v1/charges?preview=1`
-    pub url: String,
+    #[arg(required_unless_present_any = ["id", "recent"])]
+    pub url: Option<String>,
 }
 
 /// A request to be explained.
@@ -46,8 +71,13 @@ pub struct Question {
     headers: HeaderMap,
 }
 
-/// Prints the explanation; 2 where the configuration or the request is not right.
+/// Prints the explanation; 2 where the configuration or the request is not right, 1 where a running process
+/// cannot tell.
 pub fn run(arguments: &Explain) -> ExitCode {
+    let (method, url) = match (&arguments.method, &arguments.url) {
+        (Some(method), Some(url)) => (method, url),
+        (_, _) => return past::run(&arguments.process.admin, arguments.id.as_deref()),
+    };
     let paths = if arguments.config.is_empty() {
         config::default_paths()
     } else {
@@ -56,7 +86,7 @@ pub fn run(arguments: &Explain) -> ExitCode {
     let answer = config::load(&paths, &app::environment)
         .map_err(|problems| problems.to_string())
         .and_then(|loaded| {
-            let question = Question::new(&arguments.method, &arguments.url, &arguments.headers)?;
+            let question = Question::new(method, url, &arguments.headers)?;
             explain(&loaded, &question, arguments.listener.as_deref())
         });
     match answer {

@@ -44,7 +44,7 @@ enum Command {
     Dev(dev::Dev),
     /// Show upstreams, breakers and events of a running process in the terminal, live.
     Top(top::Top),
-    /// Show the route of a request, every setting that it meets, and the worst case.
+    /// Show what would happen to a request, at worst, or what did happen to one.
     Explain(explain::Explain),
     /// Ask a process that runs whether it is ready, by exit code: for health checks and scripts.
     Probe(probe::Probe),

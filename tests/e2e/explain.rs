@@ -1,8 +1,11 @@
-//! What became of a request, asked of the running process.
+//! What became of a request, asked of the running process: by the interface and by the command.
+
+use std::process::Output;
 
 use serde_json::Value;
 
-use crate::support::{Proxy, Upstream, eventually};
+use crate::support::program::output;
+use crate::support::{Client, Program, Proxy, Reply, Upstream, eventually};
 
 const RETRIES: &str = "retry: { backoff: { base: 1ms, max: 1ms } }";
 
@@ -93,4 +96,82 @@ fn rule_93_who_asks_gets_a_record_of_what_went_well() {
     assert_eq!(attempt["connection"], "new");
     assert_eq!(attempt["sent"], "answered");
     assert!(attempt["connect_ms"].as_f64().unwrap() >= 0.0);
+}
+
+fn mamparo(arguments: &[&str]) -> (Output, String) {
+    let output = output(arguments);
+    let told = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    let told = told.into_owned();
+    (output, told)
+}
+
+#[test]
+fn the_command_asks_the_running_process() {
+    let upstream = Upstream::always(Reply::new(503));
+    let yaml = format!(
+        "admin: {{ address: \"127.0.0.1:0\" }}\naccess_log: {{ destination: off }}\n\
+         listeners: {{ outbound: {{ address: \"127.0.0.1:0\", upstream: u }} }}\n\
+         upstreams: {{ u: {{ endpoints: [\"{}\"], {RETRIES} }} }}\n",
+        upstream.address()
+    );
+    let program = Program::run(&yaml);
+    let admin = program.admin().to_string();
+    let (empty, told) = mamparo(&["explain", "--recent", "--admin", &admin]);
+    assert_eq!(empty.status.code(), Some(0), "{told}");
+    assert!(told.contains("No request is kept"), "{told}");
+    let mut client = Client::connect(program.listener("outbound"));
+    let headers = ["x-request-id: order/7", "idempotency-key: 1"];
+    client.request("POST", "/pay?card=4111", &headers, b"x");
+    assert_eq!(client.answer().status, 503);
+    eventually("the request is told", || {
+        mamparo(&["explain", "--id", "order/7", "--admin", &admin])
+            .0
+            .status
+            .success()
+    });
+    let (_, told) = mamparo(&["explain", "--id", "order/7", "--admin", &admin]);
+    for words in [
+        "POST /pay was answered by its upstream with 503 after 3 tries",
+        "request id  order/7",
+        "Retry granted: attempt 2 of 3",
+        "Retry denied: 3 of 3 attempts are made.",
+        &format!("Try 3 on {} (the only endpoint)", upstream.address()),
+    ] {
+        assert!(told.contains(words), "{words}: {told}");
+    }
+    assert!(!told.contains("4111"), "{told}");
+    let (_, list) = mamparo(&["explain", "--recent", "--admin", &admin]);
+    assert!(
+        list.contains("order/7") && list.lines().count() == 1,
+        "{list}"
+    );
+    let (unknown, told) = mamparo(&["explain", "--id", "nobody", "--admin", &admin]);
+    assert_eq!(unknown.status.code(), Some(1));
+    assert!(
+        told.contains("no request with the id 'nobody' is kept"),
+        "{told}"
+    );
+}
+
+#[test]
+fn the_command_says_which_arguments_go_together() {
+    for arguments in [
+        &["explain"][..],
+        &["explain", "GET"],
+        &["explain", "--id", "1", "GET", "/"],
+        &["explain", "--id", "1", "--config", "a.yaml"],
+        &["explain", "--id", "1", "--recent"],
+        &["explain", "--recent", "-H", "a: b"],
+    ] {
+        let (output, told) = mamparo(arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {told}");
+        assert!(
+            told.contains("mamparo explain --id ID"),
+            "{arguments:?}: {told}"
+        );
+    }
+    // Nobody listens there.
+    let (output, told) = mamparo(&["explain", "--id", "1", "--admin", "127.0.0.1:1"]);
+    assert_eq!(output.status.code(), Some(1), "{told}");
+    assert!(told.contains("127.0.0.1:1"), "{told}");
 }
