@@ -11,11 +11,11 @@ import socket
 import threading
 
 import pytest
-from test_tls import Authority
 
 from client import send_all
 from programs import ROOT, free_port, wait_until
 from services import Mamparo, Prometheus, config_of
+from test_tls import Authority
 
 DEPLOY = ROOT / "deploy"
 DASHBOARDS = sorted((DEPLOY / "grafana").glob("*.json"))
@@ -86,6 +86,14 @@ def test_the_dashboards_lead_to_each_other_and_have_no_two_panels_of_one_number(
             known = {variable["name"] for variable in boards[other]["templating"]["list"]}
             named = set(re.findall(r"var-(\w+)=", query)) | set(re.findall(r"\${(\w+):queryparam}", query))
             assert named and named <= known, (uid, other, named - known)
+
+
+def test_every_metric_is_on_a_dashboard():
+    """What the program tells can be seen; who adds a metric adds it to a panel."""
+    shown = "".join(path.read_text() for path in DASHBOARDS)
+    metrics = set(re.findall(r'"(mamparo_\w+)"', (ROOT / "src" / "telemetry" / "table.rs").read_text()))
+    assert len(metrics) > 25
+    assert {metric for metric in metrics if not re.search(rf"\b{metric}(_bucket)?\b", shown)} == set()
 
 
 @pytest.fixture
