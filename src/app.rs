@@ -348,7 +348,6 @@ fn admin_control(
     Control {
         telemetry: Arc::clone(&shared.proxy.telemetry),
         status: Box::new(move || status.status()),
-        changes: shared.proxy.telemetry.events().changes(),
         metrics: Box::new(move || metrics.metrics()),
         config: Box::new(move || config::effective::to_json(&config.effective.load()).to_string()),
         readiness: Box::new(move || readiness.readiness()),

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{TcpStream, UnixStream};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinSet};
 
 use self::desk::Desk;
@@ -55,8 +55,6 @@ pub type SetLogLevel = dyn Fn(&str) -> Result<String, String> + Send + Sync;
 pub struct Control {
     /// The state of everything, now.
     pub status: Box<dyn Fn() -> Status + Send + Sync>,
-    /// Changes when something has happened that the stream tells at once.
-    pub changes: watch::Receiver<u64>,
     /// The metrics in the text format of Prometheus.
     pub metrics: Box<dyn Fn() -> String + Send + Sync>,
     /// The effective configuration as JSON, secrets removed, each value with its origin.

@@ -225,6 +225,27 @@ def test_a_failed_request_is_explained_and_the_explanation_can_be_shared(three, 
     seen.is_clean()
 
 
+def test_requests_that_are_alike_are_told_once(three, visit):
+    """A hundred failures of one kind do not hide the one of another."""
+    ask(three.port, "/catalog/status/503", {"x-request-id": "the-other"})
+    for number in range(40):
+        ask(three.port, "/payments/get/same", {"x-request-id": f"same-{number}"})
+    seen = visit(three.admin)
+    page = seen.open()
+    rows = page.locator("#request-list > ul > li")
+    expect(rows).to_have_count(3)
+    expect(rows.nth(2)).to_contain_text("GET /catalog/status/503")
+    expect(rows.first).to_contain_text("payments · breaker_open")
+    more = rows.first.get_by_role("button", name=re.compile(r"and 34 like it since \d\d:\d\d:\d\d"))
+    expect(more).to_have_attribute("aria-expanded", "false")
+    more.focus()
+    page.keyboard.press("Enter")
+    expect(rows.first.get_by_role("link", name="explain")).to_have_count(31)
+    page.keyboard.press("Enter")
+    expect(rows.first.get_by_role("link", name="explain")).to_have_count(1)
+    seen.is_clean()
+
+
 def test_everything_is_reached_by_the_keyboard_and_shows_that_it_is(three, visit):
     """In the order of the page, each with a visible focus."""
     for _ in range(6):

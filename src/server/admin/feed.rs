@@ -150,7 +150,7 @@ impl Feed {
 
     /// Makes and sends for as long as it is polled.
     pub(super) async fn run(self: Arc<Self>) {
-        let mut changes = self.control.changes.clone();
+        let mut changes = self.control.telemetry.events().changes();
         loop {
             self.wanted.notified().await;
             while self.is_wanted() {

@@ -56,7 +56,6 @@ fn control(
     Control {
         telemetry: Arc::default(),
         status: Box::new(move || status.clone()),
-        changes: tokio::sync::watch::channel(0).1,
         metrics: Box::new(|| "# HELP mamparo_build_info x\n".repeat(400)),
         config: Box::new(|| r#"{"service":"orders"}"#.into()),
         readiness: Box::new(move || readiness),

@@ -1,7 +1,7 @@
 // The requests that failed lately, and what happened to one of them.
 
 import { arrange, byId, el, fill, say, set, tag } from './dom.js';
-import { clock, duration, plural } from './words.js';
+import { clock, duration, number, plural } from './words.js';
 
 const EVERY = 2000; // ms between two readings while the page is seen
 const REFUSED = 30_000; // ms until it is asked again for what is not to be had
@@ -21,15 +21,49 @@ const sentence = (error) => `${error.message[0].toUpperCase()}${error.message.sl
 const nameOf = (request) => [request.method ?? 'no request', request.path].filter(Boolean).join(' ');
 const isFailed = (request) => request.kept_for.some((why) => why === 'failed' || why === 'fallback');
 
+/** What is alike is told once: a hundred refusals of one kind must not hide the one of another. */
+const kindOf = (request) => [request.upstream, nameOf(request), request.status, request.reason, isFailed(request)].join('\n');
+
+/** One request, or the newest of those that are alike. */
 function row(request) {
   const open = el('a', { class: 'button', href: `#request=${encodeURIComponent(request.request_id)}`, 'aria-label': `explain ${nameOf(request)}` }, 'explain');
   const bad = request.kept_for.includes('failed');
   const why = request.reason ?? request.kept_for.join(', ');
   const tries = request.tries > 1 ? ` after ${plural(request.tries, 'try', 'tries')}` : '';
-  return el('li', { 'data-request': request.request_id },
-    el('div', null, el('time', { datetime: request.at }, clock(request.at)), ' ',
+  return el('div', { class: 'request', 'data-request': request.request_id },
+    el('div', null, el('time', { datetime: request.at, title: request.at }, clock(request.at)), ' ',
       tag(bad ? '✕' : '↩', String(request.status), bad ? 'bad' : 'warn'), ' ', el('span', { class: 'target' }, nameOf(request))),
-    el('div', { class: 'quiet' }, [request.upstream, why].filter(Boolean).join(' · '), `, ${duration(request.took_ms)}${tries} `, open));
+    open,
+    el('div', { class: 'quiet' }, [request.upstream, why].filter(Boolean).join(' · '), `, ${duration(request.took_ms)}${tries}`));
+}
+
+/** Requests that are alike: the newest, and the others behind a button. */
+class Alike {
+  #open = false;
+  #requests = [];
+
+  constructor() {
+    this.more = el('button', { type: 'button', class: 'more' });
+    this.more.addEventListener('click', () => { this.#open = !this.#open; this.show(this.#requests); });
+    this.newest = el('div');
+    this.others = el('div', { class: 'others' });
+    this.node = el('li', null, this.newest, this.more, this.others);
+  }
+
+  show(requests) {
+    this.#requests = requests;
+    const [first, ...others] = requests;
+    const focused = this.newest.contains(document.activeElement);
+    if (this.newest.firstChild?.dataset.request !== first.request_id) this.newest.replaceChildren(row(first));
+    if (focused) this.newest.querySelector('a').focus({ preventScroll: true });
+    const oldest = requests.at(-1);
+    say(this.more, this.#open ? 'hide those like it' : `and ${number(others.length)} like it since ${clock(oldest.at)}`);
+    set(this.more, { 'aria-expanded': String(this.#open), hidden: others.length === 0 });
+    const shown = this.#open ? others.slice(0, SHOWN) : [];
+    if ([...this.others.children].map((one) => one.dataset.request).join() !== shown.map((one) => one.request_id).join()) {
+      this.others.replaceChildren(...shown.map(row));
+    }
+  }
 }
 
 function step(one) {
@@ -68,7 +102,7 @@ export function requestList({ matches, onOpen, onClose }) {
   byId('kept').addEventListener('change', show);
   // What else the address asks for stays as it is.
   list.addEventListener('click', (event) => {
-    const id = event.target.closest('a') && event.target.closest('li').dataset.request;
+    const id = event.target.closest('a') && event.target.closest('.request').dataset.request;
     if (!id || event.ctrlKey || event.metaKey || event.shiftKey) return;
     event.preventDefault();
     onOpen(id);
@@ -79,13 +113,13 @@ export function requestList({ matches, onOpen, onClose }) {
 
   function show() {
     const all = byId('kept').checked;
-    const found = (requests ?? []).filter((request) => (all || isFailed(request)) && matches(request)).slice(0, SHOWN);
-    const ids = new Set(found.map((request) => request.request_id));
-    for (const id of rows.keys()) if (!ids.has(id)) rows.delete(id);
-    arrange(list, found.map((request) => {
-      const node = rows.get(request.request_id) ?? row(request);
-      rows.set(request.request_id, node);
-      return node;
+    const found = (requests ?? []).filter((request) => (all || isFailed(request)) && matches(request));
+    const kinds = Map.groupBy(found, kindOf);
+    for (const kind of rows.keys()) if (!kinds.has(kind)) rows.delete(kind);
+    arrange(list, [...kinds].slice(0, SHOWN).map(([kind, alike]) => {
+      if (!rows.has(kind)) rows.set(kind, new Alike());
+      rows.get(kind).show(alike);
+      return rows.get(kind).node;
     }));
     set(list, { hidden: found.length === 0 });
     say(empty, found.length > 0 ? '' : trouble ?? (requests === null ? 'Reading…' : all ? 'None is kept.' : 'None has failed lately.'));

@@ -9,12 +9,13 @@ use tokio::time::{sleep, timeout};
 use super::super::{Offer, Readiness, serve_stream};
 use super::*;
 use crate::server::status::{Event, History};
-use crate::telemetry::events::{Events, Kind};
+use crate::telemetry::Telemetry;
+use crate::telemetry::events::Kind;
 
 /// A feed of a process of which little is known.
 struct Stage {
     feed: Arc<Feed>,
-    events: Arc<Events>,
+    telemetry: Arc<Telemetry>,
     /// Readings that were made.
     made: Arc<AtomicUsize>,
     /// What `until` of the history is, in steps.
@@ -30,9 +31,13 @@ impl Drop for Stage {
 
 /// `padding`: bytes of the status beside the rest.
 fn stage(padding: usize) -> Stage {
-    let (events, made) = (Arc::<Events>::default(), Arc::<AtomicUsize>::default());
+    let (telemetry, made) = (Arc::<Telemetry>::default(), Arc::<AtomicUsize>::default());
     let points = Arc::<AtomicUsize>::default();
-    let (told, counted, point) = (Arc::clone(&events), Arc::clone(&made), Arc::clone(&points));
+    let (told, counted, point) = (
+        Arc::clone(&telemetry),
+        Arc::clone(&made),
+        Arc::clone(&points),
+    );
     let status = move || {
         counted.fetch_add(1, Relaxed);
         let history = History {
@@ -41,15 +46,14 @@ fn stage(padding: usize) -> Stage {
         };
         Status {
             at: "x".repeat(padding),
-            events: told.recent(),
+            events: told.events().recent(),
             history: Some(history),
             ..Status::default()
         }
     };
     let control = Control {
-        telemetry: Arc::default(),
+        telemetry: Arc::clone(&telemetry),
         status: Box::new(status),
-        changes: events.changes(),
         metrics: Box::new(String::new),
         config: Box::new(String::new),
         readiness: Box::new(|| Readiness::Ready),
@@ -63,7 +67,7 @@ fn stage(padding: usize) -> Stage {
     Stage {
         running: tokio::spawn(Arc::clone(&feed).run()),
         feed,
-        events,
+        telemetry,
         made,
         points,
     }
@@ -75,7 +79,9 @@ impl Stage {
     }
 
     fn note(&self, text: &str) {
-        self.events.note(clock::date(), Kind::Breaker, text);
+        self.telemetry
+            .events()
+            .note(clock::date(), Kind::Breaker, text);
     }
 
     fn readers(&self) -> usize {
@@ -211,7 +217,7 @@ async fn an_event_is_told_within_200_ms_and_many_are_told_together() {
     client.read_for(Duration::from_millis(200)).await;
     assert_eq!(client.count("note"), 101, "none is missing");
     assert!(stage.made() <= made + 4, "{} readings", stage.made() - made);
-    stage.events.touch();
+    stage.telemetry.events().touch();
     let before = stage.made();
     client.read_for(Duration::from_millis(200)).await;
     assert_eq!(stage.made(), before + 1, "a change that is no event");
