@@ -154,6 +154,13 @@ impl Feed {
         self.asked.send_replace(true);
     }
 
+    /// What it says is that it stands for nothing: requests are told why.
+    pub(super) fn nothing(&self, why: &str) {
+        for one in &self.known.lock().audience {
+            one.upstream.not_found(&self.source, why);
+        }
+    }
+
     /// There is something odd about what it says.
     pub(super) fn remark(&self, what: &str) {
         let known = self.known.lock();

@@ -5,13 +5,16 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use mamparo::app::{self, Options, Running};
+use mamparo::config;
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::support::cluster::{endpoint, slice, slice_of};
+use crate::support::proxy::complete;
 use crate::support::tls::{Authority, Files, provider};
-use crate::support::{Cluster, Pod, Proxy, Upstream, eventually};
+use crate::support::{Client, Cluster, Pod, Proxy, Upstream, eventually};
 
 /// One listener before the service of the cluster.
 fn before(cluster: &Cluster, port: &str, more: &str) -> String {
@@ -93,6 +96,8 @@ pub(crate) fn its_endpoints_are_there_from_the_first_request_on_and_followed() {
     cluster.delete("a");
     expect(&proxy, []);
     let answer = proxy.get("/");
+    let told = "Upstream 'u' has no endpoint: kubernetes:shop/payments:http: none of its endpoints is ready, of 1";
+    assert!(answer.text().contains(told), "{}", answer.text());
     assert_eq!(
         (answer.status, answer.json()["context"]["reason"].as_str()),
         (503, Some("no_endpoint"))
@@ -141,11 +146,7 @@ pub(crate) fn one_watch_serves_every_upstream_of_a_service_and_ends_with_the_las
         of("metrics"),
         of("http"),
     ));
-    let get = |listener: &str| {
-        crate::support::Client::connect(proxy.listener(listener))
-            .get("/")
-            .status
-    };
+    let get = |listener: &str| Client::connect(proxy.listener(listener)).get("/").status;
     assert_eq!((get("web"), get("metrics"), get("more")), (200, 204, 200));
     eventually("it is watched", || cluster.watches() == 1);
     assert_eq!((cluster.count("list"), cluster.count("watch")), (1, 1));
@@ -163,8 +164,13 @@ pub(crate) fn a_port_is_meant_by_number_or_alone_and_one_that_is_not_there_is_to
         assert_eq!(proxy.get("/").status, 200, "{port}");
     }
     let proxy = Proxy::start(&before(&cluster, ", port: grpc", ""));
-    assert_eq!(proxy.get("/").status, 503);
     let there = format!("there is http ({})", server.port());
+    let answer = proxy.get("/");
+    assert!(
+        answer.status == 503 && answer.text().contains(&there),
+        "{}",
+        answer.text()
+    );
     assert!(noted(
         &proxy,
         &[
@@ -448,4 +454,72 @@ pub(crate) fn endpoints_of_our_zone_are_preferred_and_others_stand_in() {
         assert_eq!(proxy.get("/").status, 200);
     }
     assert_eq!(far.count() - before, 5);
+}
+
+/// A configuration's file, and what runs with it.
+struct Process {
+    files: Files,
+    running: Running,
+}
+
+impl Process {
+    fn start(yaml: &str) -> Self {
+        let files = Files::new();
+        let file = files.put("mamparo.yaml", &complete(yaml, &files.path("access.log")));
+        let loaded = config::load(std::slice::from_ref(&file), &|_| None).unwrap();
+        let options = Options {
+            paths: vec![file],
+            ..Options::default()
+        };
+        let running = app::start(loaded, options).unwrap();
+        Self { files, running }
+    }
+
+    fn reload(&self, yaml: &str) {
+        let log = self.files.path("access.log");
+        self.files.put("mamparo.yaml", &complete(yaml, &log));
+        let problems = self.running.reload().unwrap().problems;
+        assert!(problems.is_empty(), "{problems:?}");
+    }
+
+    fn get(&self) -> u16 {
+        let listener = self.running.listener_address("outbound").unwrap();
+        Client::connect(listener).get("/").status
+    }
+}
+
+#[test]
+fn rule_81_a_reload_moves_to_another_cluster_and_leaves_the_last_one() {
+    let (one, other) = (Cluster::start(), Cluster::start());
+    let (a, b) = (Upstream::always(201), Upstream::always(202));
+    one.set("a", slice_of(a.address(), Pod::Ready));
+    other.set("b", slice_of(b.address(), Pod::Ready));
+    let process = Process::start(&before(&one, ", port: http", ""));
+    assert_eq!(process.get(), 201);
+    eventually("it is watched", || one.watches() == 1);
+    // The same again: nothing is asked anew.
+    process.reload(&format!(
+        "{}    critical: true\n",
+        before(&one, ", port: http", "")
+    ));
+    assert_eq!(
+        (process.get(), one.count("list"), one.watches()),
+        (201, 1, 1)
+    );
+    // Until the other cluster has answered, requests go where they went.
+    other.behave(|manners| manners.slow = Duration::from_millis(300));
+    process.reload(&before(&other, ", port: http", ""));
+    assert_eq!(process.get(), 201);
+    eventually("requests go there", || process.get() == 202);
+    eventually("only it is watched", || {
+        (one.watches(), other.watches()) == (0, 1)
+    });
+    // Without a service there is nothing to watch.
+    let plain = before(&other, "", "").replace(
+        "{ kubernetes: { service: payments, namespace: shop } }",
+        &format!("\"{}\"", a.address()),
+    );
+    process.reload(&plain);
+    assert_eq!(process.get(), 201);
+    eventually("nobody watches", || other.watches() == 0);
 }

@@ -136,5 +136,10 @@ fn tell(feed: &Feed, seen: &Seen, wanted: Wanted<'_>, remarks: &mut Vec<String>)
         feed.remark(remark);
     }
     *remarks = choice.remarks;
+    let is_nothing = choice.found.is_empty();
     feed.found(choice.found, None);
+    if is_nothing {
+        let why = remarks.first().map_or("it has no endpoint", String::as_str);
+        feed.nothing(why);
+    }
 }
