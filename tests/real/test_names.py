@@ -11,7 +11,7 @@ import pytest
 
 from client import gets, send, send_all
 from naming import Farm, Nsd
-from programs import free_port, wait_until
+from programs import Program, free_port, program_path, wait_until
 from services import Mamparo
 from test_restarts import during, failures
 
@@ -67,8 +67,9 @@ def free_ports(count):
     return sorted(found)
 
 
-def test_1000_changes_of_endpoints_under_load_lose_no_request(farm, dns, proxy):
-    """Rule 68: ports come and go in the record, in order and not, while requests run."""
+def test_1000_changes_of_endpoints_under_load_lose_no_request(farm, dns, proxy, stack, tmp_path):
+    """Rule 68: ports come and go in the record, in order and not, while requests run, and a real generator's beside
+    them."""
     chance = random.Random(68)
     ports = free_ports(120)
     first = set(ports[:60])
@@ -106,9 +107,14 @@ def test_1000_changes_of_endpoints_under_load_lose_no_request(farm, dns, proxy):
             number += 1
 
     seen(first)
+    wrk = [program_path("wrk"), "-t1", "-c32", "-d120s", f"http://127.0.0.1:{app.port}/wrk"]
+    stack.enter_context(Program(wrk, tmp_path / "wrk.log"))
     answers = during(trouble, lambda: send_all(app.port, requests()))
     assert not failures(answers)
     assert sum(changes) >= 1000 and len(answers) > 2000, (changes, len(answers))
+    for outcome in ("failed", "refused"):
+        assert app.metric("mamparo_requests_total", outcome=outcome) == 0, outcome
+    assert app.metric("mamparo_requests_total", outcome="upstream") > 2 * len(answers)
     assert source(app)["problem"] is None
 
 
