@@ -219,7 +219,7 @@ fn endpoint_status(reading: &Reading, now: Instant) -> status::Endpoint {
         }),
         weight: reading.weight,
         share: breaker.map_or(1.0, |breaker| breaker.share),
-        draining: reading.leaving,
+        draining: is_draining(reading),
         health: reading.health.as_ref().map(|health| status::Health {
             state: health.standing.name().to_owned(),
             reason: health.verdict.as_ref().map(ToString::to_string),
@@ -228,6 +228,11 @@ fn endpoint_status(reading: &Reading, now: Instant) -> status::Endpoint {
             failures_in_a_row: health.failures,
         }),
     }
+}
+
+/// Gone, or no more named by its source: it gets no new requests while there are others.
+const fn is_draining(reading: &Reading) -> bool {
+    reading.leaving || reading.weight == 0
 }
 
 fn circuit(reading: &Reading) -> Circuit {
@@ -262,12 +267,12 @@ fn upstream_reading(site: &Site, upstream: &Upstream, now: Instant) -> UpstreamR
         endpoints: endpoints
             .into_iter()
             .map(|reading| EndpointReading {
+                draining: is_draining(&reading),
                 address: reading.endpoint,
                 breaker: reading.breaker.map(|breaker| breaker.state),
                 unhealthy: reading
                     .health
                     .is_some_and(|health| health.standing == Standing::Unhealthy),
-                draining: reading.leaving,
             })
             .collect(),
     }

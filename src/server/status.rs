@@ -205,7 +205,7 @@ pub struct Endpoint {
     pub weight: u32,
     /// How much of its weight it gets: below 1 while it ramps up after closing.
     pub share: f64,
-    /// Whether it is no longer configured and only finishes what it has.
+    /// Whether it is no longer configured, or no more named by its source, and finishes what it has.
     pub draining: bool,
     /// What its health checks showed; `null` where it is not checked.
     pub health: Option<Health>,

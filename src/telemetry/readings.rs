@@ -87,7 +87,7 @@ pub struct EndpointReading {
     pub breaker: Option<State>,
     /// Whether its health checks say that it does not work.
     pub unhealthy: bool,
-    /// Whether it gets no new requests since it was removed.
+    /// Whether it gets no new requests, since it was removed or its source names it no more.
     pub draining: bool,
 }
 

@@ -201,6 +201,9 @@ fn an_address_that_is_missing_gets_no_more_requests() {
         assert_eq!(proxy.get("/").status, 200);
     }
     assert_eq!((a.count(), b.count()), (6, 2));
+    let state = |state| [("upstream", "u"), ("state", state)];
+    assert_eq!(proxy.metric("mamparo_endpoints", &state("available")), 1.0);
+    assert_eq!(proxy.metric("mamparo_endpoints", &state("draining")), 1.0);
     // It is back, with all that is known of it.
     dns.says("_http._tcp.app.test", Says::services(1, &both));
     eventually("both are used", || {
