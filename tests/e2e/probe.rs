@@ -90,7 +90,8 @@ fn the_deep_one_names_the_critical_upstream_that_is_away() {
         probe(&admin, &["--deep"]).0 == Some(1)
     });
     let (_, told) = probe(&admin, &["--deep"]);
-    for words in ["u: every breaker is open", &nobody.to_string()] {
+    let endpoint = format!("{nobody}, its breaker is open: 1 failure");
+    for words in ["u: no endpoint is available", &endpoint] {
         assert!(told.contains(words), "{words}: {told}");
     }
     assert_eq!(told.lines().count(), 1, "{told}");

@@ -299,7 +299,7 @@ fn why_unavailable(upstream: &Upstream) -> Option<String> {
         return Some("no endpoint: its names do not resolve".into());
     }
     let closed_to_us = endpoints
-        .map(|endpoint| Some(format!("{}: {}", endpoint.address, why_closed(endpoint)?)))
+        .map(|endpoint| Some(format!("{}, {}", endpoint.address, why_closed(endpoint)?)))
         .collect::<Option<Vec<_>>>()?;
     Some(format!(
         "no endpoint is available ({})",
@@ -308,13 +308,15 @@ fn why_unavailable(upstream: &Upstream) -> Option<String> {
 }
 
 /// Why an endpoint gets no requests; `None`: it does.
-fn why_closed(endpoint: &Endpoint) -> Option<&str> {
+fn why_closed(endpoint: &Endpoint) -> Option<String> {
     let health = endpoint.health.as_ref();
-    if let Some(health) = health.filter(|health| health.state == "unhealthy") {
-        return Some(health.reason.as_deref().unwrap_or("unhealthy"));
-    }
-    let open = endpoint.state == Circuit::Open;
-    open.then(|| endpoint.reason.as_deref().unwrap_or("open"))
+    let (what, why) = match health.filter(|health| health.state == "unhealthy") {
+        Some(health) => ("its health check fails", &health.reason),
+        None if endpoint.state == Circuit::Open => ("its breaker is open", &endpoint.reason),
+        None => return None,
+    };
+    let why = why.as_deref().map(|why| format!(": {why}"));
+    Some(format!("{what}{}", why.unwrap_or_default()))
 }
 
 async fn reload(control: &Control) -> Answer {
