@@ -35,6 +35,7 @@ CHOICES = {
 # away, and its fallback; more requests than seats.
 UPSTREAMS = {
     "app": {
+        "health_check": {"path": "/get/health", "interval": "1s"},
         "timeouts": {"try": "150ms", "request": "2s"},
         "retry": {"budget": {"ratio": "5%", "min_per_second": 1}, "backoff": {"base": "5ms"}},
         "circuit_breaker": {"consecutive_failures": "none", "failure_rate": "none"},
