@@ -224,7 +224,7 @@ async fn deep_health_names_the_critical_upstreams_without_an_endpoint() {
         assert_eq!(listed, usize::from(wanted == 503));
         if states == [Open, Open] && critical {
             assert!(
-                answer.contains("127.0.0.1:9001: 5 consecutive failures"),
+                answer.contains("127.0.0.1:9001, its breaker is open: 5 consecutive failures"),
                 "{answer}"
             );
         }
