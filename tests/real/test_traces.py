@@ -1,6 +1,7 @@
 """Spans of real traffic, read by the protobuf of OpenTelemetry's own package, sent straight and by way of a real
 collector."""
 
+import gzip
 import http.server
 import importlib.util
 import threading
@@ -32,6 +33,8 @@ class Sink:
 
             def do_POST(self):
                 body = self.rfile.read(int(self.headers["content-length"]))
+                if self.headers["content-encoding"] == "gzip":
+                    body = gzip.decompress(body)
                 if sink.status == 200:
                     sink.take(self, body)
                 self.send_response(sink.status)
@@ -78,8 +81,8 @@ class Rotel(Program):
         package = Path(importlib.util.find_spec("rotel").origin).parent
         where = [f"--otlp-http-endpoint=127.0.0.1:{self.port}", f"--otlp-grpc-endpoint=127.0.0.1:{grpc}"]
         send_on = ["--exporter=otlp", f"--otlp-exporter-endpoint={to}", "--otlp-exporter-protocol=http"]
-        how = ["--otlp-exporter-compression=none", "--batch-timeout=100ms"]
-        super().__init__([package / "rotel-agent", "start", *where, *send_on, *how], Path(folder) / "rotel.log")
+        command = [package / "rotel-agent", "start", *where, *send_on, "--batch-timeout=100ms"]
+        super().__init__(command, Path(folder) / "rotel.log")
 
     def __enter__(self):
         return self.start().ready(lambda: listens(self.port))
