@@ -37,6 +37,7 @@ use crate::server::status::{LastReload, Status};
 use crate::server::worker::Workers;
 use crate::telemetry::Telemetry;
 use crate::telemetry::events::Kind;
+use crate::telemetry::exposition::Format;
 use crate::telemetry::history::History;
 use crate::telemetry::log::LogLevel;
 use crate::tls::Vault;
@@ -348,7 +349,7 @@ fn admin_control(
     Control {
         telemetry: Arc::clone(&shared.proxy.telemetry),
         status: Box::new(move || status.status()),
-        metrics: Box::new(move || metrics.metrics()),
+        metrics: Box::new(move |format| metrics.metrics(format)),
         config: Box::new(move || config::effective::to_json(&config.effective.load()).to_string()),
         readiness: Box::new(move || readiness.readiness()),
         reload,
@@ -451,7 +452,7 @@ impl Running {
 
     /// The metrics: what `GET /metrics` says. It counts as a scrape.
     pub fn metrics(&self) -> String {
-        self.shared.metrics()
+        self.shared.metrics(Format::Text)
     }
 
     /// Reads the files again; says what came of it. `None`: the process is ending.

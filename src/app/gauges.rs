@@ -14,6 +14,7 @@ use crate::reload;
 use crate::server::admin::Readiness;
 use crate::server::status::{self, Circuit, Status};
 use crate::telemetry::events::stamp;
+use crate::telemetry::exposition::Format;
 use crate::telemetry::metrics::Totals;
 use crate::telemetry::readings::{DiscoveryReading, EndpointReading, Readings, UpstreamReading};
 
@@ -59,7 +60,7 @@ impl Shared {
     }
 
     /// The text of a scrape.
-    pub(super) fn metrics(&self) -> String {
+    pub(super) fn metrics(&self, format: Format) -> String {
         let (site, now) = (self.proxy.site(), clock::now());
         let readings = Readings {
             generation: site.snapshot.generation,
@@ -73,7 +74,7 @@ impl Shared {
             certificates: self.certificate_readings(),
             discovery: discovery_readings(&self.discovery.readings()),
         };
-        self.proxy.telemetry.metrics().render(&readings)
+        self.proxy.telemetry.metrics().render_as(&readings, format)
     }
 
     fn process(&self, site: &Site, now: Instant) -> status::Process {

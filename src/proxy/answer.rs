@@ -19,6 +19,8 @@ use crate::telemetry::report::FallbackKind;
 use crate::telemetry::trace::{REQUEST_ID, write_hex};
 
 mod accept;
+
+pub use accept::prefers;
 mod call;
 mod status;
 

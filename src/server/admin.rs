@@ -29,6 +29,7 @@ use super::socket::{Accepted, Accepting};
 use super::status::{LastReload, Status};
 use super::transport::Transport;
 use crate::telemetry::Telemetry;
+use crate::telemetry::exposition::Format;
 
 /// Connections that are served at once. One more ends the oldest, so that a probe always gets through.
 pub const MAX_CONNECTIONS: usize = 64;
@@ -55,8 +56,8 @@ pub type SetLogLevel = dyn Fn(&str) -> Result<String, String> + Send + Sync;
 pub struct Control {
     /// The state of everything, now.
     pub status: Box<dyn Fn() -> Status + Send + Sync>,
-    /// The metrics in the text format of Prometheus.
-    pub metrics: Box<dyn Fn() -> String + Send + Sync>,
+    /// The metrics in that format.
+    pub metrics: Box<dyn Fn(Format) -> String + Send + Sync>,
     /// The effective configuration as JSON, secrets removed, each value with its origin.
     pub config: Box<dyn Fn() -> String + Send + Sync>,
     /// What is told of requests: those that are kept with all their steps.

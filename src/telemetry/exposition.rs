@@ -1,10 +1,13 @@
-//! The answer to a scrape, in the Prometheus text format, version 0.0.4: what was counted and what was
-//! read is written as it comes. With ten thousand routes that is 20 MB: a tree of families, samples and
+//! The answer to a scrape, in the Prometheus text format, version 0.0.4, or in OpenMetrics, which also has
+//! room for traces as examples: what was counted and what was read is written as it comes. With ten thousand routes that is 20 MB: a tree of families, samples and
 //! labels before it took ten times the text's memory.
 
 use std::fmt;
 use std::sync::Arc;
 
+use prometheus::proto::MetricType;
+
+use super::examples::{Example, Examples};
 use super::histogram::{BOUNDS, Spread};
 use super::meters::{Requests, UpstreamMeters};
 use super::metrics::{Metrics, Scraped};
@@ -13,14 +16,40 @@ use super::readings::{Readings, UpstreamReading};
 use super::table::{self, Metric};
 use crate::policy::breaker::State;
 
-/// The content type of the text.
-pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+/// How a scrape is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// The Prometheus text format.
+    Text,
+    /// OpenMetrics.
+    OpenMetrics,
+}
+
+impl Format {
+    /// What a scraper names that can read OpenMetrics.
+    pub const OPEN_METRICS: &str = "application/openmetrics-text";
+    /// What a scraper names that can read the other.
+    pub const TEXT: &str = "text/plain";
+
+    /// The content type of the answer.
+    pub const fn content_type(self) -> &'static str {
+        match self {
+            Self::Text => "text/plain; version=0.0.4; charset=utf-8",
+            Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+        }
+    }
+}
 
 impl Metrics {
     /// Everything, as one scrape reads it. Each call counts as a scrape for the series of what a
     /// reload has removed (rule 87).
     pub fn render(&self, readings: &Readings) -> String {
-        let mut families = Families::default();
+        self.render_as(readings, Format::Text)
+    }
+
+    /// The same in that format.
+    pub fn render_as(&self, readings: &Readings, format: Format) -> String {
+        let mut families = Families::new(format);
         let handles = self.scraped();
         add_requests(&mut families, &handles);
         let overhead = self.overhead.read();
@@ -89,7 +118,8 @@ fn add_requests(families: &mut Families, handles: &Scraped) {
     }
     let mut durations = families.of(&table::REQUEST_DURATION);
     for one in &handles.passages {
-        durations.spread(&[one.route(), one.upstream()], &one.duration.read());
+        let labels = [one.route(), one.upstream()].map(|label| &**label);
+        durations.exemplified(&labels, &one.duration.read(), &one.examples);
     }
     let mut failures = families.of(&table::FAILURES);
     for one in &handles.passages {
@@ -214,33 +244,41 @@ const fn breaker_value(state: State) -> u64 {
 /// The metrics that were read so far, each once, as text.
 struct Families {
     text: String,
+    format: Format,
     /// The bounds of a histogram's buckets in seconds, and what stands for the last one's.
     bounds: Vec<String>,
 }
 
-impl Default for Families {
-    fn default() -> Self {
-        let bounds = BOUNDS.iter().map(|bound| seconds(*bound).to_string());
+impl Families {
+    fn new(format: Format) -> Self {
+        let bounds = BOUNDS.iter().map(|bound| match format {
+            Format::Text => seconds(*bound).to_string(),
+            // With a fraction always: one way to write each.
+            Format::OpenMetrics => format!("{:?}", seconds(*bound)),
+        });
         Self {
             text: String::new(),
+            format,
             bounds: bounds.chain(["+Inf".to_owned()]).collect(),
         }
     }
-}
 
-impl Families {
     /// Begins a metric. What says of it what it is comes with its first sample: a metric without one is
     /// not told of.
     fn of<'a>(&'a mut self, metric: &'a Metric) -> Samples<'a> {
         Samples {
             metric,
             text: &mut self.text,
+            format: self.format,
             bounds: &self.bounds,
             begun: false,
         }
     }
 
-    fn text(self) -> String {
+    fn text(mut self) -> String {
+        if self.format == Format::OpenMetrics {
+            self.text.push_str("# EOF\n");
+        }
         self.text
     }
 
@@ -264,6 +302,7 @@ impl Families {
 struct Samples<'a> {
     metric: &'a Metric,
     text: &'a mut String,
+    format: Format,
     bounds: &'a [String],
     begun: bool,
 }
@@ -280,11 +319,27 @@ impl Samples<'_> {
     }
 
     fn spread(&mut self, labels: &[&str], spread: &Spread) {
+        self.exemplified(labels, spread, &Examples::default());
+    }
+
+    /// A histogram with a trace for each bucket that one is known of, where the format has room for it.
+    fn exemplified(&mut self, labels: &[&str], spread: &Spread, examples: &Examples) {
         let labels = self.labels(labels);
         let mut count = 0;
-        for (bound, own) in self.bounds.iter().zip(spread.buckets) {
+        for (bucket, (bound, own)) in self.bounds.iter().zip(spread.buckets).enumerate() {
             count += own;
-            self.sample("_bucket", &labels, Some(bound), count);
+            let example = match self.format {
+                Format::Text => None,
+                // None that is not counted yet.
+                Format::OpenMetrics => examples.of(bucket).filter(|_| own > 0),
+            };
+            match example {
+                None => self.sample("_bucket", &labels, Some(bound), count),
+                Some(example) => {
+                    let count = format_args!("{count} # {example}");
+                    self.sample("_bucket", &labels, Some(bound), count);
+                }
+            }
         }
         self.sample("_sum", &labels, None, seconds(spread.sum));
         self.sample("_count", &labels, None, count);
@@ -301,7 +356,7 @@ impl Samples<'_> {
         debug_assert_eq!(names.len(), values.len(), "{name}");
         if !self.begun {
             self.begun = true;
-            let kind = format!("{kind:?}").to_lowercase();
+            let (name, kind) = self.format.family(name, *kind);
             write(self.text, format_args!("# HELP {name} {help}\n"));
             write(self.text, format_args!("# TYPE {name} {kind}\n"));
         }
@@ -325,6 +380,37 @@ impl Samples<'_> {
             None => write(text, format_args!("{{{labels}}}")),
         }
         write(text, format_args!(" {value}\n"));
+    }
+}
+
+impl Format {
+    /// What a metric's samples stand under, and the word for its kind. In OpenMetrics a counter's name
+    /// is without its suffix.
+    fn family(self, name: &str, kind: MetricType) -> (&str, &'static str) {
+        let short = name.strip_suffix("_total").unwrap_or(name);
+        match (self, kind) {
+            (_, MetricType::HISTOGRAM) => (name, "histogram"),
+            (_, MetricType::GAUGE) => (name, "gauge"),
+            (Self::Text, MetricType::COUNTER) => (name, "counter"),
+            // No two can stand under one name, and a gauge has this one.
+            (Self::OpenMetrics, MetricType::COUNTER) if short == table::PASSING.name => {
+                (name, "unknown")
+            }
+            (Self::OpenMetrics, MetricType::COUNTER) => (short, "counter"),
+            (Self::Text, MetricType::SUMMARY | MetricType::UNTYPED) => (name, "untyped"),
+            (Self::OpenMetrics, MetricType::SUMMARY | MetricType::UNTYPED) => (name, "unknown"),
+        }
+    }
+}
+
+/// As one is written behind its bucket.
+impl fmt::Display for Example {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let took = seconds(self.nanoseconds);
+        let at = self.at.as_millis();
+        let (whole, rest) = (at / 1000, at % 1000);
+        let id = self.trace_id;
+        write!(f, "{{trace_id=\"{id:032x}\"}} {took} {whole}.{rest:03}")
     }
 }
 

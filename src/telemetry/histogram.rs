@@ -45,6 +45,13 @@ pub const BOUNDS: [u64; 16] = [
     60_000_000_000,
 ];
 
+/// The bucket that a time falls into.
+pub(super) fn bucket_of(nanoseconds: u64) -> usize {
+    // From the shortest on: most durations fall into one of the first buckets.
+    let bucket = BOUNDS.iter().position(|bound| nanoseconds <= *bound);
+    bucket.unwrap_or(BOUNDS.len())
+}
+
 /// How durations are spread. The count is the sum of the buckets, so that an observation is two
 /// additions and a reader never sees a count that disagrees with the buckets.
 #[derive(Debug, Default)]
@@ -66,10 +73,7 @@ impl Histogram {
     /// Adds a duration.
     pub fn observe(&self, duration: Duration) {
         let nanoseconds = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
-        // From the shortest on: most durations fall into one of the first buckets.
-        let bucket = BOUNDS.iter().position(|bound| nanoseconds <= *bound);
-        let bucket = bucket.unwrap_or(BOUNDS.len());
-        self.buckets[bucket].fetch_add(1, Relaxed);
+        self.buckets[bucket_of(nanoseconds)].fetch_add(1, Relaxed);
         self.sum.fetch_add(nanoseconds, Relaxed);
     }
 

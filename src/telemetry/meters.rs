@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::examples::Examples;
 use super::histogram::{Counter, Histogram};
 use super::limits::Exceeded;
 use super::report::{FallbackKind, Outcome, Report, Try};
@@ -49,6 +50,8 @@ pub struct Passage {
     upstream: Arc<str>,
     /// From the first byte of a request to the last of its answer.
     pub duration: Histogram,
+    /// Traces of such requests.
+    pub examples: Examples,
     failures: [Counter; Reason::ALL.len()],
 }
 
@@ -58,6 +61,7 @@ impl Passage {
             route,
             upstream,
             duration: Histogram::default(),
+            examples: Examples::default(),
             failures: Default::default(),
         }
     }
@@ -119,6 +123,11 @@ impl ListenerMeters {
         &self.name
     }
 
+    /// What is counted of requests without a route.
+    pub(super) fn nowhere(&self) -> &Passage {
+        &self.nowhere
+    }
+
     pub(super) fn count(&self, report: &Report, total: Duration) {
         self.unrouted.count(report);
         self.nowhere.count(report, total);
@@ -162,6 +171,11 @@ impl RouteMeters {
     /// The upstream's handle.
     pub fn upstream(&self) -> &Arc<UpstreamMeters> {
         &self.upstream
+    }
+
+    /// What is counted by route and upstream alone.
+    pub(super) fn passage(&self) -> &Passage {
+        &self.passage
     }
 
     pub(super) fn count(&self, report: &Report, total: Duration) {

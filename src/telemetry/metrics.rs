@@ -4,16 +4,18 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
+use super::examples::Example;
 use super::handles::Handles;
 use super::histogram::{Counter, Histogram};
 use super::history::Sums;
 use super::meters::{ListenerMeters, Passage, Requests, RouteMeters, UpstreamMeters};
 use super::report::{Outcome, Report};
 use super::spans::Counts;
+use crate::clock;
 
 /// Every counter and histogram of the process.
 #[derive(Debug, Default)]
@@ -117,11 +119,7 @@ impl Metrics {
 
     /// Counts a request that ended at `now`.
     pub fn count(&self, report: &Report, now: Instant) {
-        let total = match report.head_at {
-            // How long a tunnel stands says nothing about how fast its endpoint is.
-            Some(head_at) if report.tunnel => head_at,
-            _ => now.saturating_duration_since(report.started),
-        };
+        let total = duration(report, now);
         match &report.route {
             Some(route) => route.count(report, total),
             None => report.listener.count(report, total),
@@ -129,6 +127,31 @@ impl Metrics {
         if let Some(overhead) = report.overhead() {
             self.overhead.observe(overhead);
         }
+    }
+}
+
+impl Metrics {
+    /// Keeps the trace of a request that ended at `now` as an example of how long such take.
+    pub fn exemplify(&self, report: &Report, now: Instant) {
+        let nanoseconds = duration(report, now).as_nanos();
+        let passage = match &report.route {
+            Some(route) => route.passage(),
+            None => report.listener.nowhere(),
+        };
+        passage.examples.keep(Example {
+            trace_id: report.trace.trace_id,
+            nanoseconds: u64::try_from(nanoseconds).unwrap_or(u64::MAX),
+            at: clock::since_epoch(),
+        });
+    }
+}
+
+/// How long a request took, as the histogram has it.
+fn duration(report: &Report, now: Instant) -> Duration {
+    match report.head_at {
+        // How long a tunnel stands says nothing about how fast its endpoint is.
+        Some(head_at) if report.tunnel => head_at,
+        _ => now.saturating_duration_since(report.started),
     }
 }
 

@@ -3,6 +3,7 @@
 
 pub mod access_log;
 pub mod events;
+pub mod examples;
 pub mod explain;
 pub mod exposition;
 pub mod handles;
@@ -127,6 +128,7 @@ impl Telemetry {
     #[cold]
     fn keep(&self, report: Arc<Report>, kept_for: KeptFor, exported: bool, now: Instant) {
         if exported {
+            self.metrics.exemplify(&report, now);
             self.spans.offer(&report, now);
         }
         if kept_for.any() {

@@ -217,7 +217,7 @@ class Prometheus(Program):
         )
         super().__init__(
             [program_path("prometheus"), f"--config.file={config}", f"--storage.tsdb.path={own / 'tsdb'}"]
-            + [f"--web.listen-address=127.0.0.1:{self.port}"],
+            + [f"--web.listen-address=127.0.0.1:{self.port}", "--enable-feature=exemplar-storage"],
             own / "prometheus.log",
         )
 

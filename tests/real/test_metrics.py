@@ -3,6 +3,9 @@
 import asyncio
 import json
 import subprocess
+import urllib.request
+
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from client import request, send, send_all
 from programs import program_path, wait_until
@@ -38,6 +41,25 @@ def test_promtool_finds_nothing_wrong_with_the_metrics_of_real_traffic(mamparo, 
     assert sum_of(metrics, "mamparo_request_duration_seconds_count") == 1000
 
 
+def test_open_metrics_are_read_by_the_strictest_parser(mamparo, apps):
+    """As Prometheus gets them, with traces as examples; the same series as in the other format."""
+    proxy = mamparo(apps(1), POLICIES, tracing={"otlp": "http://127.0.0.1:9", "keep": {"rest": "100%"}})
+    send_all(proxy.port, mixed(200))
+    settled(proxy)
+    scrape = urllib.request.Request(f"http://127.0.0.1:{proxy.admin}/metrics")
+    scrape.add_header("accept", "application/openmetrics-text;version=1.0.0;q=0.6,text/plain;version=0.0.4;q=0.5")
+    with urllib.request.urlopen(scrape, timeout=5) as answer:
+        assert answer.headers["content-type"].startswith("application/openmetrics-text; version=1.0.0")
+        text = answer.read().decode()
+    families = {family.name: family for family in text_string_to_metric_families(text)}
+    durations = families["mamparo_request_duration_seconds"].samples
+    examples = [sample.exemplar for sample in durations if sample.exemplar]
+    assert examples
+    assert all(len(example.labels["trace_id"]) == 32 and example.value > 0 for example in examples)
+    plain = {line.partition("{")[0].split(" ")[0] for line in proxy.metrics().splitlines() if line[0] != "#"}
+    assert plain == {sample.name for family in families.values() for sample in family.samples}
+
+
 def test_clients_that_leave_are_counted_once_and_as_such(mamparo, apps):
     """Fault 41: while waiting for the head, and in the body; the seats come back and the breaker learns nothing."""
     proxy = mamparo(apps(1), {"bulkhead": {"max_in_flight": 100}, "circuit_breaker": {"consecutive_failures": 1}})
@@ -70,7 +92,7 @@ def test_clients_that_leave_are_counted_once_and_as_such(mamparo, apps):
 def test_prometheus_collects_exactly_the_requests_that_were_sent(mamparo, apps, stack, tmp_path):
     """Each request is counted once, in one outcome: those of curl on kept connections, those of many connections, and
     those that no route took."""
-    proxy = mamparo(apps(1), POLICIES)
+    proxy = mamparo(apps(1), POLICIES, tracing={"otlp": "http://127.0.0.1:9", "keep": {"rest": "100%"}})
     curl = [program_path("curl"), "--silent", "--show-error", "--fail", "--output", "/dev/null"]
     subprocess.run([*curl, f"http://127.0.0.1:{proxy.port}/get/[1-500]"], check=True, timeout=60)
     send_all(proxy.port, mixed(1000))
@@ -90,4 +112,7 @@ def test_prometheus_collects_exactly_the_requests_that_were_sent(mamparo, apps, 
     assert ask("count(up == 1)") == 1
     assert ask("sum(scrape_samples_post_metric_relabeling)") > 20
     assert ask("histogram_quantile(0.5, sum by (le) (mamparo_request_duration_seconds_bucket))") < 1
+    examples = prometheus.api("query_exemplars", query="mamparo_request_duration_seconds_bucket", start=0, end=4e9)
+    assert all(len(one["labels"]["trace_id"]) == 32 for series in examples for one in series["exemplars"])
+    assert examples
     assert json.dumps(prometheus.api("targets")).count('"health": "up"') == 1

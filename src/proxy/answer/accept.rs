@@ -3,26 +3,31 @@
 use http::HeaderValue;
 
 /// Whether the client names `application/problem+json`, and likes it no less than `application/json`.
-/// A range such as `*/*` names nothing; a weight of 0 refuses.
 pub(super) fn prefers_problem(accept: &HeaderValue) -> bool {
-    let (mut problem, mut json) = (0, 0);
+    prefers(accept, "application/problem+json", "application/json")
+}
+
+/// Whether the client names the one type, and likes it no less than the other. A range such as `*/*`
+/// names nothing; a weight of 0 refuses.
+pub fn prefers(accept: &HeaderValue, one: &str, other: &str) -> bool {
+    let (mut likes, mut likes_other) = (0, 0);
     let Ok(accept) = accept.to_str() else {
         return false;
     };
     for range in split(accept, ',') {
         let mut parts = split(range, ';');
         let kind = parts.next().unwrap_or("").trim();
-        let best = if kind.eq_ignore_ascii_case("application/problem+json") {
-            &mut problem
-        } else if kind.eq_ignore_ascii_case("application/json") {
-            &mut json
+        let best = if kind.eq_ignore_ascii_case(one) {
+            &mut likes
+        } else if kind.eq_ignore_ascii_case(other) {
+            &mut likes_other
         } else {
             continue;
         };
         // A weight that is none makes the whole range worthless, so that nobody guesses it.
         *best = weight(parts).unwrap_or(0).max(*best);
     }
-    problem > 0 && problem >= json
+    likes > 0 && likes >= likes_other
 }
 
 /// The weight among a range's parameters in thousandths; `None` where it is malformed.

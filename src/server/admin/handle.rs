@@ -13,8 +13,9 @@ use tokio::sync::oneshot;
 use super::answer::{self, Answer};
 use super::{Control, Force, ForceError, Offer, Readiness, explain, feed, guard, page};
 use crate::live::received::ReceivedBody;
+use crate::proxy::answer::prefers;
 use crate::server::status::{Circuit, Endpoint, ReloadResult, Upstream};
-use crate::telemetry::exposition;
+use crate::telemetry::exposition::Format;
 
 /// Bytes of a request's body.
 const MAX_BODY: usize = 64 * 1024;
@@ -174,11 +175,14 @@ pub(super) async fn handle(
         Target::Ready => ready((control.readiness)()),
         Target::Health => aside(control, |control| health(&(control.status)().upstreams)).await,
         Target::Metrics => {
-            aside(control, |control| {
-                let text = (control.metrics)();
-                answer::typed(StatusCode::OK, exposition::CONTENT_TYPE, text)
-            })
-            .await
+            let accept = parts.headers.get(header::ACCEPT);
+            let open =
+                accept.is_some_and(|accept| prefers(accept, Format::OPEN_METRICS, Format::TEXT));
+            let answer: fn(&Control) -> Answer = match open {
+                true => |control| metrics(control, Format::OpenMetrics),
+                false => |control| metrics(control, Format::Text),
+            };
+            aside(control, answer).await
         }
         Target::Status => {
             aside(control, |control| {
@@ -255,6 +259,11 @@ fn wrong_method(parts: &Parts, target: &Target) -> Answer {
         .headers_mut()
         .insert(header::ALLOW, header::HeaderValue::from_static(allow));
     answer
+}
+
+fn metrics(control: &Control, format: Format) -> Answer {
+    let text = (control.metrics)(format);
+    answer::typed(StatusCode::OK, format.content_type(), text)
 }
 
 fn ready(readiness: Readiness) -> Answer {

@@ -56,7 +56,7 @@ fn control(
     Control {
         telemetry: Arc::default(),
         status: Box::new(move || status.clone()),
-        metrics: Box::new(|| "# HELP mamparo_build_info x\n".repeat(400)),
+        metrics: Box::new(|_| "# HELP mamparo_build_info x\n".repeat(400)),
         config: Box::new(|| r#"{"service":"orders"}"#.into()),
         readiness: Box::new(move || readiness),
         reload,
@@ -156,6 +156,30 @@ fn body_of(answer: &str) -> &str {
 
 fn json_of(answer: &str) -> serde_json::Value {
     serde_json::from_str(body_of(answer)).unwrap()
+}
+
+#[tokio::test]
+async fn a_scraper_that_would_rather_have_open_metrics_gets_it() {
+    let admin = admin().await;
+    let open = "application/openmetrics-text; version=1.0.0";
+    for (accept, content_type) in [
+        // As Prometheus asks.
+        (
+            "application/openmetrics-text;version=1.0.0;q=0.5,application/openmetrics-text;version=0.0.1;q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.2",
+            open,
+        ),
+        ("application/openmetrics-text", open),
+        (
+            "application/openmetrics-text;q=0.1,text/plain",
+            "text/plain; version=0.0.4",
+        ),
+        ("*/*", "text/plain; version=0.0.4"),
+    ] {
+        let header = format!("accept: {accept}\r\n");
+        let answer = admin.ask("GET", "/metrics", &header, "").await;
+        let wanted = format!("content-type: {content_type}");
+        assert!(answer.contains(&wanted), "{accept}: {answer}");
+    }
 }
 
 #[tokio::test]

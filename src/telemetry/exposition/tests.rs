@@ -325,7 +325,7 @@ fn the_gauges_are_what_was_read() {
 
 #[test]
 fn label_values_are_escaped() {
-    let mut families = Families::default();
+    let mut families = Families::new(Format::Text);
     let mut opened = families.of(&table::CONNECTIONS_OPENED);
     opened.count(&["a\"b\\c\nd"], 1);
     let line = "mamparo_connections_opened_total{upstream=\"a\\\"b\\\\c\\nd\"} 1\n";
@@ -390,4 +390,39 @@ fn fault_073_many_scrapes_at_once_stop_neither_each_other_nor_the_traffic() {
     });
     telling.tell(1);
     assert_eq!(metrics.totals(None).requests, 3001);
+}
+
+#[test]
+fn in_open_metrics_counters_have_short_names_and_buckets_have_examples() {
+    let metrics = Metrics::default();
+    let listener = metrics.listener(&samples::name("in"));
+    let mut report = samples::report(listener, None, Outcome::Refused, 404);
+    report.trace.trace_id = 0xabc;
+    let ended = report.started + Duration::from_millis(700);
+    metrics.count(&report, ended);
+    metrics.exemplify(&report, ended);
+    let text = metrics.render_as(&readings(), Format::OpenMetrics);
+    for wanted in [
+        "# TYPE mamparo_requests counter\nmamparo_requests_total{",
+        "# TYPE mamparo_passed_connections_total unknown\n",
+        "# TYPE mamparo_passed_connections gauge\n",
+        "# TYPE process_cpu_seconds counter\nprocess_cpu_seconds_total ",
+        "_bucket{route=\"\",upstream=\"\",le=\"0.5\"} 0\n",
+        "_bucket{route=\"\",upstream=\"\",le=\"1.0\"} 1 # {trace_id=\"00000000000000000000000000000abc\"} 0.7 1",
+        "_bucket{route=\"\",upstream=\"\",le=\"+Inf\"} 1\n",
+    ] {
+        assert!(text.contains(wanted), "{wanted}\n{text}");
+    }
+    assert!(text.ends_with("\n# EOF\n") && !text.contains("\n\n"));
+    let families = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+    let mut names: Vec<_> = families.map(|line| line.split(' ').next()).collect();
+    let count = names.len();
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!(names.len(), count, "each stands once");
+    for metric in table::ALL {
+        assert!(!metric.help.contains(['"', '\\', '\n']), "{}", metric.name);
+    }
+    let plain = metrics.render(&readings());
+    assert!(!plain.contains("trace_id") && !plain.contains("EOF"));
 }

@@ -54,7 +54,7 @@ fn stage(padding: usize) -> Stage {
     let control = Control {
         telemetry: Arc::clone(&telemetry),
         status: Box::new(status),
-        metrics: Box::new(String::new),
+        metrics: Box::new(|_| String::new()),
         config: Box::new(String::new),
         readiness: Box::new(|| Readiness::Ready),
         reload: mpsc::channel(1).0,
