@@ -128,7 +128,7 @@ impl Upstream {
 
     /// Tokens of the retry budget and what its window allows in all.
     pub fn budget_tokens(&self, settings: &budget::Settings, now: Instant) -> (f64, f64) {
-        self.with_budget(|budget| (budget.tokens(settings, now), budget.limit(settings, now)))
+        self.with_budget(|budget| budget.reading(settings, now))
     }
 
     /// Takes a token of the upstream's rate limit.

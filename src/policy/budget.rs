@@ -104,6 +104,13 @@ impl Budget {
         (limit(s, requests) - retries as f64).max(0.0)
     }
 
+    /// [`Self::tokens`] and [`Self::limit`].
+    pub fn reading(&mut self, s: &Settings, now: Instant) -> (f64, f64) {
+        let (requests, retries) = self.count(s, now);
+        let limit = limit(s, requests);
+        ((limit - retries as f64).max(0.0), limit)
+    }
+
     /// Retries that the window would allow in all, had none been made.
     pub fn limit(&mut self, s: &Settings, now: Instant) -> f64 {
         limit(s, self.count(s, now).0)

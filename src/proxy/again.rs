@@ -25,21 +25,36 @@ impl Exchange<'_> {
         if wanted.is_none() && self.told.report().tries.last().is_none_or(went_well) {
             return None;
         }
+        self.write_down(passage, retry, wanted, attempted)
+    }
+
+    /// Apart, since few tries come to this.
+    #[cold]
+    fn write_down(
+        &mut self,
+        passage: &Passage<'_>,
+        retry: Option<&retry::Settings>,
+        wanted: Option<&retry::Settings>,
+        attempted: &Attempted,
+    ) -> Option<Duration> {
         let next = match (retry, wanted) {
             (_, Some(retry)) => self.decide(passage, retry, attempted),
             (Some(_), None) => Next::Unlisted,
             (None, None) => Next::NoPolicy,
         };
         let report = self.told.report();
+        let wait = match next {
+            Next::Granted { wait, .. } => Some(wait),
+            Next::Denied { why, .. } => {
+                report.denied = Some(why);
+                None
+            }
+            Next::Unlisted | Next::NoPolicy => None,
+        };
         if let Some(last) = report.tries.last_mut() {
-            last.next = Some(next);
+            last.next = Some(Box::new(next));
         }
-        match next {
-            Next::Granted { wait, .. } => return Some(wait),
-            Next::Denied { why, .. } => report.denied = Some(why),
-            Next::Unlisted | Next::NoPolicy => {}
-        }
-        None
+        wait
     }
 
     fn decide(

@@ -85,13 +85,12 @@ impl Exchange<'_> {
     ) -> Response<AnswerBody> {
         let now = clock::now();
         let elapsed = now.saturating_duration_since(self.started);
-        let report = self.told.report();
-        report.outcome = if failed.reason == Reason::ClientGone {
+        self.told.report().outcome = if failed.reason == Reason::ClientGone {
             Outcome::ClientGone
-        } else if report.tries.is_empty() {
-            Outcome::Refused
-        } else {
+        } else if self.told.has_tried() {
             Outcome::Failed
+        } else {
+            Outcome::Refused
         };
         // The client's own fault in the midst of a try is a refusal still, but a try was made.
         self.told.tell_of_try(now);

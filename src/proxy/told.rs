@@ -34,22 +34,11 @@ pub struct Told {
     proxy: Arc<Proxy>,
     report: Box<Report>,
     ended: Option<Instant>,
-    under_way: Option<UnderWay>,
+    /// The last try of the report has begun, and not ended.
+    under_way: bool,
     sending: AtomicBool,
     /// Nanoseconds from the try's begin to its connection, where that was waited for; 0: it was not.
     connected: AtomicU64,
-}
-
-/// A try that has begun.
-#[derive(Debug)]
-struct UnderWay {
-    endpoint: Arc<str>,
-    tls: bool,
-    began: Instant,
-    waited: Duration,
-    picked: Picked,
-    hashed_by: Option<Arc<str>>,
-    span_id: u64,
 }
 
 /// A try that begins.
@@ -91,7 +80,7 @@ impl Told {
             proxy: Arc::clone(proxy),
             report: Box::new(report),
             ended: None,
-            under_way: None,
+            under_way: false,
             sending: AtomicBool::new(false),
             connected: AtomicU64::new(0),
         }
@@ -100,17 +89,31 @@ impl Told {
     /// A try begins. It is told of even if the client leaves before it ends: a client that gives up at
     /// its own timeout must not hide which endpoint was slow (rule 8).
     pub fn try_begins(&mut self, begins: &Begins<'_>) {
-        self.under_way = Some(UnderWay {
+        self.report.tries.push(Try {
             endpoint: Arc::clone(&begins.endpoint.label),
-            tls: begins.endpoint.secured.is_some(),
-            began: begins.began,
+            started: begins.began.saturating_duration_since(self.report.started),
             waited: begins.waited,
+            took: Duration::ZERO,
+            ending: Ending::Failed(Reason::ClientGone),
+            sent: Sent::NotSent,
+            reused: false,
+            connected: None,
+            tls: begins.endpoint.secured.is_some(),
+            span_id: trace::span(),
             picked: begins.picked,
             hashed_by: begins.hashed_by.map(Arc::clone),
-            span_id: trace::span(),
+            detail: None,
+            outcome: policy::outcome::Outcome::Ignored,
+            next: None,
         });
+        self.under_way = true;
         self.sending.store(false, Ordering::Relaxed);
         self.connected.store(0, Ordering::Relaxed);
+    }
+
+    /// Whether a try has ended.
+    pub fn has_tried(&self) -> bool {
+        self.report.tries.len() > usize::from(self.under_way)
     }
 
     /// The connection stands, so long after the try began: it had to be waited for.
@@ -121,9 +124,9 @@ impl Told {
 
     /// The `traceparent` of the try that has begun (rule 22).
     pub fn traceparent(&self) -> HeaderValue {
-        let own = self.under_way.as_ref().map(|one| one.span_id);
         let trace = &self.report.trace;
-        trace.header(own.unwrap_or(trace.span_id))
+        let last = self.report.tries.last().filter(|_| self.under_way);
+        trace.header(last.map_or(trace.span_id, |last| last.span_id))
     }
 
     /// The try that has begun hands its request to a connection now.
@@ -133,52 +136,28 @@ impl Told {
 
     /// The try that has begun was none: nothing is told of it.
     pub fn forget_try(&mut self) {
-        self.under_way = None;
+        if std::mem::take(&mut self.under_way) {
+            self.report.tries.pop();
+        }
     }
 
     /// The try that has begun ends so.
     pub fn end_try(&mut self, shown: Shown) {
-        let Some(UnderWay {
-            endpoint,
-            tls,
-            began,
-            waited,
-            picked,
-            hashed_by,
-            span_id,
-        }) = self.under_way.take()
-        else {
+        if !std::mem::take(&mut self.under_way) {
             return;
-        };
-        let Shown {
-            took,
-            ending,
-            sent,
-            reused,
-            outcome,
-            detail,
-        } = shown;
-        let connected = match self.connected.load(Ordering::Relaxed) {
-            0 => None,
-            nanos => Some(Duration::from_nanos(nanos)),
-        };
-        self.report.tries.push(Try {
-            endpoint,
-            started: began.saturating_duration_since(self.report.started),
-            waited,
-            took,
-            ending,
-            sent,
-            reused,
-            connected,
-            tls,
-            span_id,
-            picked,
-            hashed_by,
-            detail,
-            outcome,
-            next: None,
-        });
+        }
+        if let Some(last) = self.report.tries.last_mut() {
+            last.took = shown.took;
+            last.ending = shown.ending;
+            last.sent = shown.sent;
+            last.reused = shown.reused;
+            last.outcome = shown.outcome;
+            last.detail = shown.detail;
+            last.connected = match self.connected.load(Ordering::Relaxed) {
+                0 => None,
+                nanos => Some(Duration::from_nanos(nanos)),
+            };
+        }
     }
 
     /// Breakers moved because of this request: told to everyone who wants to know.
@@ -202,7 +181,8 @@ impl Told {
 
     /// The request ends before the try that has begun, if one has: it is told of as far as it came.
     pub fn tell_of_try(&mut self, now: Instant) {
-        let Some(under_way) = &self.under_way else {
+        let last = self.report.tries.last().filter(|_| self.under_way);
+        let Some(began) = last.map(|last| self.report.started + last.started) else {
             return;
         };
         let reason = self.report.reason.unwrap_or(Reason::ClientGone);
@@ -211,7 +191,7 @@ impl Told {
             false => Sent::NotSent,
         };
         let shown = Shown {
-            took: now.saturating_duration_since(under_way.began),
+            took: now.saturating_duration_since(began),
             ending: Ending::Failed(reason),
             sent,
             reused: false,

@@ -113,7 +113,7 @@ pub struct Try {
     /// What the endpoint's breaker learnt.
     pub outcome: outcome::Outcome,
     /// What was decided about another try; `None` where there was nothing to decide.
-    pub next: Option<Next>,
+    pub next: Option<Box<Next>>,
 }
 
 /// What a request asked for.
@@ -267,11 +267,16 @@ impl Report {
     /// Whether it failed, was tried more than once, or did not end as it should: what a log that
     /// keeps failures only is about. An upstream's own 5xx is one.
     pub fn troubled(&self) -> bool {
-        self.outcome != Outcome::Upstream
-            || self.tries.len() > 1
-            || self.broken
-            || self.reason.is_some()
-            || self.judged_status() >= 500
+        !self.went_well()
+    }
+
+    /// The opposite: one try at most, and an answer of the upstream's that is not its failure.
+    pub fn went_well(&self) -> bool {
+        self.outcome == Outcome::Upstream
+            && self.tries.len() <= 1
+            && !self.broken
+            && self.reason.is_none()
+            && self.judged_status() < 500
     }
 }
 

@@ -55,7 +55,7 @@ impl Settings {
             (None, _) => backoff(),
         };
         let tokens = self.budget.as_ref().map(|settings| {
-            let (tokens, limit) = (budget.tokens(settings, now), budget.limit(settings, now));
+            let (tokens, limit) = budget.reading(settings, now);
             (tokens as f32, limit as f32)
         });
         Figures {

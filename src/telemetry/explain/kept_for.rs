@@ -30,9 +30,14 @@ impl KeptFor {
     /// What holds for a request that ended at `now`. It is slow where the head of its answer took
     /// `slower_than` or longer: how long a body takes depends on its length and its reader.
     pub fn of(report: &Report, now: Instant, slower_than: Duration) -> Self {
-        let to_head = report
-            .head_at
-            .unwrap_or_else(|| now.saturating_duration_since(report.started));
+        let to_head = match report.head_at {
+            // As nearly all are: the upstream answered at once, and that was that.
+            Some(to_head) if report.went_well() && !report.asked && to_head < slower_than => {
+                return Self::NOTHING;
+            }
+            Some(to_head) => to_head,
+            None => now.saturating_duration_since(report.started),
+        };
         let failed = match report.outcome {
             Outcome::Upstream => {
                 report.broken || report.reason.is_some() || report.judged_status() >= 500

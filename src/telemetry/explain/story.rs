@@ -129,19 +129,21 @@ fn steps(report: &Report, took: Duration) -> Vec<Step> {
     let mut steps = vec![route(report)];
     steps.extend(seat(report));
     let mut moves = report.moves.iter().peekable();
+    let mut before: Option<Duration> = None;
     for (index, one) in report.tries.iter().enumerate() {
         let number = index + 1;
-        if !one.waited.is_zero() {
-            let began = one.started.saturating_sub(one.waited);
-            let figures = json!({ "waited_ms": millis(one.waited) });
-            steps.push(step(began, "wait", tell::waited(one, number), figures));
+        if let Some(began) = before.replace(one.started + one.took) {
+            // As long as it was, which may be longer than it was to be.
+            let waited = one.started.saturating_sub(began);
+            let figures = json!({ "waited_ms": millis(waited) });
+            steps.push(step(began, "wait", tell::waited(waited, number), figures));
         }
         // A breaker becomes half-open as an endpoint is looked for.
-        let before = |moved: &BreakerMove| {
+        let is_before = |moved: &BreakerMove| {
             let opens_up = moved.transition.to == State::HalfOpen;
             moved.at < one.started || (moved.at == one.started && opens_up)
         };
-        while let Some(moved) = moves.next_if(|moved| before(moved)) {
+        while let Some(moved) = moves.next_if(|moved| is_before(moved)) {
             steps.push(breaker(moved));
         }
         steps.push(attempt(one, number));
@@ -150,7 +152,7 @@ fn steps(report: &Report, took: Duration) -> Vec<Step> {
         while let Some(moved) = moves.next_if(|moved| moved.at <= ended) {
             steps.push(breaker(moved));
         }
-        let next = one.next.as_ref();
+        let next = one.next.as_deref();
         steps.extend(next.map(|next| decision(report, one, next, ended)));
     }
     let answer = answer(report, took);

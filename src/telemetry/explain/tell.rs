@@ -80,8 +80,8 @@ pub(super) fn seat(report: &Report) -> String {
     }
 }
 
-pub(super) fn waited(one: &Try, number: usize) -> String {
-    format!("Waited {} before try {number}.", time(one.waited))
+pub(super) fn waited(waited: Duration, number: usize) -> String {
+    format!("Waited {} before try {number}.", time(waited))
 }
 
 /// One try: where and why there, over what, what came of it, and what its endpoint's breaker learnt.
@@ -367,7 +367,7 @@ pub(super) fn answer(report: &Report, took: Duration) -> String {
 fn gone_while(report: &Report) -> &'static str {
     let last = report.tries.last();
     let waits = report.queued_at.is_some() && !is_seated(report);
-    match last.map(|last| (last.ending, &last.next)) {
+    match last.map(|last| (last.ending, last.next.as_deref())) {
         Some((Ending::Failed(Reason::ClientGone), _)) => "in the midst of a try",
         Some((_, Some(Next::Granted { .. }))) => "in the wait before the next try",
         Some(_) => "after a try",

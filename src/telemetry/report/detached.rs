@@ -42,7 +42,9 @@ impl Report {
             target.uri.path().len() + host
         });
         let detail = |detail: &Option<Box<str>>| detail.as_deref().map_or(0, str::len);
-        let tries = self.tries.iter().map(|one| detail(&one.detail));
+        let tries = self.tries.iter();
+        let tries =
+            tries.map(|one| detail(&one.detail) + one.next.as_deref().map_or(0, size_of_val));
         let spilled = match self.tries.spilled() {
             true => self.tries.capacity() * size_of::<Try>(),
             false => 0,
