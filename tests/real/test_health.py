@@ -1,7 +1,9 @@
 """Active health checks against real servers: gRPC's own health service, FastAPI and nginx."""
 
 import signal
+import tempfile
 import time
+from pathlib import Path
 
 import grpc
 
@@ -84,13 +86,15 @@ def test_an_unknown_service_and_a_server_without_health_are_told_apart(mamparo, 
     assert "health check grpc.health.v1 " in reason(site, {})
 
 
-def test_a_file_takes_nginx_out_and_lets_it_in_again(mamparo, nginx, tmp_path):
+def test_a_file_takes_nginx_out_and_lets_it_in_again(mamparo, nginx, stack):
     """As operators take a server out: no request fails, and none goes there."""
-    files = [tmp_path / "one", tmp_path / "two"]
+    # where nginx' own user may look
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+    folder.chmod(0o755)
+    files = [folder / "one", folder / "two"]
     sites = [nginx(SITE.format(file.name, file)) for file in files]
     for file in files:
         file.touch()
-    tmp_path.chmod(0o755)
     check = QUICK | {"path": "/healthz"}
     proxy = mamparo(sites, {"health_check": check, "retry": {}, "circuit_breaker": {}})
     wait_until(lambda: set(states(proxy).values()) == {"healthy"}, 10, "both are healthy")
