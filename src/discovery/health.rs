@@ -126,48 +126,57 @@ impl Check {
             tokio::time::sleep_until(next.into()).await;
             let began = clock::now();
             let seen = self.ask().await;
-            next = self.note(seen, began);
+            let turn = seen.and_then(|seen| self.note(seen));
+            next = self.plan(began);
+            if let Some(turn) = turn {
+                self.tell(&turn, next);
+            }
         }
     }
 
-    async fn ask(&self) -> Result<(), Fault> {
+    /// `None`: it could not be asked.
+    async fn ask(&self) -> Option<Result<(), Fault>> {
         let protocol = self.upstream.settings().protocol;
         let question = &self.settings.question;
         let asked = ask::ask(self.proxy.dialer(), &self.endpoint, protocol, question);
         let timeout = self.settings.timeout;
         // Boxed: large.
         let answered = tokio::time::timeout(timeout, Box::pin(asked)).await;
-        answered.unwrap_or(Err(Fault::TimedOut(timeout)))
+        answered.unwrap_or(Some(Err(Fault::TimedOut(timeout))))
     }
 
-    /// Tells everyone; gives when the next check begins.
-    fn note(&self, seen: Result<(), Fault>, began: Instant) -> Instant {
+    /// Everyone but the log learns what was seen.
+    fn note(&self, seen: Result<(), Fault>) -> Option<Turn> {
         let (upstream, endpoint) = (self.upstream.name(), &*self.endpoint.label);
-        let telemetry = &self.proxy.telemetry;
-        let meters = telemetry.metrics().upstream(upstream);
+        let meters = self.proxy.telemetry.metrics().upstream(upstream);
         meters.health_checked(seen.is_ok());
         if let Err(fault) = &seen {
             let question = &self.settings.question;
             tracing::debug!(%upstream, endpoint, "health check {question} {fault}");
         }
-        let (roster, key) = (self.upstream.roster(), self.endpoint.key);
-        let turn = roster.checked(key, &self.settings, seen);
-        let next = roster.plan_next_check(key, &self.settings, began, fastrand::f64());
+        let roster = self.upstream.roster();
+        roster.checked(self.endpoint.key, &self.settings, seen)
+    }
+
+    /// When the next check begins, after one that began then.
+    fn plan(&self, began: Instant) -> Instant {
+        let (roster, chance) = (self.upstream.roster(), fastrand::f64());
+        let next = roster.plan_next_check(self.endpoint.key, &self.settings, began, chance);
         // Where the endpoint has gone, this task is about to be ended.
-        let next = next.unwrap_or(began + self.settings.interval);
-        let Some(Turn { to, verdict }) = turn else {
-            return next;
-        };
+        next.unwrap_or(began + self.settings.interval)
+    }
+
+    fn tell(&self, turn: &Turn, next: Instant) {
+        let (upstream, endpoint) = (self.upstream.name(), &*self.endpoint.label);
         let next_in = next.saturating_duration_since(clock::now());
-        let sentence = message::health_turned(to, verdict.as_ref(), next_in);
-        match to {
+        let sentence = message::health_turned(turn.to, turn.verdict.as_ref(), next_in);
+        match turn.to {
             Standing::Unhealthy => tracing::warn!(%upstream, endpoint, "{sentence}"),
             Standing::Healthy | Standing::Unchecked => {
                 tracing::info!(%upstream, endpoint, "{sentence}");
             }
         }
-        let events = telemetry.events();
+        let events = self.proxy.telemetry.events();
         events.note_endpoint(clock::date(), Kind::Health, upstream, endpoint, sentence);
-        next
     }
 }

@@ -520,7 +520,7 @@ fn full(message: String) -> Failed {
 
 /// Whether a connection could not be made because of this process or its system: that says nothing
 /// about the endpoint.
-fn is_ours(error: &io::Error) -> bool {
+pub fn is_ours(error: &io::Error) -> bool {
     const ENOMEM: i32 = 12;
     const ENFILE: i32 = 23;
     const EMFILE: i32 = 24;

@@ -1,8 +1,12 @@
 //! Active health checks and requests side by side: who is asked, who is not, and what neither learns of the
 //! other.
 
+use std::io;
+use std::sync::Arc;
+
 use mamparo::discovery::health::Checks;
 use mamparo::live::roster::HealthReading;
+use mamparo::live::wire::Dialer;
 use mamparo::policy::breaker::State;
 use mamparo::policy::health::Standing::{self, Healthy, Unchecked, Unhealthy};
 use mamparo::telemetry::events::Kind;
@@ -479,4 +483,25 @@ async fn checks_end_with_their_upstream_and_with_their_owner() {
     ms(60_000).await;
     let seen = ward.bench.endpoint(1).seen();
     assert_eq!(seen.len(), before + 1);
+}
+
+/// It is our own trouble, and must not take out every endpoint at once.
+#[tokio::test(start_paused = true)]
+async fn fault_070_a_check_that_cannot_be_made_for_want_of_a_descriptor_says_nothing() {
+    const EMFILE: i32 = 24;
+    let none_left = || Err(io::Error::from_raw_os_error(EMFILE));
+    let dialer = Dialer::Memory(Arc::new(move |_| Box::pin(async move { none_left() })));
+    for kind in ["http", "tcp", "grpc"] {
+        let check = format!("health_check: {{ kind: {kind} }}");
+        let ward = Ward {
+            bench: Bench::with(&yaml(1, &check), dialer.clone()),
+            checks: Checks::default(),
+        };
+        ward.checks.follow(&ward.bench.proxy);
+        ms(60_000).await;
+        let health = ward.health(1).expect("it is checked");
+        assert_eq!((health.standing, health.failures), (Unchecked, 0));
+        let checks = ward.bench.metric("mamparo_health_checks_total", &[]);
+        assert_eq!(checks, 0.0);
+    }
 }

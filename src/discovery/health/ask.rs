@@ -23,6 +23,7 @@ use crate::plan::{Protocol, SocketAddress};
 use crate::policy::grpc::Code;
 use crate::policy::health::{Fault, Kind, Question};
 use crate::policy::outcome::StatusSet;
+use crate::proxy::attempt::is_ours;
 
 /// Whom endpoints see in their logs.
 const NAME: &str = concat!("mamparo/", env!("CARGO_PKG_VERSION"), " (health check)");
@@ -31,29 +32,44 @@ const NAME: &str = concat!("mamparo/", env!("CARGO_PKG_VERSION"), " (health chec
 const REST: usize = 64 * 1024;
 const LINGER: Duration = Duration::from_secs(1);
 
-/// Asks once. It takes as long as it takes; whoever does not want to wait any more drops it.
+/// Asks once. It takes as long as it takes; whoever does not want to wait any more drops it. `None`: it
+/// could not be asked, for want of something on our side, and that says nothing about it.
 pub(super) async fn ask(
     dialer: &Dialer,
     endpoint: &Endpoint,
     protocol: Protocol,
     question: &Question,
-) -> Result<(), Fault> {
+) -> Option<Result<(), Fault>> {
+    match asked(dialer, endpoint, protocol, question).await {
+        Ok(answered) => Some(answered),
+        Err(error) if is_ours(&error) => None,
+        Err(error) => Some(Err(Fault::NoConnection(error.to_string().into()))),
+    }
+}
+
+/// # Errors
+/// There is no connection to ask over.
+async fn asked(
+    dialer: &Dialer,
+    endpoint: &Endpoint,
+    protocol: Protocol,
+    question: &Question,
+) -> io::Result<Result<(), Fault>> {
     let address = address(&endpoint.address, question.port);
     let secured = endpoint.secured.as_ref();
     if question.kind == Kind::Tcp {
         // What is said over the connection, TLS included, is not asked for.
-        let opened = dialer.errand(&address, None, true).await;
-        return opened.map(drop).map_err(|error| no_connection(&error));
+        let _opened = dialer.errand(&address, None, true).await?;
+        return Ok(Ok(()));
     }
-    let opened = dialer.errand(&address, secured, false).await;
-    let (io, agreed) = opened.map_err(|error| no_connection(&error))?;
+    let (io, agreed) = dialer.errand(&address, secured, false).await?;
     let target = Target {
         scheme: if secured.is_some() { "https" } else { "http" },
         host: host(endpoint, &address, question),
     };
     // In plaintext it has to be known.
     let http2 = agreed || (secured.is_none() && protocol == Protocol::Http2);
-    match &question.kind {
+    Ok(match &question.kind {
         Kind::Http { path, expect } if http2 => by_http2(io, &target, path, expect).await,
         Kind::Http { path, expect } => by_http1(io, &target, path, expect).await,
         Kind::Grpc { service } if agreed || secured.is_none() => {
@@ -62,7 +78,7 @@ pub(super) async fn ask(
         Kind::Grpc { .. } => Err(Fault::Broken("it does not agree to HTTP/2 (ALPN)".into())),
         // Answered above.
         Kind::Tcp => Ok(()),
-    }
+    })
 }
 
 /// What is asked for, beside the path.
@@ -276,10 +292,6 @@ fn judge(status: u16, expect: &StatusSet) -> Result<(), Fault> {
     } else {
         Err(Fault::Answered(status))
     }
-}
-
-fn no_connection(error: &io::Error) -> Fault {
-    Fault::NoConnection(error.to_string().into())
 }
 
 fn fault(error: &(dyn std::error::Error + 'static)) -> Fault {
