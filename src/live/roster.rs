@@ -88,14 +88,27 @@ struct Members {
     check: Option<Arc<health::Settings>>,
 }
 
-/// In which order endpoints are asked, until there is one that may be: by what their checks make of them,
-/// and whether only by those that the request has not tried yet (rules 28, 53).
-const CHOICE: [(Standing, bool); 4] = [
-    (Standing::Healthy, true),
-    (Standing::Healthy, false),
-    (Standing::Unchecked, true),
-    (Standing::Unchecked, false),
+/// In which order endpoints are asked, until there is one that may be: by what is known of them, and
+/// whether only those that the request has not tried yet (rules 28, 53).
+const CHOICE: [(Rank, bool); 6] = [
+    (Rank::Named, true),
+    (Rank::Named, false),
+    (Rank::Kept, true),
+    (Rank::Kept, false),
+    (Rank::Unchecked, true),
+    (Rank::Unchecked, false),
 ];
+
+/// What is known of an endpoint, as far as it matters for when it is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Rank {
+    /// Nothing is against it.
+    Named,
+    /// It works as far as is known, but its source names it no more (rule 68).
+    Kept,
+    /// It has not been checked yet.
+    Unchecked,
+}
 
 /// The endpoints of one upstream.
 #[derive(Debug)]
@@ -192,14 +205,19 @@ impl Roster {
         } = &mut *members;
         let mut candidates: SmallVec<[Candidate; 8]> = SmallVec::new();
         let mut indexes: SmallVec<[usize; 8]> = SmallVec::new();
-        for (standing, fresh_only) in CHOICE {
+        for (rank, fresh_only) in CHOICE {
             for (index, member) in list.iter_mut().enumerate() {
                 let tried = wish.tried.contains(&member.endpoint.key);
-                if member.leaving || tried == fresh_only || member.standing() != standing {
+                if member.leaving || tried == fresh_only || member.rank() != Some(rank) {
                     continue;
                 }
                 if let Some(share) = member.share(wish.breaker, now, &mut moves) {
-                    candidates.push(member.candidate(share, now));
+                    let mut candidate = member.candidate(share, now);
+                    if rank == Rank::Kept {
+                        // Among themselves they are alike.
+                        candidate.weight = share;
+                    }
+                    candidates.push(candidate);
                     indexes.push(index);
                 }
             }
@@ -235,7 +253,7 @@ impl Roster {
             let ticket = member.breaker.admit(settings, now);
             ticket.unwrap_or_else(|| member.breaker.bypass())
         });
-        picked.share = (weight / f64::from(member.weight)) as f32;
+        picked.share = (weight / f64::from(member.weight.max(1))) as f32;
         picked.anyway = anyway;
         picked.probe = ticket.as_ref().is_some_and(Ticket::is_probe);
         member.in_flight += 1;
@@ -440,7 +458,9 @@ impl Members {
     /// Whether this endpoint's breaker may open beside those that are open, or unhealthy, already.
     fn may_open(&self, key: u64, settings: &breaker::Settings, now: Instant) -> bool {
         let (mut open, mut endpoints) = (0, 0);
-        for member in self.list.iter().filter(|member| !member.leaving) {
+        // Those that are only kept make up for none that opens.
+        let named = |member: &&Member| !member.leaving && member.weight > 0;
+        for member in self.list.iter().filter(named) {
             let other = member.endpoint.key != key;
             let out = member.is_out() || member.breaker.state(settings, now) != State::Closed;
             endpoints += 1;
@@ -477,6 +497,16 @@ impl Member {
         self.health
             .as_ref()
             .map_or(Standing::Healthy, Health::standing)
+    }
+
+    /// When it is asked; `None`: not at all.
+    fn rank(&self) -> Option<Rank> {
+        match (self.standing(), self.weight) {
+            (Standing::Unhealthy, _) => None,
+            (Standing::Healthy | Standing::Unchecked, 0) => Some(Rank::Kept),
+            (Standing::Healthy, _) => Some(Rank::Named),
+            (Standing::Unchecked, _) => Some(Rank::Unchecked),
+        }
     }
 
     /// Whether it gets no requests, whatever its breaker says.

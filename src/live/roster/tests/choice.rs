@@ -137,6 +137,46 @@ fn rule_28_those_that_were_tried_come_last_but_rather_than_none() {
     assert_eq!(asks.choices(&[1]), [2]);
 }
 
+/// What a source names no more is asked when nothing else can be, and not instead of another try.
+#[test]
+fn rule_68_those_that_are_only_kept_come_last_but_rather_than_none() {
+    let roster = Roster::new(1);
+    let weighed = |weights: [u32; 4]| {
+        let numbers = (1..).map(address);
+        let places = numbers.zip(weights).map(Place::from);
+        roster.set(&places.collect::<Vec<_>>());
+    };
+    weighed([1, 1, 0, 0]);
+    let asks = Asks::of(&roster, quick());
+    assert_eq!(asks.choices(&[]), [1, 2]);
+    assert_eq!(asks.choices(&[1]), [2]);
+    assert_eq!(asks.choices(&[1, 2]), [1, 2]);
+    asks.fail(1);
+    asks.fail(2);
+    assert_eq!(asks.choices(&[]), [3, 4], "alike among themselves");
+    assert_eq!(asks.choices(&[3]), [4]);
+    weighed([0, 0, 1, 0]);
+    assert_eq!(asks.choices(&[]), [3]);
+}
+
+/// Of two that are named one may open, however many are kept beside them.
+#[test]
+fn rule_43_those_that_are_only_kept_make_up_for_none_that_opens() {
+    let roster = Roster::new(1);
+    let numbers = (1..).map(address);
+    let places = numbers.zip([1, 1, 0, 0, 0, 0]).map(Place::from);
+    roster.set(&places.collect::<Vec<_>>());
+    let half = breaker::Settings {
+        max_open: 0.5,
+        ..quick()
+    };
+    let asks = Asks::of(&roster, half);
+    asks.fail(1);
+    asks.fail(2);
+    assert_eq!(asks.open(), [1]);
+    assert_eq!(asks.choices(&[]), [2]);
+}
+
 #[test]
 fn rule_45_when_all_are_open_it_is_refuse_or_send_anyway() {
     let roster = roster(2);
