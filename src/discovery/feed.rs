@@ -125,6 +125,10 @@ impl Feed {
             self.note(&known, &text);
         }
         drop(known);
+        if changed {
+            // Whoever watches sees other endpoints at once.
+            self.telemetry.events().touch();
+        }
         self.asked.send_replace(true);
     }
 

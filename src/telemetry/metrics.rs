@@ -186,15 +186,18 @@ impl Metrics {
     /// upstreams with ten thousand routes.
     pub fn totals_by_upstream(&self) -> HashMap<Arc<str>, Totals> {
         let tables = self.handles.lock();
+        let (routes, upstreams) = (tables.routes.all(), tables.upstreams.all());
+        // It is asked for every second while somebody looks, and requests that go wrong wait for the lock.
+        drop(tables);
         let mut totals: HashMap<Arc<str>, Totals> = HashMap::new();
-        for route in tables.routes.iter() {
+        for route in &routes {
             let name = route.upstream().name();
             totals
                 .entry(Arc::clone(name))
                 .or_default()
                 .add(&route.requests);
         }
-        for meters in tables.upstreams.iter() {
+        for meters in &upstreams {
             let retries = meters.retries().map(|(_, count)| count);
             let totals = totals.entry(Arc::clone(meters.name())).or_default();
             totals.retries += retries.sum::<u64>();

@@ -155,6 +155,14 @@ fn a_calm_process_says_so_and_a_troubled_one_what_troubles_it() {
     assert!(text.contains(refused), "{text}");
     status["upstreams"] = json!([upstream("a", "closed", &[])]);
     assert!(drawn(&status, 80, 24).contains("✕ a is broken"));
+    // Whatever its breakers say: of what use is an upstream most of whose requests fail?
+    status["upstreams"] = json!([upstream(
+        "a",
+        "closed",
+        &[endpoint("127.0.0.1:1", "closed")]
+    )]);
+    status["history"]["upstreams"] = json!({"a": series(3, 2, 5.0)});
+    assert!(drawn(&status, 80, 24).contains("✕ a is broken"));
 }
 
 #[test]

@@ -111,8 +111,8 @@ fn upstreams(seen: &Seen<'_>) -> Vec<Shown> {
 
 fn verdict(upstreams: &[Shown]) -> Line {
     let all = upstreams.len();
-    let broken: Vec<_> = names(upstreams, 0..=1);
-    let looked_at: Vec<_> = names(upstreams, 2..=8);
+    let broken = names(upstreams, |rank| matches!(rank, 0 | 2));
+    let looked_at = names(upstreams, |rank| matches!(rank, 1 | 3..=8));
     if !broken.is_empty() {
         let more = if looked_at.is_empty() {
             String::new()
@@ -137,8 +137,8 @@ fn verdict(upstreams: &[Shown]) -> Line {
     Line::of(Shade::Good, text)
 }
 
-fn names(upstreams: &[Shown], ranks: std::ops::RangeInclusive<u8>) -> Vec<&str> {
-    let meant = upstreams.iter().filter(|one| ranks.contains(&one.rank));
+fn names(upstreams: &[Shown], is_meant: impl Fn(u8) -> bool) -> Vec<&str> {
+    let meant = upstreams.iter().filter(|one| is_meant(one.rank));
     meant.map(|one| one.name.as_str()).collect()
 }
 
@@ -268,8 +268,8 @@ fn one(seen: &Seen<'_>, upstream: &Value) -> Shown {
     let (shut, all) = (shut.count(), staying.len());
     let rank = rank(upstream, &minute, shut, &staying);
     let (sign, shade) = match rank {
-        0 | 3 => ('✕', Shade::Bad),
-        1 | 2 => ('◐', Shade::Warn),
+        0 | 2 => ('✕', Shade::Bad),
+        1 | 3 => ('◐', Shade::Warn),
         9 => ('●', Shade::Good),
         _lesser => ('▲', Shade::Warn),
     };
@@ -327,9 +327,9 @@ fn rank(upstream: &Value, minute: &Minute, shut: usize, staying: &[&Value]) -> u
         0
     } else if upstream["circuit"] == "half_open" {
         1
-    } else if shut > 0 || staying.iter().any(|endpoint| is_unhealthy(endpoint)) {
+    } else if is_failing(minute) {
         2
-    } else if minute.requests >= 10.0 && minute.failures / minute.requests > 0.05 {
+    } else if shut > 0 || staying.iter().any(|endpoint| is_unhealthy(endpoint)) {
         3
     } else if limit.is_some_and(|limit| taken >= limit) {
         4
@@ -496,6 +496,12 @@ fn events(status: &Value) -> Vec<Line> {
                 .and(Shade::Normal, text(&event["text"]))
         })
         .collect()
+}
+
+/// Whether too few of the requests of the last minute succeeded.
+fn is_failing(minute: &Minute) -> bool {
+    let share = minute.failures / minute.requests.max(1.0);
+    minute.requests >= 10.0 && share > 0.05 || minute.requests >= 3.0 && share > 0.5
 }
 
 fn is_unhealthy(endpoint: &Value) -> bool {

@@ -6,6 +6,13 @@ const DAY = 86400e3;
 const SOON = 14; // days, as `mamparo check` warns
 const FAILING = 0.95; // share of successes below which an upstream is looked at
 const ENOUGH = 10; // requests in a minute that say something
+const SOME = 3; // requests that say something where more than half of them failed
+
+/** Whether too few of the requests of the last minute succeeded. */
+function isFailing({ requests, failures }) {
+  const success = 1 - failures / requests;
+  return (requests >= ENOUGH && success < FAILING) || (requests >= SOME && success < 0.5);
+}
 
 /** How bad the state of an upstream is: 0 is worst, 9 is well. With the words that the filter knows. */
 export function judge(upstream, minute) {
@@ -17,16 +24,16 @@ export function judge(upstream, minute) {
   if (staying.length === 0) is(0, 'no endpoint');
   if (staying.length > 0 && staying.every(isOut)) is(0, 'broken');
   if (upstream.circuit === 'half_open') is(1, 'half-open probing');
-  if (shut.length > 0) is(2, shut.map((endpoint) => endpoint.state.replace('_', '-')).join(' '));
-  if (staying.some(isSick)) is(2, 'unhealthy');
-  if (minute.requests >= ENOUGH && 1 - minute.failures / minute.requests < FAILING) is(3, 'failing');
+  if (isFailing(minute)) is(2, 'failing');
+  if (shut.length > 0) is(3, shut.map((endpoint) => endpoint.state.replace('_', '-')).join(' '));
+  if (staying.some(isSick)) is(3, 'unhealthy');
   const seats = upstream.bulkhead;
   if (seats?.limit && seats.in_flight >= seats.limit * 0.8) is(seats.in_flight >= seats.limit ? 4 : 6, 'full bulkhead');
   if (upstream.retry_budget && upstream.retry_budget.limit >= 1 && upstream.retry_budget.tokens < 1) is(5, 'budget empty');
   if (staying.some((endpoint) => endpoint.forced)) is(7, 'forced');
   if ((upstream.sources ?? []).some((source) => source.problem)) is(8, 'unresolved discovery');
   if (rank === 9) words.push('ok well');
-  const shade = rank === 9 ? 'good' : rank === 0 || rank === 3 ? 'bad' : 'warn';
+  const shade = rank === 9 ? 'good' : rank === 0 || rank === 2 ? 'bad' : 'warn';
   return { rank, shade, words: words.join(' '), shut, staying };
 }
 
@@ -94,6 +101,12 @@ function ofUpstream(upstream, minute, judged, reasons) {
       : `all ${staying.length} endpoints are unhealthy or have an open breaker`;
     return { ...base, since: breakers ? since(shut, 'last') : null, what: `is broken: ${all}`, why: `${whys(staying)}.`, doing: `${doing(upstream, minute)}${probes(shut)}` };
   }
+  if (rank === 2) {
+    const out = staying.filter(isOut).concat(shut.filter((endpoint) => endpoint.state === 'half_open'));
+    const mostly = reasons ? `Mostly ${reasons}.` : 'The failed requests say why.';
+    return { ...base, since: null, what: `fails: ${percent(1 - minute.failures / minute.requests)} of its requests succeed`,
+      why: out.length > 0 ? `${mostly} ${whys(out)}.` : mostly, doing: `${doing(upstream, minute)}${probes(shut)}` };
+  }
   if (upstream.circuit === 'half_open') {
     return { ...base, since: since(shut, 'first'), what: 'is being probed', why: `${whys(shut)}.`, doing: `A few requests find out whether it works again. ${doing(upstream, minute)}` };
   }
@@ -105,9 +118,6 @@ function ofUpstream(upstream, minute, judged, reasons) {
   if (sick.length > 0) {
     return { ...base, since: null, what: `has ${plural(sick.length, 'unhealthy endpoint', 'unhealthy endpoints')} of ${staying.length}`,
       why: `${whys(sick)}.`, doing: `The others take its share. ${doing(upstream, minute)}` };
-  }
-  if (rank === 3) {
-    return { ...base, since: null, what: `fails: ${percent(1 - minute.failures / minute.requests)} of its requests succeed`, why: reasons ? `Mostly ${reasons}.` : 'The failed requests say why.', doing: doing(upstream, minute) };
   }
   if (rank === 4 || rank === 6) {
     const b = upstream.bulkhead;

@@ -121,7 +121,7 @@ function states(upstream, judged) {
   else if (upstream.circuit !== 'closed') list.push(tag(...BREAKERS[upstream.circuit]));
   else if (judged.shut.length > 0) list.push(tag('◐', `${judged.shut.length} of ${judged.staying.length} not closed`, 'warn'));
   else list.push(tag(...BREAKERS.closed));
-  if (judged.rank === 3) list.push(tag('✕', 'failing', 'bad'));
+  if (judged.rank === 2) list.push(tag('✕', 'failing', 'bad'));
   if (upstream.critical) list.push(tag('!', 'critical', 'quiet'));
   return list;
 }
