@@ -135,7 +135,7 @@ def test_a_breaker_that_opens_is_seen_within_2_seconds_with_its_reason(three, vi
     expect(trouble.locator(".doing")).to_contain_text("Next probe in ")
     expect(row.locator(".endpoint .tag")).to_have_text("✕open")
     expect(row.locator(".endpoint .why")).to_contain_text("5 consecutive failures · next probe in ")
-    assert page.locator("tbody[data-upstream]").first.get_attribute("data-upstream") == "payments", "the worst is first"
+    expect(page.locator("tbody[data-upstream]").first).to_have_attribute("data-upstream", "payments")
     expect(page.locator("#said")).to_have_text(re.compile(f"payments {NOBODY}: breaker opened"))
     expect(page.locator("#event-list li").first).to_contain_text("breaker opened: 5 consecutive failures")
     assert page.title().startswith("(1) real")
@@ -182,7 +182,7 @@ def test_the_filter_narrows_by_name_and_state_and_an_address_can_be_shared(three
     expect(page.locator("#upstream-list .empty")).to_have_text("No upstream matches. Escape shows all.")
     page.keyboard.press("Escape")
     page.locator("tbody[data-upstream=stock] a").click()
-    assert page.url.endswith("#upstream=stock")
+    expect(page).to_have_url(re.compile("#upstream=stock$"))
     expect(shown).to_have_count(1)
     page.locator("#all").click()
     expect(shown).to_have_count(3)
@@ -208,14 +208,14 @@ def test_a_failed_request_is_explained_and_the_explanation_can_be_shared(three, 
     page.keyboard.press("Enter")
     dialog = page.locator("#explained")
     expect(dialog).to_be_visible()
-    assert page.url.endswith("#request=asked-1")
+    expect(page).to_have_url(re.compile("#request=asked-1$"))
     expect(dialog.locator(".summary")).not_to_be_empty()
     expect(dialog.locator(".step.try")).to_have_count(3)
     expect(dialog).to_contain_text("mamparo explain --id asked-1")
     page.keyboard.press("Escape")
     expect(dialog).to_be_hidden()
     expect(explain).to_be_focused()
-    assert "#" not in page.url
+    expect(page).not_to_have_url(re.compile("#"))
     page.goto("about:blank")
     seen.asked.clear()
     page = seen.open("#request=asked-1")
@@ -296,7 +296,7 @@ def test_a_lost_connection_is_told_and_comes_back(three, visit):
     expect(page.locator("#link-text")).to_have_text(
         re.compile(r"reconnecting since \d\d:\d\d:\d\d \(\d.*What you see is from \d\d:\d\d:\d\d")
     )
-    assert float(page.evaluate("getComputedStyle(document.querySelector('main')).opacity")) < 1
+    expect(page.locator("main")).to_have_css("opacity", "0.5")
     three.start().answers(f"http://127.0.0.1:{three.admin}/readyz")
     expect(page.locator("body")).to_have_class("live", timeout=15_000)
     expect(page.locator("#link-text")).to_have_text("live")
