@@ -17,7 +17,7 @@ pub(super) static TRACING: Block = block(
             "otlp",
             Kind::Text(&text::COLLECTOR),
             "http://127.0.0.1:4318",
-            "The collector, which takes protobuf over HTTP or HTTPS. Without a path: /v1/traces.",
+            "The collector, which takes protobuf over HTTP, or over HTTPS where the system trusts it (SSL_CERT_FILE names another file of authorities). Without a path: /v1/traces.",
         ),
         key(
             "headers",

@@ -217,20 +217,14 @@ impl Request<'_> {
                 let at = report.started + began;
                 event.fixed64(field::EVENT_TIME, self.anchor.date(at));
                 event.bytes(field::EVENT_NAME, name);
-                let mut to = Attributes {
-                    message: event,
-                    field: field::EVENT_ATTRIBUTES,
-                };
+                let mut to = Attributes::new(event, field::EVENT_ATTRIBUTES);
                 to.double("mamparo.wait_ms", wait.as_secs_f64() * 1e3);
                 if attempt > 0 {
                     to.number("mamparo.attempt", attempt as i64);
                 }
             });
         };
-        if !report.queued.is_zero() {
-            let first = report.tries.first().map(|one| one.started);
-            let over = first.or(report.head_at).unwrap_or(report.queued);
-            let began = over.saturating_sub(report.queued);
+        if let Some(began) = report.queued_at {
             wait("mamparo.queue", began, report.queued, 0);
         }
         for (index, one) in report.tries.iter().enumerate() {
@@ -270,6 +264,7 @@ impl Request<'_> {
         let mut to = Attributes::of(span);
         self.called(&mut to);
         endpoint(&mut to, &one.endpoint);
+        to.text("url.scheme", if one.tls { "https" } else { "http" });
         match one.ending {
             Ending::Answered(status) => {
                 to.number("http.response.status_code", i64::from(status));
@@ -334,26 +329,7 @@ impl Request<'_> {
     }
 }
 
-/// What a resource is, as a field of a message `ResourceSpans`: whose spans they are.
-pub(super) fn resource(to: &mut Vec<u8>, service: &str, host: Option<&str>) {
-    const RESOURCE: u8 = 1;
-    Message::new(to).message(RESOURCE, |resource| {
-        let mut to = Attributes {
-            message: resource,
-            field: 1,
-        };
-        to.text("service.name", service);
-        to.text("telemetry.sdk.name", env!("CARGO_PKG_NAME"));
-        to.text("telemetry.sdk.language", "rust");
-        to.text("telemetry.sdk.version", env!("CARGO_PKG_VERSION"));
-        to.number("process.pid", i64::from(std::process::id()));
-        if let Some(host) = host {
-            to.text("host.name", host);
-        }
-    });
-}
-
-/// The whole request to a collector: a resource as [`resource`] wrote it, with spans as [`spans`] did.
+/// The whole request to a collector: a resource as [`super::resource`] wrote it, with spans as [`spans`] did.
 pub(super) fn batch(resource: &[u8], spans: &[u8]) -> Vec<u8> {
     const RESOURCE_SPANS: u8 = 1;
     const OF_RESOURCE: u8 = 2;
@@ -375,24 +351,28 @@ pub(super) fn batch(resource: &[u8], spans: &[u8]) -> Vec<u8> {
 }
 
 /// A message's attributes.
-struct Attributes<'m, 'a> {
+pub(super) struct Attributes<'m, 'a> {
     message: &'m mut Message<'a>,
     field: u8,
 }
 
 impl<'m, 'a> Attributes<'m, 'a> {
-    /// Those of a span.
-    fn of(message: &'m mut Message<'a>) -> Self {
-        let field = field::ATTRIBUTES;
+    /// Those in that field.
+    pub(super) fn new(message: &'m mut Message<'a>, field: u8) -> Self {
         Self { message, field }
     }
 
-    fn text(&mut self, key: &str, value: impl AsRef<str>) {
+    /// Those of a span.
+    fn of(message: &'m mut Message<'a>) -> Self {
+        Self::new(message, field::ATTRIBUTES)
+    }
+
+    pub(super) fn text(&mut self, key: &str, value: impl AsRef<str>) {
         let value = cut(value.as_ref());
         self.put(key, |any| any.bytes(field::TEXT, value));
     }
 
-    fn number(&mut self, key: &str, value: i64) {
+    pub(super) fn number(&mut self, key: &str, value: i64) {
         self.put(key, |any| any.integer(field::INTEGER, value));
     }
 

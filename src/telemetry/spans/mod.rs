@@ -11,6 +11,7 @@
 mod choice;
 mod encode;
 mod protobuf;
+mod resource;
 #[cfg(test)]
 mod tests;
 
@@ -130,16 +131,22 @@ impl Exporter {
     /// `None`: none are. What waits goes to the new collector.
     pub fn follow(&self, settings: Option<&Arc<Tracing>>, service: &Arc<str>) {
         let next = settings.map(|settings| {
-            let host = std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
-            let host = host.as_deref().map(str::trim);
             let mut resource = Vec::new();
-            encode::resource(&mut resource, service, host);
+            resource::write(&mut resource, service);
             Arc::new(Running {
                 settings: Arc::clone(settings),
                 choice: Choice::new(settings.keep),
                 resource,
             })
         });
+        let running = self.running.load();
+        if let (Some(next), Some(running)) = (&next, &*running)
+            && next.settings == running.settings
+            && next.resource == running.resource
+        {
+            // The connection to the collector is that of these settings.
+            return;
+        }
         self.active.store(next.is_some(), Ordering::Relaxed);
         let gone = next.is_none();
         self.running.store(next);

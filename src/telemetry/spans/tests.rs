@@ -131,6 +131,7 @@ fn report(outcome: Outcome, status: u16) -> Report {
 fn a_retried_request_is_a_span_with_a_child_for_each_try() {
     let mut report = report(Outcome::Upstream, 200);
     report.queued = Duration::from_millis(3);
+    report.queued_at = Some(Duration::from_millis(2));
     let ms = Duration::from_millis;
     report.tries.push(attempt(ms(10), Ending::Answered(503)));
     report.tries.push(attempt(ms(20), Ending::Answered(200)));
@@ -193,6 +194,7 @@ fn a_retried_request_is_a_span_with_a_child_for_each_try() {
         ("server.address", "127.0.0.1"),
         ("server.port", "9001"),
         ("network.peer.address", "127.0.0.1"),
+        ("url.scheme", "http"),
         ("mamparo.connection.reused", "false"),
     ]);
     first.lacks(&["http.request.resend_count"]);
@@ -402,6 +404,11 @@ async fn a_batch_goes_after_a_second_and_names_its_service() {
     exporter.offer(&report, report.started);
     let batch = exporter.next().await.unwrap();
     assert_eq!((clock::now() - began, batch.spans), (GATHER, 2));
+    exporter.follow(Some(&settings()), &name("orders"));
+    exporter.offer(&report, report.started);
+    let next = exporter.next().await.unwrap();
+    // A reload that changes nothing of it leaves the connection alone.
+    assert!(Arc::ptr_eq(&next.settings, &batch.settings));
     let all = fields(&inner(&fields(&batch.body), 1)[0]);
     let resource = attributes(&inner(&fields(&inner(&all, 1)[0]), 1));
     assert_eq!(resource["service.name"], "orders");
