@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant, SystemTime};
 
 use parking_lot::Mutex;
+use smallvec::SmallVec;
 
 use super::report::Report;
 use crate::plan;
@@ -89,9 +90,9 @@ impl Recorder {
         self.slower_than.store(slower_than, Relaxed);
         let mut ring = self.ring.lock();
         ring.most = settings.map_or(0, |settings| settings.keep);
-        while ring.is_over() {
-            ring.forget_one();
-        }
+        let gone = ring.make_room();
+        drop(ring);
+        drop(gone);
     }
 
     /// Whether anything is kept.
@@ -116,7 +117,7 @@ impl Recorder {
     pub fn keep(&self, report: Arc<Report>, kept_for: KeptFor, now: Instant, ended: SystemTime) {
         let took = now.saturating_duration_since(report.started);
         let bytes = report.weight() + size_of::<Kept>();
-        self.ring.lock().push(Kept {
+        let gone = self.ring.lock().push(Kept {
             report,
             kept_for,
             ended,
@@ -124,6 +125,8 @@ impl Recorder {
             number: 0,
             bytes,
         });
+        // Taken apart when the lock is free again.
+        drop(gone);
     }
 
     /// What is kept, newest first.
@@ -166,7 +169,8 @@ impl Ring {
         self.len() > self.most || self.bytes > MAX_BYTES
     }
 
-    fn push(&mut self, kept: Kept) {
+    /// Gives what had to go.
+    fn push(&mut self, kept: Kept) -> SmallVec<[Kept; 1]> {
         let number = self.next;
         self.next += 1;
         self.bytes += kept.bytes;
@@ -175,24 +179,32 @@ impl Ring {
             false => &mut self.tried,
         };
         queue.push_back(Kept { number, ..kept });
+        self.make_room()
+    }
+
+    fn make_room(&mut self) -> SmallVec<[Kept; 1]> {
+        let mut gone = SmallVec::new();
         while self.is_over() {
-            self.forget_one();
+            gone.extend(self.forget_one());
         }
+        gone
     }
 
     /// The oldest goes; of more refused than tried ones, the oldest refused one.
-    fn forget_one(&mut self) {
+    fn forget_one(&mut self) -> Option<Kept> {
         let age = |queue: &VecDeque<Kept>| queue.front().map_or(u64::MAX, |kept| kept.number);
         let many_refused = self.refused.len() > self.tried.len();
         let queue = match many_refused || age(&self.refused) < age(&self.tried) {
             true => &mut self.refused,
             false => &mut self.tried,
         };
-        match queue.pop_front() {
-            Some(gone) => self.bytes = self.bytes.saturating_sub(gone.bytes),
+        let gone = queue.pop_front();
+        self.bytes = match &gone {
+            Some(gone) => self.bytes.saturating_sub(gone.bytes),
             // Nothing is left, so nothing takes any bytes.
-            None => self.bytes = 0,
-        }
+            None => 0,
+        };
+        gone
     }
 }
 

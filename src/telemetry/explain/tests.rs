@@ -266,3 +266,87 @@ fn what_was_sent_cannot_command_a_terminal() {
     assert!(!text.contains(['\u{1b}', '\r']), "{text}");
     assert!(!text.lines().any(|line| line == "  forged"), "{text}");
 }
+
+#[test]
+fn why_an_endpoint_was_chosen_is_told_with_what_narrowed_the_choice() {
+    use crate::policy::balance::{How, Picked};
+    let two = |load, other| How::LessLoaded { load, other };
+    let of = |how| Picked {
+        how,
+        endpoints: 4,
+        ..Picked::ONLY
+    };
+    for (picked, header, expected) in [
+        (Picked::ONLY, None, "(the only endpoint)"),
+        (
+            of(two(1, 4)),
+            None,
+            "(fewest in flight of two by chance: 1 against 4)",
+        ),
+        (
+            of(two(0, 0)),
+            None,
+            "(one of two by chance, both with 0 in flight)",
+        ),
+        (
+            of(two(3, 1)),
+            None,
+            "(the less loaded of two by chance, for weight and recent failures: 3 in flight against 1)",
+        ),
+        (of(How::Turn), None, "(next in turn)"),
+        (of(How::Chance), None, "(by chance)"),
+        (
+            of(How::Hash),
+            Some("x-user-id"),
+            "(by the hash of header x-user-id)",
+        ),
+        (
+            Picked {
+                tried: 1,
+                shut: 2,
+                ..of(How::Only)
+            },
+            None,
+            "(the only one left of 4 endpoints; the one that was tried before was left aside; \
+             2 may not be used now (breaker or health check))",
+        ),
+        (
+            Picked {
+                probe: true,
+                share: 0.404,
+                ..of(How::Turn)
+            },
+            None,
+            "(next in turn; a probe of its half-open breaker; it warms up at 40 % of its traffic)",
+        ),
+        (
+            Picked {
+                anyway: true,
+                ..of(How::Turn)
+            },
+            None,
+            "(next in turn; every breaker is open, and when_all_open says send_anyway)",
+        ),
+    ] {
+        let mut report = failed(1);
+        report.tries[0].picked = picked;
+        report.tries[0].hashed_by = header.map(samples::name);
+        let told = story(report, 41).steps[1].text.clone();
+        assert!(told.contains(expected), "{told}");
+    }
+}
+
+#[test]
+fn times_and_tokens_are_as_exact_as_a_reader_needs_them() {
+    for (micros, expected) in [
+        (0, "0.00 ms"),
+        (410, "0.41 ms"),
+        (3_140, "3.1 ms"),
+        (37_400, "37 ms"),
+        (999_499, "999 ms"),
+        (1_234_000, "1.23 s"),
+        (90_000_000, "90.0 s"),
+    ] {
+        assert_eq!(tell::time(Duration::from_micros(micros)), expected);
+    }
+}
