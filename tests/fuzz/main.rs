@@ -26,6 +26,7 @@ mod answer;
 mod chance;
 mod config;
 mod http2;
+mod manifest;
 mod replay;
 mod request;
 mod stage;
