@@ -54,6 +54,8 @@ struct Change {
     start: usize,
     end: usize,
     with: String,
+    /// Whether it belongs to the line above: nothing may come between them.
+    above: bool,
 }
 
 /// Changes that are collected, then made at once.
@@ -77,7 +79,8 @@ impl<'t> Edits<'t> {
     /// The text with every change.
     pub(super) fn finish(mut self) -> String {
         // Stable: what was put in the same place stays in its order.
-        self.changes.sort_by_key(|change| change.start);
+        self.changes
+            .sort_by_key(|change| (change.start, !change.above));
         let mut text = String::with_capacity(self.text.len() * 2);
         let mut done = 0;
         for change in &self.changes {
@@ -184,7 +187,8 @@ impl<'t> Edits<'t> {
             return self.change(start, end, json.to_owned());
         }
         let lines = indented(lines, key.column, self.newline);
-        if start == end {
+        // Where nothing is written there may be a comment.
+        if start == end || value.text() == Some("") {
             return self.lines_below(key.start, 0, &lines);
         }
         let before = self.text.get(..start).unwrap_or_default();
@@ -197,16 +201,17 @@ impl<'t> Edits<'t> {
     fn lines_below(&mut self, at: usize, column: usize, lines: &str) {
         let rest = self.text.get(at..).unwrap_or_default();
         let next = rest.find('\n').map(|end| at + end + 1);
-        self.lines_at(next.unwrap_or(self.text.len()), column, lines);
-    }
-
-    fn lines_at(&mut self, at: usize, column: usize, lines: &str) {
-        let mut text = indented(lines, column, self.newline);
-        let before = self.text.get(..at).unwrap_or_default();
-        if !before.is_empty() && !before.ends_with('\n') {
-            text.insert_str(0, self.newline);
+        let at = next.unwrap_or(self.text.len());
+        let mut with = indented(lines, column, self.newline);
+        if next.is_none() {
+            with.insert_str(0, self.newline);
         }
-        self.put(at, text);
+        self.changes.push(Change {
+            start: at,
+            end: at,
+            with,
+            above: true,
+        });
     }
 
     fn put(&mut self, at: usize, with: String) {
@@ -214,7 +219,13 @@ impl<'t> Edits<'t> {
     }
 
     fn change(&mut self, start: usize, end: usize, with: String) {
-        self.changes.push(Change { start, end, with });
+        let above = false;
+        self.changes.push(Change {
+            start,
+            end,
+            with,
+            above,
+        });
     }
 
     /// Where the line begins that a byte stands in.

@@ -112,6 +112,30 @@ fn windows_lines_stay_so_and_a_missing_last_one_is_ended() {
 }
 
 #[test]
+fn a_key_with_nothing_but_a_comment_gets_its_list() {
+    let pod = |volumes: &str| {
+        format!(
+            "apiVersion: v1\nkind: Pod\nmetadata:\n  name: a\nspec:\n  volumes:{volumes}\n  containers:\n  - name: a\n"
+        )
+    };
+    let list = "\n  - name: mamparo\n    configMap:\n      name: orders-mamparo\n";
+    for (volumes, wanted) in [
+        ("", format!("volumes:{list}")),
+        (" # none", format!("volumes: # none{list}")),
+        (" []", format!("volumes:{list}")),
+        (
+            " null  # none",
+            format!("volumes:{}  # none\n", list.trim_end()),
+        ),
+    ] {
+        for mode in [Mode::Native, Mode::Plain] {
+            let changed = told(mode, &pod(volumes));
+            assert!(changed.contains(&wanted), "{volumes}: {changed}");
+        }
+    }
+}
+
+#[test]
 fn a_pod_in_braces_stays_in_braces() {
     for pod in [
         "{spec: {containers: [{name: a, image: b}]}}",
