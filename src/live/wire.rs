@@ -60,7 +60,7 @@ impl Dialer {
     /// `secured`. Also gives whether both ends have agreed on HTTP/2.
     ///
     /// # Errors
-    /// As [`Self::dial`].
+    /// What the system says of the attempt, or a [`super::tls::TlsFailure`].
     pub async fn errand(
         &self,
         address: &SocketAddress,
