@@ -420,6 +420,23 @@ async fn a_batch_goes_after_a_second_and_names_its_service() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_waits_for_spans_is_woken_by_the_first_and_by_a_full_batch() {
+    let (exporter, report) = exporter();
+    let began = clock::now();
+    let offers = async {
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        exporter.offer(&report, report.started);
+        tokio::time::sleep(GATHER / 2).await;
+        for _ in 0..BATCH_SPANS {
+            exporter.offer(&report, report.started);
+        }
+    };
+    let (batch, ()) = tokio::join!(exporter.next(), offers);
+    assert_eq!(batch.unwrap().spans, BATCH_SPANS as u64);
+    assert_eq!(clock::now() - began, Duration::from_secs(60) + GATHER / 2);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_full_batch_goes_at_once_and_what_has_no_room_is_dropped_and_counted() {
     let (exporter, report) = exporter();
     assert!(exporter.keeps(&report, Duration::ZERO));
