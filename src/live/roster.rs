@@ -3,6 +3,7 @@
 
 mod checks;
 mod picked;
+mod places;
 mod readings;
 
 use std::sync::Arc;
@@ -266,44 +267,6 @@ impl Roster {
             open: true,
         };
         (Ok(admission), moves)
-    }
-
-    /// The endpoints are now these. Those that stay keep what was learnt of them, those that are gone
-    /// take no new request and close their idle connections (rules 68, 81). Connections that were made
-    /// under other certificates are not used for new requests (rule 69).
-    pub fn set(&self, places: &[Place]) {
-        let mut members = self.members.lock();
-        for member in &mut members.list {
-            let is_this = |place: &Place| place.address == member.endpoint.address;
-            let came_back = member.leaving && places.iter().any(is_this);
-            member.leaving = !places.iter().any(is_this);
-            if came_back && let Some(health) = &mut member.health {
-                // There may be something else at that address by now.
-                *health = Health::new();
-            }
-        }
-        for place in places {
-            let known = members
-                .list
-                .iter_mut()
-                .find(|m| m.endpoint.address == place.address);
-            match known {
-                Some(member) => {
-                    member.weight = place.weight;
-                    if !member.endpoint.is_spoken_to_like(place) {
-                        member.endpoint.close_idle();
-                        member.endpoint = Endpoint::new(place, self.workers);
-                    }
-                }
-                None => {
-                    let mut member = Member::new(place, self.workers);
-                    member.health = members.check.as_ref().map(|_| Health::new());
-                    members.list.push(member);
-                }
-            }
-        }
-        members.forget_gone();
-        self.changed.notify_one();
     }
 
     /// Sets or lifts the operator's hand on the breaker of the endpoint with that label; `None` where

@@ -1,6 +1,7 @@
 //! The memory of one upstream. It is found again by name at every reload, so that breakers, budget,
 //! seats and connections outlive the settings they run under (rule 81).
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -353,8 +354,9 @@ impl Upstream {
         let settings = self.settings.load();
         let client = self.vault.client(&settings);
         let mut places: Vec<Place> = Vec::new();
+        let mut known: HashSet<SocketAddress> = HashSet::new();
         let mut add = |address: SocketAddress, weight: u32, secured: Option<Secured>| {
-            if !places.iter().any(|known| known.address == address) {
+            if known.insert(address.clone()) {
                 places.push(Place {
                     address,
                     weight,

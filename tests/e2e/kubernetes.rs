@@ -14,7 +14,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use crate::support::cluster::{endpoint, slice, slice_of};
 use crate::support::proxy::complete;
 use crate::support::tls::{Authority, Files, provider};
-use crate::support::{Client, Cluster, Pod, Proxy, Upstream, eventually};
+use crate::support::{Client, Cluster, Pod, Program, Proxy, Upstream, eventually};
 
 /// One listener before the service of the cluster.
 fn before(cluster: &Cluster, port: &str, more: &str) -> String {
@@ -124,6 +124,37 @@ pub(crate) fn a_service_of_many_slices_comes_in_pages() {
     assert_eq!(endpoints(&proxy).len(), 5);
     assert_eq!(cluster.count("list"), 3);
     assert!(cluster.asked()[1].query.contains("&limit=50&continue=10"));
+}
+
+#[test]
+pub(crate) fn of_more_than_a_thousand_endpoints_a_thousand_are_used() {
+    let cluster = Cluster::start();
+    // It answers to every address of this machine.
+    let server = Upstream::script_at("0.0.0.0:0", [200]);
+    for third in 0..12 {
+        let pods: Vec<String> = (1..=100)
+            .map(|last| format!("127.0.{third}.{last}"))
+            .collect();
+        let pods: Vec<(&str, Pod)> = pods.iter().map(|pod| (pod.as_str(), Pod::Ready)).collect();
+        let name = format!("s{third}");
+        cluster.set(&name, slice(&[("http", server.port())], &pods));
+    }
+    let proxy = start(&cluster);
+    assert_eq!(endpoints(&proxy).len(), 1_000);
+    assert!(noted(
+        &proxy,
+        &["it has 1200 endpoints; 1000 of them, drawn by chance, are used"]
+    ));
+    for _ in 0..20 {
+        assert_eq!(proxy.get("/").status, 200);
+    }
+    for third in 1..12 {
+        cluster.delete(&format!("s{third}"));
+    }
+    eventually("those that are left are used", || {
+        endpoints(&proxy).len() == 100
+    });
+    assert_eq!(proxy.get("/").status, 200);
 }
 
 #[test]
@@ -319,7 +350,8 @@ pub(crate) fn what_the_role_lacks_is_said() {
         cluster.set("a", slice_of(a.address(), Pod::Ready));
         cluster.behave(|manners| manners.forbids = Some(verb));
         let proxy = start(&cluster);
-        let rule = "{ apiGroups: [discovery.k8s.io], resources: [endpointslices], verbs: [get, list, watch] }";
+        let rule =
+            "{ apiGroups: [discovery.k8s.io], resources: [endpointslices], verbs: [list, watch] }";
         let forbids = format!("forbids to {verb} EndpointSlices in the namespace `shop` (403)");
         eventually("it is told", || {
             noted(
@@ -392,9 +424,44 @@ pub(crate) fn the_api_is_spoken_to_under_tls_and_must_be_who_it_says() {
     ));
 }
 
+/// What a pod's environment says, and the files of a service account that are elsewhere.
+#[test]
+fn a_pod_is_told_where_its_api_is() {
+    let cluster = Cluster::start();
+    let (near, far) = (Upstream::always(201), Upstream::always(202));
+    for (server, zone) in [(&near, "a"), (&far, "b")] {
+        let mut slice = slice_of(server.address(), Pod::Ready);
+        slice["endpoints"][0]["zone"] = zone.into();
+        cluster.set(zone, slice);
+    }
+    cluster.behave(|manners| manners.token = Some("of the pod".into()));
+    let (authority, files) = (Authority::new("cluster"), Files::new());
+    let (ca, token) = (
+        files.put("ca.crt", &authority.pem()),
+        files.put("token", "of the pod"),
+    );
+    let api = under_tls(&authority, cluster.address());
+    let plain = format!("api: \"http://{}\"", cluster.address());
+    let account = format!("token_file: {}, ca: {}", token.display(), ca.display());
+    let yaml = before(&cluster, ", port: http", "").replace(&plain, &account);
+    let program = Program::run_with(
+        &format!("admin: {{ address: \"127.0.0.1:0\" }}\n{yaml}"),
+        &[],
+        |pod| {
+            pod.env("KUBERNETES_SERVICE_HOST", "127.0.0.1");
+            pod.env("KUBERNETES_SERVICE_PORT", api.port().to_string());
+            pod.env("MAMPARO_ZONE", "b");
+        },
+    );
+    let mut client = Client::connect(program.listener("outbound"));
+    for _ in 0..20 {
+        assert_eq!(client.get("/").status, 202, "in our zone");
+    }
+}
+
 /// A place that speaks TLS for another that does not.
 fn under_tls(authority: &Authority, to: SocketAddr) -> SocketAddr {
-    let pair = authority.issue(&["localhost"]);
+    let pair = authority.issue(&["localhost", "127.0.0.1"]);
     let chain = vec![CertificateDer::from_pem_slice(pair.cert.as_bytes()).unwrap()];
     let key = PrivateKeyDer::from_pem_slice(pair.key.as_bytes()).unwrap();
     let config = ServerConfig::builder_with_provider(provider())

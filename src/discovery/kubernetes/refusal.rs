@@ -61,7 +61,7 @@ pub(super) fn refusal(
         403 => format!(
             "{api} forbids to {verb} EndpointSlices in the namespace `{namespace}` (403): a Role there \
              has to allow {{ apiGroups: [discovery.k8s.io], resources: [endpointslices], verbs: \
-             [get, list, watch] }}, and a RoleBinding has to give it to this pod's service account"
+             [list, watch] }}, and a RoleBinding has to give it to this pod's service account"
         ),
         404 => format!(
             "{api} knows no EndpointSlices of discovery.k8s.io/v1 (404): is it the API of Kubernetes, 1.21 \
@@ -123,7 +123,7 @@ mod tests {
             ),
             (
                 403,
-                "apiGroups: [discovery.k8s.io], resources: [endpointslices], verbs: [get, list, watch]",
+                "apiGroups: [discovery.k8s.io], resources: [endpointslices], verbs: [list, watch]",
             ),
             (404, "1.21 or later"),
             (410, "no longer has"),
