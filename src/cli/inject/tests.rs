@@ -219,6 +219,10 @@ fn what_cannot_be_changed_is_told_with_its_place() {
             deployment("  x: &x {containers: [{name: a}]}\n  template:\n    spec: *x\n"),
             "a.yaml:7:11: the `spec` of this Deployment is an alias",
         ),
+        (
+            deployment("  template:\n    spec:\n      containers:\n      -  - name: a\n"),
+            "a.yaml:8:10: this is no container",
+        ),
         ("a: [\n".to_owned(), "a.yaml:"),
         ("a: {{ .Values.a }}\nb: [\n".to_owned(), "a.yaml:"),
     ] {

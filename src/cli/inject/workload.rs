@@ -106,6 +106,19 @@ fn pod<'d>(object: &'d Node, path: &[&str], kind: &str) -> Result<Pod<'d>, Refus
     if containers.value.items().is_empty() {
         return Err(missing(&containers.value, "containers", kind));
     }
+    let is_container = |item: &&Node| matches!(item.content, Content::Map { .. } | Content::Alias);
+    if let Some(other) = containers
+        .value
+        .items()
+        .iter()
+        .find(|item| !is_container(item))
+    {
+        return Err(Refused::at(
+            other,
+            format!("this is no container of a {kind}: it has no keys"),
+            "each item is `- name: …`, with its other keys below",
+        ));
+    }
     for map in [holder, &spec.value] {
         refuse_merging(map)?;
     }
