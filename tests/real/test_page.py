@@ -300,6 +300,11 @@ def test_a_lost_connection_is_told_and_comes_back(three, visit):
     three.start().answers(f"http://127.0.0.1:{three.admin}/readyz")
     expect(page.locator("body")).to_have_class("live", timeout=15_000)
     expect(page.locator("#link-text")).to_have_text("live")
+    three.signal(signal.SIGSTOP)
+    expect(page.locator("#link-text")).to_contain_text("no news")
+    expect(page.locator("body")).to_have_class("lost")
+    three.signal(signal.SIGCONT)
+    expect(page.locator("body")).to_have_class("live", timeout=15_000)
 
 
 def test_a_page_without_a_stream_of_its_own_reads_the_status_instead(three, visit):

@@ -140,8 +140,9 @@ impl Stage {
 It runs this configuration:
 
 {config}
-Look   http://{admin}/                  the status page
+Look   http://{admin}/                  what is broken, since when, why
        http://{admin}/metrics           for Prometheus
+       mamparo top --admin {admin}     the same page in a terminal
 Try    curl -i http://{proxy}/catalog
        curl -i http://{proxy}/recommendations
        curl -s http://{admin}/api/v1/status

@@ -145,7 +145,8 @@ new Link({
     now.history = history;
   },
   note(note) {
-    if (note.kind === 'breaker') say(byId('said'), `${note.upstream} ${note.endpoint}: ${note.text}`);
+    // Somebody who cannot see the list hears what moves in it.
+    say(byId('said'), [[note.upstream, note.endpoint].filter(Boolean).join(' '), note.text].filter(Boolean).join(': '));
     requests.refresh();
   },
   state(state, since, why) {
