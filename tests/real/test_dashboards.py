@@ -193,9 +193,13 @@ def judge_rules(prometheus):
     """Every rule can be evaluated, and those that are about to fire have texts with what they are about."""
     rules = [rule for group in prometheus.api("rules")["groups"] for rule in group["rules"]]
     assert [(rule["name"], rule.get("lastError")) for rule in rules if rule["health"] != "ok"] == []
-    alerts = {alert["labels"]["alertname"]: alert for alert in prometheus.api("alerts")["alerts"]}
     expected = {"MamparoConfigRefused", "MamparoCircuitBreakerOpen", "MamparoRetryBudgetExhausted"}
-    assert expected <= alerts.keys(), alerts.keys()
+
+    def pending():
+        alerts = {alert["labels"]["alertname"]: alert for alert in prometheus.api("alerts")["alerts"]}
+        return alerts if expected <= alerts.keys() else None
+
+    alerts = wait_until(pending, 20, f"{expected} are about to fire")
     for name, alert in alerts.items():
         texts = alert["annotations"]
         assert texts.keys() == {"summary", "description", "runbook"}, name
