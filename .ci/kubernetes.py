@@ -331,7 +331,10 @@ def check_plain(objects, where):
         first, second, *_ = spec["containers"]
         holds(first["name"] == "mamparo", f"{where}: the sidecar is not the first container")
         start = first["lifecycle"]["postStart"]["exec"]["command"]
-        holds(start == ["mamparo", "probe", "--admin", "127.0.0.1:9902", "--wait", "60s"], f"{where}: nothing holds the application back: {start}")
+        holds(
+            start == ["mamparo", "probe", "--admin", "127.0.0.1:9902", "--wait", "60s"],
+            f"{where}: nothing holds the application back: {start}",
+        )
         metadata = one["metadata"] if one["kind"] == "Pod" else one["spec"]["template"]["metadata"]
         shown = metadata["annotations"].get("kubectl.kubernetes.io/default-container")
         holds(shown == second["name"], f"{where}: kubectl shows {shown}")
