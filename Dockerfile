@@ -2,14 +2,14 @@
 #
 #     docker build --tag mamparo .
 #     docker run --rm mamparo demo --for 10s
-#     docker run --volume ./config:/etc/mamparo:ro --network host mamparo
+#     docker run --volume "$PWD/config/example.yaml:/etc/mamparo/mamparo.yaml:ro" --network host mamparo
 #
 # The program that deploy/build makes takes a fifth less processor time. To ship that one instead of compiling here:
 #
 #     RUSTFLAGS="-C target-feature=+crt-static" deploy/build
 #     docker build --build-context program=target/shipped --tag mamparo .
 
-FROM docker.io/library/rust:1.95-bookworm AS build
+FROM rust:1.95-bookworm AS build
 WORKDIR /build
 
 # Everything that others have written, in a layer of its own: it changes with Cargo.lock, not with every line of ours.
@@ -40,8 +40,8 @@ RUN touch src/main.rs src/lib.rs \
 FROM scratch AS program
 COPY --from=build /mamparo /mamparo
 
-# The certificates of public authorities, a user without rights, and nothing that runs.
-FROM gcr.io/distroless/static-debian12:nonroot
+# Nothing else: the certificates of public authorities are part of the program.
+FROM scratch
 ARG VERSION=0.1.0
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="mamparo" \
@@ -50,6 +50,7 @@ LABEL org.opencontainers.image.title="mamparo" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"
 COPY --from=program /mamparo /usr/local/bin/mamparo
+ENV PATH=/usr/local/bin
 USER 65532:65532
 # Drains: see runtime.drain.
 STOPSIGNAL SIGTERM

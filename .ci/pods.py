@@ -118,12 +118,20 @@ class Pod:
         self.began = {}
 
     def __enter__(self):
+        try:
+            return self.begun()
+        except BaseException:
+            self.__exit__()
+            raise
+
+    def begun(self):
+        """Its network, and what it calls."""
         subprocess.run(["ip", "netns", "add", self.name], check=True)
         self.run("ip", "link", "set", "lo", "up")
         for file, text in self.config.items():
             (self.folder / file).write_text(text.replace("payments:80", "127.0.0.1:9999"))
         self.start("payments", [sys.executable, "-c", PAYMENTS])
-        self.until(lambda: self.succeeds("curl", "-sSf", "http://127.0.0.1:9999/"), 10, "payments answers")
+        self.until(lambda: self.succeeds("curl", "-sSf", "http://127.0.0.1:9999/"), 60, "payments answers")
         return self
 
     def __exit__(self, *_):
