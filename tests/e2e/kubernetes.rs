@@ -590,3 +590,29 @@ fn rule_81_a_reload_moves_to_another_cluster_and_leaves_the_last_one() {
     assert_eq!(process.get(), 201);
     eventually("nobody watches", || other.watches() == 0);
 }
+
+#[test]
+fn rule_81_a_reload_that_adds_a_port_of_a_watched_service_knows_its_endpoints() {
+    let cluster = Cluster::start();
+    let (web, metrics) = (Upstream::always(201), Upstream::always(202));
+    let ports = [("http", web.port()), ("metrics", metrics.port())];
+    cluster.set("a", slice(&ports, &[("127.0.0.1", Pod::Ready)]));
+    let one = before(&cluster, ", port: http", "");
+    let process = Process::start(&one);
+    assert_eq!(process.get(), 201);
+    eventually("it is watched", || cluster.watches() == 1);
+    // No slice changes: what is known already has to do for the second port.
+    let more = format!(
+        "{}  more: {{ endpoints: [{{ kubernetes: {{ service: payments, namespace: shop, port: metrics }} }}] }}\n",
+        one.replace(
+            "{ outbound:",
+            "{ more: { address: \"127.0.0.1:0\", upstream: more }, outbound:"
+        )
+    );
+    process.reload(&more);
+    let listener = process.running.listener_address("more").unwrap();
+    eventually("its requests are answered", || {
+        Client::connect(listener).get("/").status == 202
+    });
+    assert_eq!((cluster.count("list"), cluster.watches()), (1, 1));
+}

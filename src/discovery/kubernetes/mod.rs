@@ -61,7 +61,10 @@ impl Watches {
         let mut running = self.running.lock();
         running.retain(|_, seen| seen.upgrade().is_some_and(|seen| !seen.is_closed()));
         if let Some(seen) = running.get(&service).and_then(Weak::upgrade) {
-            return Ok(seen.subscribe());
+            let mut look = seen.subscribe();
+            // Whoever comes later is told at once what is known already.
+            look.mark_changed();
+            return Ok(look);
         }
         let environment = |name: &str| std::env::var(name).ok();
         let folder = Path::new(access::SERVICE_ACCOUNT);
