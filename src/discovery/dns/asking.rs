@@ -134,7 +134,9 @@ impl Asker {
                     leave_out_unreachable(&mut all.addresses);
                     return Ok(all);
                 }
-                Err(other) => missing = Some(Missing::weightier(missing, other)),
+                // A later name may be somebody else's: it counts only where there is no such name as this.
+                Err(other) if other.is_failure() => return Err(other),
+                Err(other) => missing = Some(other),
             }
         }
         Err(missing.unwrap_or_else(|| Missing::failed("it is no name".to_owned())))
@@ -156,7 +158,9 @@ impl Asker {
         for name in names::candidates(record, &self.search, self.ndots) {
             match self.records(&name, RecordType::SRV).await.found() {
                 Ok((lookup, ttl)) => return self.targets(&name, &lookup, ttl).await,
-                Err(other) => missing = Some(Missing::weightier(missing, other)),
+                // As with hosts.
+                Err(other) if other.is_failure() => return Err(other),
+                Err(other) => missing = Some(other),
             }
         }
         Err(missing.unwrap_or_else(|| Missing::failed("it is no name".to_owned())))
@@ -345,3 +349,6 @@ fn leave_out_unreachable(addresses: &mut Vec<IpAddr>) {
         addresses.retain(|one| one.is_ipv4() || paths.lead_to(*one));
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,9 +5,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::plan::domain_of;
 
+/// The longest name there can be, with its dot.
+const LONGEST: usize = 254;
+
 /// The names that are asked for one after the other in the place of this one, each complete and with its
 /// dot: as it is where it has `ndots` dots, and in each of the domains; as it is only, where it ends with
-/// a dot.
+/// a dot. A domain that makes it longer than names can be is left out.
 pub(super) fn candidates(name: &str, search: &[String], ndots: usize) -> Vec<String> {
     if name.ends_with('.') {
         return vec![name.to_owned()];
@@ -18,6 +21,7 @@ pub(super) fn candidates(name: &str, search: &[String], ndots: usize) -> Vec<Str
     };
     let as_it_is = complete("");
     let mut all: Vec<String> = search.iter().map(|domain| complete(domain)).collect();
+    all.retain(|one| one.len() <= LONGEST);
     if name.matches('.').count() >= ndots {
         all.insert(0, as_it_is);
     } else {
@@ -137,6 +141,8 @@ mod tests {
             assert_eq!(found, expected, "{name} {ndots}");
         }
         assert_eq!(candidates("pay", &[".".to_owned()], 1), ["pay."]);
+        let long = format!("{0}.{0}.{0}.{0}", "a".repeat(60));
+        assert_eq!(candidates(&long, &search, 5), [format!("{long}.")]);
     }
 
     #[test]
