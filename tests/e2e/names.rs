@@ -245,3 +245,21 @@ pub(crate) fn targets_of_a_record() {
     });
     assert_eq!(proxy.get("/").status, 200);
 }
+
+/// Rule 68: where the targets of the lowest priority cannot be found out, the next one's come to them.
+#[test]
+fn rule_68_a_target_that_cannot_be_found_out_stays_beside_its_backup() {
+    let dns = DnsServer::start();
+    let [a, b] = [(); 2].map(|()| Upstream::always(200));
+    dns.says("a.test", Says::found(1, &["127.0.0.1"]));
+    dns.says("b.test", Says::found(1, &["127.0.0.1"]));
+    let services = [(10, 1, a.port(), "a.test"), (20, 1, b.port(), "b.test")];
+    dns.says("_http._tcp.app.test", Says::services(1, &services));
+    let proxy = before(&dns, "{ srv: _http._tcp.app.test }");
+    assert_eq!(endpoints(&proxy), [at(&a, 1)]);
+    dns.says("a.test", Says::Code(2));
+    eventually("the other stands in", || {
+        endpoints(&proxy).contains(&at(&b, 1))
+    });
+    assert!(endpoints(&proxy).contains(&at(&a, 1)));
+}

@@ -183,13 +183,14 @@ impl Asker {
         }
         let groups = names::by_priority(services_in(lookup.answers()));
         let mut missing = None;
+        // Also where the next priority stands in for one that could not be found out.
+        let mut silent = Silent::Nowhere;
         for group in groups {
             let unknown: BTreeSet<String> = group
                 .iter()
                 .filter(|(one, _)| known.get(&one.host).is_none_or(Vec::is_empty))
                 .map(|(one, _)| one.host.clone())
                 .collect();
-            let mut silent = Silent::Nowhere;
             for (host, asked) in Arc::clone(&self).hosts(unknown).await {
                 match asked {
                     Ok(all) => {
