@@ -19,6 +19,7 @@ use tokio::task::JoinSet;
 
 use super::super::paths::Paths;
 use super::answer::{Answer, Missing, Part, Silent, Together, together};
+use super::holding;
 use super::names::{self, Service};
 use crate::live::upstream::Found;
 use crate::plan::Address;
@@ -33,6 +34,11 @@ const HOSTS_HOLD: Duration = Duration::from_secs(5);
 const HOSTS: &str = "/etc/hosts";
 /// Targets of one record that are asked for at a time.
 const AT_A_TIME: usize = 32;
+/// Targets of one record that are asked for at most: one more than are held, so that it is told where there
+/// are too many.
+const TARGETS: usize = holding::MOST + 1;
+/// Addresses of one record that are looked at, at most.
+const FOUND: usize = 8 * holding::MOST;
 /// Names that are asked for at a time, so that thousands of them take neither every descriptor of the
 /// process nor the server's breath.
 const NAMES_AT_A_TIME: usize = 64;
@@ -166,7 +172,8 @@ impl Asker {
         Err(missing.unwrap_or_else(|| Missing::failed("it is no name".to_owned())))
     }
 
-    /// The addresses of those targets that count: of the lowest priority that has any.
+    /// The addresses of those targets that count: of the lowest priority that has any. Each target is asked
+    /// for: addresses that come along with a record need not be all, and hold for times of their own.
     async fn targets(
         self: Arc<Self>,
         record: &str,
@@ -174,13 +181,7 @@ impl Asker {
         mut ttl: Duration,
     ) -> Result<Answer, Missing> {
         let mut known = BTreeMap::<String, Vec<IpAddr>>::new();
-        for record in lookup.additionals() {
-            let addresses = addresses_in(std::slice::from_ref(record));
-            known
-                .entry(record.name.to_ascii().to_ascii_lowercase())
-                .or_default()
-                .extend(addresses);
-        }
+        let mut left = TARGETS;
         let groups = names::by_priority(services_in(lookup.answers()));
         let mut missing = None;
         // Also where the next priority stands in for one that could not be found out.
@@ -188,9 +189,11 @@ impl Asker {
         for group in groups {
             let unknown: BTreeSet<String> = group
                 .iter()
-                .filter(|(one, _)| known.get(&one.host).is_none_or(Vec::is_empty))
+                .filter(|(one, _)| !known.contains_key(&one.host))
                 .map(|(one, _)| one.host.clone())
                 .collect();
+            let unknown: BTreeSet<String> = unknown.into_iter().take(left).collect();
+            left -= unknown.len();
             for (host, asked) in Arc::clone(&self).hosts(unknown).await {
                 match asked {
                     Ok(all) => {
@@ -214,6 +217,7 @@ impl Asker {
                     let host = names::to_be_certified(&one.host, record);
                     at(one, *weight, host, known.get(&one.host))
                 })
+                .take(FOUND)
                 .collect();
             if !found.is_empty() {
                 return Ok(Answer::Found { found, ttl, silent });
