@@ -42,6 +42,8 @@ struct Known {
     answered: Option<(Instant, SystemTime)>,
     next: Option<Instant>,
     problem: Option<String>,
+    /// Why it stands for nothing, where that is what it has said last.
+    nothing: Option<String>,
     /// Upstreams that were told of an address that is a listener of ours.
     looped: BTreeSet<Arc<str>>,
     updates: Updates,
@@ -109,7 +111,13 @@ impl Feed {
     /// It answers: it stands for these addresses. `next`: when it is asked again, where that is known.
     pub fn found(&self, found: Vec<Found>, next: Option<Instant>) {
         let mut known = self.known.lock();
+        let had_problem = known.problem.take().is_some();
+        let said_nothing = known.nothing.take().is_some();
         let changed = self.change(&mut known, found);
+        if !changed && (had_problem || said_nothing) {
+            // They forget why it could not be found.
+            self.hand_on(&mut known);
+        }
         let updates = &mut known.updates;
         let count = if changed {
             &mut updates.changed
@@ -119,7 +127,7 @@ impl Feed {
         *count += 1;
         known.answered = Some((clock::now(), clock::date()));
         known.next = next;
-        if known.problem.take().is_some() {
+        if had_problem {
             let text = format!("{} is found again", self.source);
             tracing::info!(source = %self.source, "{text}");
             self.note(&known, &text);
@@ -138,10 +146,9 @@ impl Feed {
         let mut known = self.known.lock();
         known.updates.failed += 1;
         known.next = next;
-        for one in &known.audience {
-            one.upstream.not_found(&self.source, problem);
-        }
-        if known.problem.replace(problem.to_owned()).is_none() {
+        let is_news = known.problem.replace(problem.to_owned()).is_none();
+        self.tell_why(&known);
+        if is_news {
             let kept = match known.found.as_ref().map_or(0, Vec::len) {
                 0 => "there is no endpoint".to_owned(),
                 1 => "the last known address is kept".to_owned(),
@@ -160,9 +167,9 @@ impl Feed {
 
     /// What it says is that it stands for nothing: requests are told why.
     pub(super) fn nothing(&self, why: &str) {
-        for one in &self.known.lock().audience {
-            one.upstream.not_found(&self.source, why);
-        }
+        let mut known = self.known.lock();
+        known.nothing = Some(why.to_owned());
+        self.tell_why(&known);
     }
 
     /// There is something odd about what it says.
@@ -182,12 +189,13 @@ impl Feed {
         if !had_some {
             return;
         }
-        self.change(&mut known, found);
         if gives_up {
             let why = known.problem.as_deref().unwrap_or("it has no address");
-            for one in &known.audience {
-                one.upstream.not_found(&self.source, why);
-            }
+            known.nothing = Some(why.to_owned());
+        }
+        self.change(&mut known, found);
+        if gives_up {
+            let why = known.nothing.as_deref().unwrap_or_default();
             let text = format!(
                 "{} has stood for nothing for too long ({why}): its last known addresses are given up",
                 self.source
@@ -250,11 +258,26 @@ impl Feed {
         true
     }
 
-    /// Tells each upstream, without the addresses that would lead its requests back to it.
+    /// Tells each upstream all that is known: what it stands for, and why it could not be found out.
     fn hand_on(&self, known: &mut Known) {
-        let Some(found) = known.found.clone() else {
+        if let Some(found) = known.found.clone() {
+            self.hand_on_found(known, &found);
+        }
+        self.tell_why(known);
+    }
+
+    /// Why it could not be found out what it stands for, or why that is nothing.
+    fn tell_why(&self, known: &Known) {
+        let Some(why) = known.problem.as_ref().or(known.nothing.as_ref()) else {
             return;
         };
+        for one in &known.audience {
+            one.upstream.not_found(&self.source, why);
+        }
+    }
+
+    /// Tells each upstream, without the addresses that would lead its requests back to it.
+    fn hand_on_found(&self, known: &mut Known, found: &[Found]) {
         let paths = Paths::default();
         for one in &known.audience {
             let (round, rest): (Vec<Found>, Vec<Found>) = found

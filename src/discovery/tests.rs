@@ -118,6 +118,42 @@ fn problems_are_told_when_they_begin_and_end() {
     );
 }
 
+#[test]
+fn a_reload_does_not_forget_why_there_is_nothing() {
+    let (a, b) = (upstream("a"), upstream("b"));
+    let telemetry = Arc::<Telemetry>::default();
+    let feed = Feed::new(source(), vec![before(&a, &[])], &telemetry);
+    let serve = || feed.serve(vec![before(&a, &[]), before(&b, &[])]);
+    let both = || {
+        (
+            a.problem().unwrap_or_default(),
+            b.problem().unwrap_or_default(),
+        )
+    };
+    let say = |both: (String, String), why: &str| both.0.ends_with(why) && both.1.ends_with(why);
+    // It has never been found.
+    feed.failed("SERVFAIL", None);
+    serve();
+    assert!(say(both(), "SERVFAIL"), "{:?}", both());
+    feed.found(vec![], None);
+    feed.nothing("it has no endpoint");
+    serve();
+    assert!(say(both(), "it has no endpoint"), "{:?}", both());
+    feed.failed("REFUSED", None);
+    serve();
+    assert!(say(both(), "REFUSED"), "{:?}", both());
+    feed.found(found(&[1]), None);
+    serve();
+    assert_eq!((a.problem(), b.problem()), (None, None));
+    feed.failed("SERVFAIL", None);
+    feed.found(found(&[1]), None);
+    assert_eq!(
+        (a.problem(), b.problem()),
+        (None, None),
+        "also where nothing changed"
+    );
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_first_answers_are_waited_for_but_not_for_ever() {
     let telemetry = Arc::<Telemetry>::default();
