@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::watch;
 
 use super::paths::Paths;
@@ -143,7 +143,18 @@ impl Feed {
     /// It could not be found out what it stands for: what it stood for stays. Told in the log when it
     /// begins.
     pub fn failed(&self, problem: &str, next: Option<Instant>) {
+        self.in_vain(self.known.lock(), problem, next);
+    }
+
+    /// It answers that there is no such thing: what it stood for stays for as long as it is not said to have
+    /// [left](Self::left). Told in the log when it begins.
+    pub(super) fn denied(&self, problem: &str, next: Option<Instant>) {
         let mut known = self.known.lock();
+        known.nothing = Some(problem.to_owned());
+        self.in_vain(known, problem, next);
+    }
+
+    fn in_vain(&self, mut known: MutexGuard<'_, Known>, problem: &str, next: Option<Instant>) {
         known.updates.failed += 1;
         known.next = next;
         let is_news = known.problem.replace(problem.to_owned()).is_none();
@@ -272,7 +283,11 @@ impl Feed {
             return;
         };
         for one in &known.audience {
-            one.upstream.not_found(&self.source, why);
+            if known.nothing.is_some() {
+                one.upstream.nothing(&self.source, why);
+            } else {
+                one.upstream.not_found(&self.source, why);
+            }
         }
     }
 

@@ -36,6 +36,8 @@ pub(super) struct Sources(Vec<Said>);
 struct Said {
     source: Address,
     found: Vec<Found>,
+    /// Whether it has ever answered, be it that it stands for nothing.
+    answered: bool,
     /// Why it could not be found out what it stands for, the last time; `None`: it could.
     problem: Option<Arc<str>>,
 }
@@ -47,11 +49,14 @@ impl Sources {
         self.0.retain(is_there);
     }
 
-    /// Whether each source among these endpoints has been asked.
-    pub(super) fn were_asked(&self, endpoints: &[Endpoint]) -> bool {
+    /// Whether each source among these endpoints has answered.
+    pub(super) fn have_answered(&self, endpoints: &[Endpoint]) -> bool {
         let sources = endpoints.iter().map(|endpoint| &endpoint.address);
         let mut sources = sources.filter(|address| address.is_source());
-        sources.all(|source| self.0.iter().any(|said| said.source == *source))
+        sources.all(|source| {
+            let mut said = self.0.iter();
+            said.any(|said| said.answered && said.source == *source)
+        })
     }
 
     /// What a source has said last.
@@ -69,7 +74,8 @@ impl Sources {
         match known {
             Some(said) => {
                 said.problem = None;
-                let changed = said.found != found;
+                let is_first = !std::mem::replace(&mut said.answered, true);
+                let changed = is_first || said.found != found;
                 said.found = found;
                 changed
             }
@@ -77,6 +83,7 @@ impl Sources {
                 self.0.push(Said {
                     source: source.clone(),
                     found,
+                    answered: true,
                     problem: None,
                 });
                 true
@@ -84,21 +91,29 @@ impl Sources {
         }
     }
 
-    /// A source says nothing: what it said stays. Whether this is news, and whether it was asked for the
-    /// first time.
-    pub(super) fn not_found(&mut self, source: &Address, problem: &str) -> (bool, bool) {
+    /// It could not be found out what a source stands for: what it said stays. Whether this is news.
+    pub(super) fn not_found(&mut self, source: &Address, problem: &str) -> bool {
         let known = self.0.iter_mut().find(|said| said.source == *source);
         match known {
-            Some(said) => (said.problem.replace(problem.into()).is_none(), false),
+            Some(said) => said.problem.replace(problem.into()).is_none(),
             None => {
                 self.0.push(Said {
                     source: source.clone(),
                     found: Vec::new(),
+                    answered: false,
                     problem: Some(problem.into()),
                 });
-                (true, true)
+                true
             }
         }
+    }
+
+    /// A source says that it stands for nothing, and why: what it said stays until it is taken away.
+    /// Whether this is its first answer.
+    pub(super) fn nothing(&mut self, source: &Address, why: &str) -> bool {
+        self.not_found(source, why);
+        let known = self.0.iter_mut().find(|said| said.source == *source);
+        known.is_some_and(|said| !std::mem::replace(&mut said.answered, true))
     }
 
     /// The first source that it could not be found out of what it stands for, and why.

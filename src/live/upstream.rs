@@ -303,12 +303,12 @@ impl Upstream {
         sources
     }
 
-    /// Takes over what other upstreams know of those of its sources that it has not asked yet.
+    /// Takes over what other upstreams know of those of its sources that have not answered it yet.
     pub fn learn_from<'a>(&self, others: impl Iterator<Item = &'a Arc<Self>> + Clone) {
         if self
             .sources
             .lock()
-            .were_asked(&self.settings.load().endpoints)
+            .have_answered(&self.settings.load().endpoints)
         {
             return;
         }
@@ -336,11 +336,16 @@ impl Upstream {
     /// It could not be found out what a source stands for: the last good set stays (rule 68). Whether
     /// this is news.
     pub fn not_found(&self, source: &Address, problem: &str) -> bool {
-        let (is_news, is_first) = self.sources.lock().not_found(source, problem);
+        self.sources.lock().not_found(source, problem)
+    }
+
+    /// A source says that it stands for nothing, and why. The last good set stays until it is taken away
+    /// by [`found`](Self::found); what was there before the source was named goes.
+    pub fn nothing(&self, source: &Address, why: &str) {
+        let is_first = self.sources.lock().nothing(source, why);
         if is_first {
             self.refresh();
         }
-        is_news
     }
 
     /// Why one of its sources stands for nothing, in words: `payments:80: there is no such name`.
@@ -390,9 +395,9 @@ impl Upstream {
                 }
             }
         }
-        // A reload may have put a source in the place of what was there: until it has been asked, requests
+        // A reload may have put a source in the place of what was there: until it has answered, requests
         // are served by that rather than by nobody.
-        if places.is_empty() && !sources.were_asked(&settings.endpoints) {
+        if places.is_empty() && !sources.have_answered(&settings.endpoints) {
             return;
         }
         self.roster.set(&places);

@@ -15,6 +15,7 @@ use tokio::sync::watch;
 
 use super::feed::Feed;
 use crate::clock;
+use answer::Answer;
 use asking::Asker;
 use holding::Holding;
 
@@ -91,10 +92,12 @@ pub(super) async fn follow(feed: Arc<Feed>, dns: Arc<Dns>) {
             let answer = Box::pin(dns.asker().ask(feed.source())).await;
             tracing::debug!(source = %feed.source(), ?answer, "answer");
             let problem = answer.problem();
+            let is_denied = matches!(answer, Answer::Nothing { .. });
             let now = clock::now();
             let beyond = holding.learn(now, answer, fastrand::f64());
             match problem {
                 None => feed.found(holding.found(), holding.wakes()),
+                Some(problem) if is_denied => feed.denied(&problem, holding.wakes()),
                 Some(problem) => feed.failed(&problem, holding.wakes()),
             }
             if beyond > 0 && !std::mem::replace(&mut beyond_told, true) {

@@ -264,7 +264,7 @@ fn rule_68_names_keep_their_last_good_addresses() {
 }
 
 #[test]
-fn what_was_there_serves_until_the_source_in_its_place_has_been_asked() {
+fn what_was_there_serves_until_the_source_in_its_place_has_answered() {
     let (a, b) = (name("a"), name("b"));
     let upstream = Upstream::new(&settings(vec![ip(1)], None), 1);
     let to = |address: &Address| upstream.configure(&settings(vec![at(address)], None));
@@ -274,7 +274,10 @@ fn what_was_there_serves_until_the_source_in_its_place_has_been_asked() {
     assert_eq!(members(&upstream), ["10.0.0.2:80"]);
     to(&b);
     assert_eq!(members(&upstream), ["10.0.0.2:80"]);
-    assert!(upstream.not_found(&b, "NXDOMAIN"));
+    assert!(upstream.not_found(&b, "SERVFAIL"));
+    assert_eq!(members(&upstream), ["10.0.0.2:80"], "it is not known yet");
+    assert_eq!(upstream.problem().as_deref(), Some("b:80: SERVFAIL"));
+    upstream.nothing(&b, "NXDOMAIN");
     assert_eq!(members(&upstream), [""; 0], "there is nothing at b");
     assert_eq!(upstream.problem().as_deref(), Some("b:80: NXDOMAIN"));
     upstream.configure(&settings(vec![at(&a), ip(3)], None));
