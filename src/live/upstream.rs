@@ -1,7 +1,7 @@
 //! The memory of one upstream. It is found again by name at every reload, so that breakers, budget,
 //! seats and connections outlive the settings they run under (rule 81).
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -359,14 +359,19 @@ impl Upstream {
         let settings = self.settings.load();
         let client = self.vault.client(&settings);
         let mut places: Vec<Place> = Vec::new();
-        let mut known: HashSet<SocketAddress> = HashSet::new();
+        let mut known: HashMap<SocketAddress, usize> = HashMap::new();
         let mut add = |address: SocketAddress, weight: u32, secured: Option<Secured>| {
-            if known.insert(address.clone()) {
-                places.push(Place {
-                    address,
-                    weight,
-                    secured,
-                });
+            let index = *known.entry(address.clone()).or_insert(places.len());
+            let place = Place {
+                address,
+                weight,
+                secured,
+            };
+            match places.get_mut(index) {
+                None => places.push(place),
+                // One source only keeps it; another one names it.
+                Some(kept) if kept.weight == 0 => *kept = place,
+                Some(_) => {}
             }
         };
         for endpoint in &settings.endpoints {

@@ -256,6 +256,10 @@ fn rule_68_names_keep_their_last_good_addresses() {
     assert!(upstream.found(&b, vec![weighed(5), weighed(7)]));
     assert_eq!(weight(), 21, "the endpoint's weight times the greater one");
     assert!(upstream.found(&b, found(&[3, 1])));
+    // What one name only keeps, and another one names, is used.
+    assert!(upstream.found(&a, vec![weighed(0), address(4).into()]));
+    assert_eq!(weight(), 3);
+    assert!(upstream.found(&a, found(&[4])));
     // A reload that keeps a name keeps what it resolved to; one that drops it forgets it.
     upstream.configure(&settings(vec![at(&a)], None));
     assert_eq!(members(&upstream), ["10.0.0.4:80"]);
