@@ -46,7 +46,9 @@ impl Phase {
 pub(super) async fn end(shared: &Arc<Shared>, orders: &mut UnboundedReceiver<Order>) {
     shared.phase.0.store(true, Ordering::Relaxed);
     // A reload that is under way opens listeners yet; one that comes later is refused.
-    drop(shared.changing.lock());
+    // It is waited for elsewhere, since this thread serves the metrics and probes meanwhile.
+    let changing = Arc::clone(shared);
+    let _ = tokio::task::spawn_blocking(move || drop(changing.changing.lock())).await;
     let limit = shared.proxy.site().snapshot.plan.runtime.drain;
     let text = format!("draining: requests in flight have {limit:?}");
     tracing::info!("{text}");
