@@ -81,9 +81,11 @@ async fn follow(proxy: Arc<Proxy>, upstream: Arc<Upstream>) {
         match upstream.roster().to_check() {
             None => checked.clear(),
             Some((settings, endpoints)) => {
-                checked.retain(|_, one| {
-                    let stays = |other: &Arc<Endpoint>| Arc::ptr_eq(other, &one.endpoint);
-                    *one.settings == *settings && endpoints.iter().any(stays)
+                let there = endpoints.iter().map(|one| (one.key, one));
+                let there: HashMap<u64, &Arc<Endpoint>> = there.collect();
+                checked.retain(|key, one| {
+                    let stays = |other: &&Arc<Endpoint>| Arc::ptr_eq(other, &one.endpoint);
+                    *one.settings == *settings && there.get(key).is_some_and(stays)
                 });
                 for endpoint in endpoints {
                     checked.entry(endpoint.key).or_insert_with(|| {
