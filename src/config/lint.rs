@@ -91,7 +91,7 @@ pub fn lint(loaded: &Loaded) -> Vec<Lint> {
         }
     }
     lints.lints.extend(certificates::lints(loaded));
-    lints.lints.extend(tracing::lint(loaded));
+    lints.lints.extend(tracing::lints(loaded));
     lints.finish()
 }
 

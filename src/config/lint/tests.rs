@@ -692,3 +692,31 @@ upstreams: { a: { endpoints: [127.0.0.1:1] }, b: { endpoints: [127.0.0.1:2] } }"
     ));
     only(&lints, "tries-exceed-request-timeout");
 }
+
+#[test]
+fn where_spans_go() {
+    let with = |tracing: &str| {
+        lint(&loaded(&format!(
+            "tracing: {{ {tracing} }}\nlisteners: {{ out: {{ address: 127.0.0.1:0, upstream: pay }} }}\n\
+             upstreams: {{ pay: {{ endpoints: [127.0.0.1:1] }} }}"
+        )))
+    };
+    only(
+        &with("otlp: http://otel.test:4317"),
+        "collector-port-of-grpc",
+    );
+    let lints = with("otlp: http://otel.test:4318, headers: { authorization: Bearer t0ken }");
+    let lint = only(&lints, "collector-headers-in-plaintext");
+    assert_eq!(lint.path, "tracing.headers");
+    assert_eq!(lint.place.as_ref().map(|place| place.line), Some(1));
+    assert!(!format!("{lint}").contains("t0ken"), "{lint}");
+    for fine in [
+        "otlp: http://otel.test:4318",
+        "otlp: https://otel.test:4318, headers: { a: b }",
+        "otlp: http://127.0.0.1:4318, headers: { a: b }",
+        "otlp: http://localhost:4318, headers: { a: b }",
+        "otlp: \"http://[::1]:4318\", headers: { a: b }",
+    ] {
+        assert_eq!(with(fine), [], "{fine}");
+    }
+}
