@@ -10,6 +10,7 @@ use serde_json::Value;
 use super::ask::{AdminArgs, Reply, ask};
 use super::print;
 use crate::clock;
+use crate::telemetry::explain::harmless;
 
 /// What `mamparo probe` takes.
 #[derive(Debug, Clone, Args)]
@@ -97,9 +98,9 @@ fn sentence(body: &str) -> String {
     }
 }
 
-/// What a stranger sent is shown, but never at length.
+/// What a stranger sent is shown, but never at length, and commands no terminal.
 fn shortened(line: &str) -> String {
-    line.chars().take(200).collect()
+    harmless(&line.chars().take(200).collect::<String>())
 }
 
 #[cfg(test)]

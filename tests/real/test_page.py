@@ -211,7 +211,7 @@ def test_a_failed_request_is_explained_and_the_explanation_can_be_shared(three, 
     expect(page).to_have_url(re.compile("#request=asked-1$"))
     expect(dialog.locator(".summary")).not_to_be_empty()
     expect(dialog.locator(".step.try")).to_have_count(3)
-    expect(dialog).to_contain_text("mamparo explain --id asked-1")
+    expect(dialog).to_contain_text("mamparo explain --id=asked-1")
     page.keyboard.press("Escape")
     expect(dialog).to_be_hidden()
     expect(explain).to_be_focused()

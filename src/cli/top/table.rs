@@ -1,6 +1,7 @@
 //! Text in columns, with shades that count for no width.
 
 use super::view::Style;
+use crate::telemetry::explain::harmless;
 
 /// How a piece of text is to look. Colour is never the only sign.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,7 +37,8 @@ impl Line {
     }
 
     pub(super) fn and(mut self, shade: Shade, text: impl Into<String>) -> Self {
-        self.0.push((shade, text.into()));
+        // Reasons and names may have come over the network.
+        self.0.push((shade, harmless(&text.into())));
         self
     }
 

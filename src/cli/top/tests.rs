@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::table::{Line, Shade};
 use super::view::{Seen, Style, draw, with_problem};
 
 fn endpoint(address: &str, state: &str) -> Value {
@@ -217,4 +218,12 @@ fn a_status_of_another_version_is_shown_as_far_as_it_is_understood() {
     ] {
         assert!(!drawn(&odd, 80, 24).is_empty());
     }
+}
+
+#[test]
+fn what_came_over_the_network_commands_no_terminal() {
+    let line = Line::of(Shade::Bad, "gone \u{1b}]0;title\u{7}\u{9b}2J");
+    let shown = line.text(80, Style::Plain);
+    assert!(!shown.contains(char::is_control), "{shown:?}");
+    assert!(shown.starts_with("gone"), "{shown:?}");
 }

@@ -416,8 +416,8 @@ fn endpoint(endpoint: &Value, column: usize) -> Line {
     if let Some(reason) = endpoint["reason"].as_str() {
         parts.push(reason.to_owned());
     }
-    if let Some(since) = endpoint["since"].as_str().filter(|since| since.len() > 19) {
-        parts.push(format!("since {}", &since[11..19]));
+    if endpoint["since"].is_string() {
+        parts.push(format!("since {}", clock(&endpoint["since"])));
     }
     match endpoint["forced"].as_str() {
         Some(to) => parts.push(format!("held {to} by an operator")),

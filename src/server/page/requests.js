@@ -73,6 +73,9 @@ function step(one) {
     el('span', { class: 'kind' }, one.kind), el('span', { class: 'words' }, one.text));
 }
 
+/** As one word for a shell: an id comes from whoever sent the request, and is pasted by whoever is on call. */
+const quoted = (id) => (/^[\w.:-]+$/.test(id) ? id : `'${id.replaceAll("'", `'\\''`)}'`);
+
 function explained(record) {
   const facts = [
     ['status', record.status], ['outcome', record.outcome], ['reason', record.reason], ['kept because', record.kept_for?.join(', ')],
@@ -84,7 +87,7 @@ function explained(record) {
     el('p', { class: 'summary' }, record.summary),
     el('ol', { class: 'steps' }, ...record.steps.map(step)),
     el('dl', null, ...facts.map(([name, value]) => el('div', null, el('dt', null, name), el('dd', null, String(value))))),
-    el('p', { class: 'quiet' }, 'The same in a terminal: ', el('code', null, `mamparo explain --id ${record.request_id}`)),
+    el('p', { class: 'quiet' }, 'The same in a terminal: ', el('code', null, `mamparo explain --id=${quoted(record.request_id)}`)),
   ];
 }
 
@@ -98,6 +101,8 @@ export function requestList({ matches, onOpen, onClose }) {
   let trouble = null;
   let asked = null;
   let notBefore = 0;
+  let reading = false;
+  let again = false;
   byId('request-list').append(list, empty);
   byId('kept').addEventListener('change', show);
   // What else the address asks for stays as it is.
@@ -137,8 +142,19 @@ export function requestList({ matches, onOpen, onClose }) {
     return [...counts].sort(([, one], [, other]) => other - one).slice(0, 2).map(([why]) => why).join(' and ');
   }
 
+  // Notes come in bursts: while one answer is waited for, all others ask once more together.
   async function refresh() {
     if (document.hidden || Date.now() < notBefore) return;
+    if (reading) { again = true; return; }
+    reading = true;
+    await readAll();
+    reading = false;
+    if (!again) return;
+    again = false;
+    setTimeout(refresh, 250);
+  }
+
+  async function readAll() {
     try {
       requests = (await read('api/v1/explain')).requests;
       trouble = null;

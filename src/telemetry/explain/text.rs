@@ -56,6 +56,6 @@ pub fn list(lines: &[Line]) -> String {
 }
 
 /// Without what could command a terminal: some of it was sent by clients and endpoints.
-fn harmless(text: &str) -> String {
+pub fn harmless(text: &str) -> String {
     text.replace(char::is_control, "\u{fffd}")
 }

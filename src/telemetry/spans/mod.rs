@@ -251,7 +251,11 @@ impl Exporter {
 
     /// What waits, as much of it as one batch holds; `None`: nothing does.
     fn batch(&self) -> Option<Batch> {
-        let running = self.running.load_full()?;
+        let Some(running) = self.running.load_full() else {
+            // Handed over by who had asked before there was no collector any more.
+            self.drop_all();
+            return None;
+        };
         let anchor = Anchor {
             now: clock::now(),
             since_epoch: clock::since_epoch(),

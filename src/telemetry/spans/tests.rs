@@ -484,6 +484,16 @@ async fn a_batch_is_bounded_in_bytes_and_takes_a_large_request_alone() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_handed_over_as_the_collector_goes_is_dropped_and_counted() {
+    let (exporter, report) = exporter();
+    exporter.follow(None, &name("orders"));
+    exporter.offer(&report, clock::now());
+    let next = tokio::time::timeout(Duration::from_secs(5), exporter.next()).await;
+    assert!(next.is_err(), "{next:?}");
+    assert_eq!(lost(&exporter)[1], encode::count(&report) as u64);
+}
+
+#[tokio::test(start_paused = true)]
 async fn nothing_is_kept_without_a_collector_and_at_the_end_what_waits_is_due() {
     let (exporter, report) = exporter();
     exporter.offer(&report, report.started);
