@@ -21,7 +21,7 @@ impl Slots {
     pub fn take(self: &Arc<Self>, limit: Option<usize>) -> Option<Slot> {
         let limit = limit.unwrap_or(usize::MAX);
         self.open
-            .fetch_update(Ordering::AcqRel, Ordering::Relaxed, |open| {
+            .try_update(Ordering::AcqRel, Ordering::Relaxed, |open| {
                 (open < limit).then_some(open + 1)
             })
             .ok()?;
@@ -53,7 +53,7 @@ impl Slots {
     /// Counts one more idle connection, unless `limit` are idle.
     pub(super) fn rest(&self, limit: usize) -> bool {
         self.idle
-            .fetch_update(Ordering::AcqRel, Ordering::Relaxed, |idle| {
+            .try_update(Ordering::AcqRel, Ordering::Relaxed, |idle| {
                 (idle < limit).then_some(idle + 1)
             })
             .is_ok()

@@ -74,7 +74,7 @@ impl ConnectionLimit {
         let max = self.max.load(SeqCst);
         let one_more = |open| (open < max).then_some(open + 1);
         self.open
-            .fetch_update(SeqCst, SeqCst, one_more)
+            .try_update(SeqCst, SeqCst, one_more)
             .ok()
             .map(|_| Place(Arc::clone(self)))
     }

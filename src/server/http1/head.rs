@@ -75,8 +75,8 @@ pub(super) struct Asked {
 
 /// Bytes of the empty lines that some clients send before a request.
 pub(super) fn empty_lines(bytes: &[u8]) -> usize {
-    let pairs = bytes.chunks_exact(2);
-    2 * pairs.take_while(|pair| *pair == b"\r\n").count()
+    let (pairs, _) = bytes.as_chunks();
+    2 * pairs.iter().take_while(|pair| *pair == b"\r\n").count()
 }
 
 /// Takes a head from the front of the bytes. `None`: it is not complete.
