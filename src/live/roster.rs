@@ -100,8 +100,8 @@ const CHOICE: [(Rank, bool); 6] = [
     (Rank::Unchecked, false),
 ];
 
-/// What is known of an endpoint, as far as it matters for when it is asked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What is known of an endpoint, as far as it matters for when it is asked; the earlier ones first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Rank {
     /// Nothing is against it.
     Named,
@@ -248,14 +248,13 @@ impl Roster {
             let check = check.as_deref();
             return (Err(refusal(list, check, wish.breaker, now)), moves);
         };
-        let mut picked = picked::picked(list, at, candidates.len(), wish, how);
+        let mut picked = picked::picked(list, at, candidates.len(), wish, how, anyway);
         let member = &mut list[at];
         let ticket = wish.breaker.map(|settings| {
             let ticket = member.breaker.admit(settings, now);
             ticket.unwrap_or_else(|| member.breaker.bypass())
         });
         picked.share = (weight / f64::from(member.weight.max(1))) as f32;
-        picked.anyway = anyway;
         picked.probe = ticket.as_ref().is_some_and(Ticket::is_probe);
         member.in_flight += 1;
         let admission = Admission {

@@ -38,8 +38,12 @@ pub struct Picked {
     pub endpoints: u16,
     /// Those that were left aside since the request had tried them already.
     pub tried: u16,
-    /// Those that were left aside since nothing may be sent to them now: their breakers were not closed.
+    /// Those that were left aside since their breakers let nothing through then.
     pub shut: u16,
+    /// Those that were left aside since their health checks fail.
+    pub unhealthy: u16,
+    /// Those that are only asked where no other can be: not checked yet, or no longer named by their source.
+    pub later: u16,
     /// It is a probe of a breaker that is half-open.
     pub probe: bool,
     /// Nothing could be sent to any, and it was sent all the same (`when_all_open: send_anyway`).
@@ -55,6 +59,8 @@ impl Picked {
         endpoints: 1,
         tried: 0,
         shut: 0,
+        unhealthy: 0,
+        later: 0,
         probe: false,
         anyway: false,
         share: 1.0,

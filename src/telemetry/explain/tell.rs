@@ -172,11 +172,28 @@ fn chosen(picked: &Picked, hashed_by: Option<&str>) -> String {
             tried => Cow::from(format!("; {tried} that were tried before were left aside")),
         };
     }
-    if picked.shut > 0 {
-        let shut = picked.shut;
-        text += Cow::from(format!(
-            "; {shut} may not be used now (breaker or health check)"
-        ));
+    for (number, one, more) in [
+        (
+            picked.shut,
+            "the breaker of another lets nothing through",
+            "breakers of others let nothing through",
+        ),
+        (
+            picked.unhealthy,
+            "another is unhealthy by its checks",
+            "others are unhealthy by their checks",
+        ),
+        (
+            picked.later,
+            "another comes last: it is not checked yet, or no longer named by its source",
+            "others come last: they are not checked yet, or no longer named by their source",
+        ),
+    ] {
+        text += match number {
+            0 => continue,
+            1 => format!("; {one}").into(),
+            number => Cow::from(format!("; {number} {more}")),
+        };
     }
     if picked.probe {
         text += "; a probe of its half-open breaker";

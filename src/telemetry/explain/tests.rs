@@ -304,11 +304,14 @@ fn why_an_endpoint_was_chosen_is_told_with_what_narrowed_the_choice() {
             Picked {
                 tried: 1,
                 shut: 2,
+                unhealthy: 1,
+                later: 3,
                 ..of(How::Only)
             },
             None,
             "(the only one left of 4 endpoints; the one that was tried before was left aside; \
-             2 may not be used now (breaker or health check))",
+             2 breakers of others let nothing through; another is unhealthy by its checks; \
+             3 others come last: they are not checked yet, or no longer named by their source)",
         ),
         (
             Picked {

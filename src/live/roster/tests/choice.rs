@@ -361,3 +361,55 @@ fn walk_nothing_is_lost_whatever_the_order() {
         }
     }
 }
+
+/// What an operator is told of a choice names what holds: the breaker, the health check, or neither.
+#[test]
+fn what_leaves_endpoints_aside_is_told_apart() {
+    let roster = Roster::new(1);
+    let numbers = (1..).map(address);
+    let places = numbers.zip([1, 1, 1, 1, 1, 0]).map(Place::from);
+    roster.set(&places.collect::<Vec<_>>());
+    let checks = health::Settings {
+        question: health::Question {
+            kind: health::Kind::Tcp,
+            port: None,
+            host: None,
+        },
+        interval: Duration::from_secs(10),
+        timeout: Duration::from_secs(1),
+        healthy_after: 1,
+        unhealthy_after: 1,
+    };
+    let checks = Arc::new(checks);
+    roster.check_by(Some(&checks));
+    let keys: Vec<u64> = roster.endpoints().iter().map(|one| one.key).collect();
+    let check = |place: usize, seen| drop(roster.checked(keys[place], &checks, seen));
+    for healthy in [0, 1, 2, 5] {
+        check(healthy, Ok(()));
+    }
+    check(3, Err(health::Fault::Answered(503)));
+    let mut asks = Asks::of(&roster, quick());
+    asks.fail(2);
+    let told = |asks: &Asks<'_>, tried: &[u64]| {
+        let picked = asks.pick(tried, 0.0).expect("one is left").picked();
+        (picked.tried, picked.shut, picked.unhealthy, picked.later)
+    };
+    // The fifth is not checked yet, and the sixth is only kept.
+    assert_eq!(told(&asks, &[]), (0, 1, 1, 2));
+    assert_eq!(told(&asks, &keys[..1]), (1, 1, 1, 2));
+    let all_tried = [keys[0], keys[2]];
+    asks.fail(1);
+    asks.fail(3);
+    assert_eq!(
+        told(&asks, &all_tried),
+        (2, 1, 1, 1),
+        "the one that is kept"
+    );
+    asks.fail(6);
+    asks.fail(5);
+    asks.settings = Arc::new(breaker::Settings {
+        when_all_open: WhenAllOpen::SendAnyway,
+        ..quick()
+    });
+    assert_eq!(told(&asks, &all_tried), (0, 0, 1, 0), "any may be asked");
+}
