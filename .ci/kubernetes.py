@@ -28,6 +28,8 @@ RULE_COPY = KUBERNETES / "components/monitoring/prometheusrule.yaml"
 OLD, NEW = "1.29", "1.36"
 # Objects that need more than the oldest.
 SINCE_NEW = {"MutatingAdmissionPolicy", "MutatingAdmissionPolicyBinding"}
+# What the Prometheus Operator names the target of a PodMonitor by.
+TARGET_LABELS = {"job", "instance", "namespace", "pod", "container", "endpoint"}
 # Checked by their own types, see kubernetes.mjs.
 FOREIGN = {"PodMonitor", "PrometheusRule"}
 
@@ -399,6 +401,8 @@ def kustomize(folder, foreign):
     monitoring = yaml_of((folder / "monitoring.yaml").read_text())
     (rule,) = [one for one in monitoring if one["kind"] == "PrometheusRule"]
     check_rule(rule)
+    (monitor,) = [one for one in monitoring if one["kind"] == "PodMonitor"]
+    check_pod_monitor(monitor)
     dashboards = [one for one in monitoring if one["metadata"].get("labels", {}).get("grafana_dashboard") == "1"]
     check_dashboards(dashboards)
     print(f"{len(overlays) + 2} kustomizations for Kubernetes {', '.join(versions())}")
@@ -409,6 +413,16 @@ def check_rule(rule):
     import yaml
 
     holds(rule["spec"] == yaml.safe_load(RULES.read_text()), f"{RULE_COPY} is old: run `.ci/deploy write_rules`")
+
+
+def check_pod_monitor(monitor):
+    """A label of a metric that is one of the target's, too, would be told under another name: it is dropped there."""
+    rows = re.findall(r"^\| `mamparo_\w+` \| \w+ \|([^|]*)\|", (ROOT / "README.md").read_text(), re.MULTILINE)
+    taken = TARGET_LABELS & {label for row in rows for label in re.findall(r"`(\w+)`", row)}
+    holds(len(rows) > 25, "the README's table of metrics is not found")
+    for endpoint in monitor["spec"]["podMetricsEndpoints"]:
+        dropped = {one["regex"] for one in endpoint.get("relabelings", []) if one["action"] == "labeldrop"}
+        holds(taken <= dropped, f"the target's labels take the place of the metrics' {taken - dropped}")
 
 
 def check_dashboards(config_maps):
@@ -505,6 +519,8 @@ def chart(folder, foreign):
         for one in objects:
             if one["kind"] == "PrometheusRule":
                 check_rule(one)
+            if one["kind"] == "PodMonitor":
+                check_pod_monitor(one)
         for _, spec in pods(objects):
             if file.stem == "standalone":
                 ours = sidecar(spec)
