@@ -4,9 +4,11 @@
 
 use std::fmt;
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::ToSocketAddrs;
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::mpsc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use socket2::{Domain, SockAddr, Socket, Type};
@@ -20,6 +22,9 @@ pub const DEFAULT_ADMIN: &str = "127.0.0.1:9901";
 
 /// Bytes of an answer: more than the status of ten thousand endpoints.
 const MAX_ANSWER: u64 = 64 * 1024 * 1024;
+
+/// How long a question may take at most: no clock counts to what can be written.
+const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Fields that the head of an answer may have.
 const MAX_FIELDS: usize = 64;
@@ -145,6 +150,7 @@ pub fn ask(
     accept: Option<&str>,
     within: Duration,
 ) -> Result<Reply, AskError> {
+    let within = within.min(LONGEST);
     let time = Time {
         end: clock::now() + within,
     };
@@ -201,7 +207,7 @@ impl Time {
 fn connect(admin: &AdminAddress, time: &Time) -> io::Result<Socket> {
     let addresses = match admin {
         AdminAddress::Unix(path) => return connect_to(Domain::UNIX, &SockAddr::unix(path)?, time),
-        AdminAddress::Network(address) => address.to_socket_addrs()?,
+        AdminAddress::Network(address) => looked_up(address, time)?,
     };
     let mut failed = io::Error::new(ErrorKind::NotFound, "the name has no address");
     for address in addresses {
@@ -211,6 +217,28 @@ fn connect(admin: &AdminAddress, time: &Time) -> io::Result<Socket> {
         }
     }
     Err(failed)
+}
+
+/// What a name stands for. The system's search for it knows no bound, so it runs on a thread of its own,
+/// which is left alone when the time is over.
+fn looked_up(address: &str, time: &Time) -> io::Result<Vec<SocketAddr>> {
+    if let Ok(address) = address.parse() {
+        return Ok(vec![address]);
+    }
+    let address = address.to_owned();
+    in_time(time, move || Ok(address.to_socket_addrs()?.collect()))
+}
+
+/// What this gives, if it does so in time.
+fn in_time<T: Send + 'static>(
+    time: &Time,
+    give: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    let (given, taken) = mpsc::sync_channel(1);
+    thread::Builder::new().spawn(move || given.send(give()))?;
+    taken
+        .recv_timeout(time.left()?)
+        .unwrap_or_else(|_late| Err(ErrorKind::TimedOut.into()))
 }
 
 fn connect_to(domain: Domain, address: &SockAddr, time: &Time) -> io::Result<Socket> {

@@ -1,6 +1,5 @@
 use std::net::TcpListener;
 use std::os::unix::net::UnixListener;
-use std::thread;
 
 use super::*;
 
@@ -97,6 +96,32 @@ fn silence_ends_with_the_time() {
     let error = ask(&admin, "GET", "/readyz", None, within).unwrap_err();
     assert!(matches!(error, AskError::TooSlow { .. }), "{error}");
     assert!(error.to_string().contains("within 50ms"), "{error}");
+}
+
+#[test]
+fn a_search_for_a_name_ends_with_the_time() {
+    let time = Time {
+        end: clock::now() + Duration::from_millis(50),
+    };
+    let (_release, held) = mpsc::channel::<()>();
+    let late = in_time(&time, move || {
+        let _ = held.recv();
+        Ok(())
+    });
+    assert_eq!(late.unwrap_err().kind(), ErrorKind::TimedOut);
+    let time = Time {
+        end: clock::now() + WITHIN,
+    };
+    assert!(!looked_up("localhost:9901", &time).unwrap().is_empty());
+    let refused = in_time::<()>(&time, || Err(ErrorKind::NotFound.into()));
+    assert_eq!(refused.unwrap_err().kind(), ErrorKind::NotFound);
+}
+
+#[test]
+fn a_time_that_no_clock_counts_to_is_taken() {
+    let (admin, _served) = serving(b"HTTP/1.1 200 OK\r\n\r\nlive\n");
+    let reply = ask(&admin, "GET", "/livez", None, Duration::MAX).unwrap();
+    assert_eq!(reply.status, 200);
 }
 
 #[test]

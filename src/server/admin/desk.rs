@@ -10,8 +10,8 @@ use http_body_util::{Either, Full};
 
 use super::answer;
 use super::feed::{self, Content, Feed, Wire};
-use super::handle;
 use super::{HEAD_TIMEOUT, Offer};
+use super::{guard, handle};
 use crate::live::http1::fields;
 use crate::live::received::ReceivedBody;
 use crate::proxy::client::Client;
@@ -61,8 +61,11 @@ impl Handler for Desk {
         _: &Arc<Client>,
         request: Request<ReceivedBody>,
     ) -> Response<Content> {
-        let all = self.offer == Offer::Everything;
-        if all && request.method() == Method::GET && request.uri().path() == feed::PATH {
+        let is_stream = request.method() == Method::GET && request.uri().path() == feed::PATH;
+        if is_stream
+            && self.offer == Offer::Everything
+            && guard::reading(request.uri(), request.headers()).is_none()
+        {
             return self.feed.open(&self.wire);
         }
         let answer = handle::handle(request, self.feed.control(), self.offer).await;

@@ -135,6 +135,12 @@ impl Target {
             .any(|allowed| allowed == method.as_str())
     }
 
+    /// Whether a stranger would learn something. Of the probes they would not, and services that watch
+    /// from afar often say that they are a browser.
+    const fn tells_something(&self) -> bool {
+        !matches!(self, Self::Live | Self::Ready)
+    }
+
     /// Whether it changes something.
     fn is_change(&self) -> bool {
         self.allow() != "GET, HEAD"
@@ -164,10 +170,20 @@ pub(super) async fn handle(
         return wrong_method(&parts, &target);
     }
     if target.is_change()
-        && let Some(why) = guard::refusal(&parts)
+        && let Some(why) = guard::change(&parts)
     {
         tracing::warn!(path = parts.uri.path(), %why, "refused a change through the admin interface");
         return answer::refusal(StatusCode::FORBIDDEN, why, &[]);
+    }
+    if target.tells_something()
+        && let Some(why) = guard::reading(&parts.uri, &parts.headers)
+    {
+        tracing::warn!(path = parts.uri.path(), %why, "refused a browser at the admin interface");
+        // A person may have just typed the address of the page.
+        return match matches!(target, Target::File(_)) {
+            true => answer::text(StatusCode::FORBIDDEN, format!("mamparo: {why}.\n")),
+            false => answer::refusal(StatusCode::FORBIDDEN, why, &[]),
+        };
     }
     match target {
         Target::File(file) => answer::typed(StatusCode::OK, file.content_type, file.body),

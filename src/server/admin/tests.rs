@@ -387,6 +387,64 @@ async fn fault_074_a_browsers_request_from_another_site_changes_nothing() {
     assert_eq!(admin.seen.quits.load(Ordering::Relaxed), 0);
 }
 
+/// A page under a name that leads here reads as if it were ours. Chromium sends with such a read neither
+/// `origin` nor `sec-fetch-site`, and lets the page empty or leave out what is left here.
+#[tokio::test]
+async fn fault_074_a_browser_reads_nothing_under_a_name_that_others_can_have() {
+    let admin = admin().await;
+    let readings = ["/", "/page.js", "/metrics", "/healthz", "/api/v1/status"];
+    for sign in [
+        "user-agent: Mozilla/5.0 (X11; Linux x86_64)\r\naccept-language: en\r\n",
+        "user-agent: curl/8\r\naccept-language: \r\n",
+        "user-agent: Mozilla/5.0 (X11; Linux x86_64)\r\n",
+        "sec-fetch-site: same-origin\r\n",
+        "origin: http://evil.example\r\n",
+        "referer: http://evil.example/\r\n",
+    ] {
+        for host in [
+            "evil.example:9901",
+            "orders-admin",
+            "127.0.0.1.evil.example",
+            "",
+            "localhost.evil.example",
+        ] {
+            let headers = format!("host: {host}\r\n{sign}");
+            for path in
+                readings
+                    .iter()
+                    .chain(&["/api/v1/stream", "/api/v1/config", "/api/v1/explain/x"])
+            {
+                let answer = admin.ask("GET", path, &headers, "").await;
+                assert_eq!(status_of(&answer), 403, "{path} {headers}: {answer}");
+                assert!(answer.contains("http://localhost:PORT/"), "{answer}");
+            }
+            // Says nothing, and may be watched from afar.
+            let answer = admin.ask("GET", "/livez", &headers, "").await;
+            assert_eq!(status_of(&answer), 200, "{headers}: {answer}");
+        }
+        // Our page, also through a forwarded port.
+        for host in [
+            "localhost:40123",
+            "127.0.0.1:9901",
+            "[::1]:9901",
+            "10.1.2.3",
+            "x.localhost:1",
+        ] {
+            let headers = format!("host: {host}\r\n{sign}");
+            for path in readings {
+                let answer = admin.ask("GET", path, &headers, "").await;
+                assert_eq!(status_of(&answer), 200, "{path} {headers}: {answer}");
+            }
+        }
+    }
+    // Programs use the name that they know.
+    for path in readings {
+        let headers = "host: orders-admin.shop.svc:9901\r\nuser-agent: Prometheus/3\r\naccept-encoding: gzip\r\n";
+        let answer = admin.ask("GET", path, headers, "").await;
+        assert_eq!(status_of(&answer), 200, "{path}: {answer}");
+    }
+}
+
 #[tokio::test]
 async fn a_change_from_our_own_page_or_a_program_is_taken() {
     let admin = admin().await;
