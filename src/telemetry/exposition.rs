@@ -9,7 +9,7 @@ use prometheus::proto::MetricType;
 
 use super::examples::{Example, Examples};
 use super::histogram::{BOUNDS, Spread};
-use super::meters::{Requests, UpstreamMeters};
+use super::meters::UpstreamMeters;
 use super::metrics::{Metrics, Scraped};
 use super::process::Process;
 use super::readings::{Readings, UpstreamReading};
@@ -87,17 +87,17 @@ impl Metrics {
 
 fn add_requests(families: &mut Families, handles: &Scraped) {
     let mut requests = families.of(&table::REQUESTS);
-    let mut add = |[listener, route, upstream]: [&str; 3], counts: &Requests| {
-        for (outcome, code, count) in counts.read() {
-            requests.count(&[listener, route, upstream, outcome.name(), code], count);
-        }
-    };
     for one in &handles.listeners {
-        add([one.name(), "", ""], &one.unrouted);
+        for (outcome, code, count) in one.unrouted.read() {
+            requests.count(&[one.name(), "", "", outcome.name(), code], count);
+        }
     }
     for one in &handles.routes {
         let upstream = one.upstream().name();
-        add([one.listener(), one.route(), upstream], &one.requests);
+        for (outcome, code, count) in one.requests.read_of_route() {
+            let labels = [one.listener(), one.route(), upstream, outcome.name(), code];
+            requests.count(&labels, count);
+        }
     }
     let mut exceeded = families.of(&table::LIMIT_EXCEEDED);
     for one in &handles.listeners {

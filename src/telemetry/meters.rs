@@ -32,12 +32,26 @@ impl Requests {
 
     /// The combinations that occurred, with how often.
     pub fn read(&self) -> impl Iterator<Item = (Outcome, &'static str, u64)> + '_ {
+        self.all().filter(|(.., count)| *count > 0)
+    }
+
+    /// The same of a route, with those that are there from the start: the rate of a series that appears with
+    /// its first error does not have that error, nor any other before the next scrape.
+    pub fn read_of_route(&self) -> impl Iterator<Item = (Outcome, &'static str, u64)> + '_ {
+        self.all().filter(|(outcome, code, count)| {
+            *count > 0
+                || match outcome {
+                    Outcome::Upstream => matches!(*code, "2xx" | "5xx"),
+                    Outcome::Refused | Outcome::Failed => *code == "5xx",
+                    Outcome::Fallback | Outcome::ClientGone => false,
+                }
+        })
+    }
+
+    fn all(&self) -> impl Iterator<Item = (Outcome, &'static str, u64)> + '_ {
         Outcome::ALL.into_iter().flat_map(move |outcome| {
             let row = self.0[outcome as usize].iter().zip(CODES);
-            row.filter_map(move |(count, code)| match count.get() {
-                0 => None,
-                count => Some((outcome, code, count)),
-            })
+            row.map(move |(count, code)| (outcome, code, count.get()))
         })
     }
 }

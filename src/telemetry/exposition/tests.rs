@@ -234,6 +234,41 @@ fn fault_075_labels_come_from_names_alone() {
 }
 
 #[test]
+fn the_errors_of_a_route_are_counted_from_nought() {
+    let metrics = Metrics::default();
+    let (listener, route) = (samples::name("out"), samples::name("charges"));
+    let route = metrics.route(&listener, &route, &samples::name("payments"));
+    let requests = |wanted: f64| -> BTreeSet<(String, String)> {
+        let families = read(&metrics.render(&Readings::default()));
+        let samples = families["mamparo_requests_total"].iter();
+        samples
+            .filter(|(_, _, value)| *value == wanted)
+            .map(|(_, labels, _)| (labels["outcome"].clone(), labels["code"].clone()))
+            .collect()
+    };
+    let combination = |outcome: Outcome, code: &str| (outcome.name().to_owned(), code.to_owned());
+    let expected = [
+        combination(Outcome::Upstream, "2xx"),
+        combination(Outcome::Upstream, "5xx"),
+        combination(Outcome::Refused, "5xx"),
+        combination(Outcome::Failed, "5xx"),
+    ];
+    assert_eq!(requests(0.0), BTreeSet::from(expected));
+    let report = samples::report(
+        metrics.listener(&listener),
+        Some(route),
+        Outcome::Failed,
+        502,
+    );
+    metrics.count(&report, report.started + Duration::from_millis(2));
+    assert_eq!(
+        requests(1.0),
+        BTreeSet::from([combination(Outcome::Failed, "5xx")])
+    );
+    assert_eq!(requests(0.0).len(), 3, "none appears twice");
+}
+
+#[test]
 fn two_listeners_with_the_same_route_share_its_duration() {
     let metrics = Metrics::default();
     let route = samples::name("charges");
