@@ -25,8 +25,9 @@ use crate::clock;
 use crate::config::{self, Loaded, Problems};
 use crate::discovery::Discovery;
 use crate::discovery::health::Checks;
+use crate::live::snapshot::Snapshot;
 use crate::live::wire::Dialer;
-use crate::plan::SocketAddress;
+use crate::plan::{Plan, SocketAddress};
 use crate::policy::breaker::Forced;
 use crate::proxy::Proxy;
 use crate::reload::maker::yield_to_workers;
@@ -45,7 +46,8 @@ use admin_sockets::AdminSockets;
 use doors::Doors;
 pub use doors::settings as listener_settings;
 
-/// How long the sources of endpoints may take before the listeners open without them (rule 86).
+/// How long the sources of endpoints may take, at the start and at a reload, before requests are served
+/// without them (rule 86).
 const FIRST_ANSWERS: Duration = Duration::from_secs(2);
 
 /// How a process is started beside its configuration.
@@ -284,7 +286,7 @@ fn reloader(shared: &Arc<Shared>, loaded: Loaded, paths: Vec<PathBuf>) -> Reload
     let to = Arc::clone(shared);
     let renew = move |read: &Loaded| to.renew_certificates(read);
     let to = Arc::clone(shared);
-    let apply = move |running: &Loaded, next: &Loaded| {
+    let apply = move |next: &Loaded| {
         let _changing = to.changing.lock();
         if to.phase.draining() {
             return Err(vec![
@@ -296,6 +298,7 @@ fn reloader(shared: &Arc<Shared>, loaded: Loaded, paths: Vec<PathBuf>) -> Reload
         if !missing.is_empty() {
             return Err(missing);
         }
+        let sockets = to.doors.bind_new(&next.plan)?;
         let telemetry = &to.proxy.telemetry;
         telemetry
             .log_requests(&next.plan.access_log)
@@ -304,20 +307,19 @@ fn reloader(shared: &Arc<Shared>, loaded: Loaded, paths: Vec<PathBuf>) -> Reload
                     "access_log.destination: cannot be written: {error}"
                 )]
             })?;
+        // From here on nothing can go wrong.
+        let late = to.ask_sources(&next.plan);
         to.renew_certificates(next);
-        if let Err(problems) = to.doors.change(&next.plan, &to.proxy, &to.workers) {
-            // The log of before was open a moment ago; what can go wrong now is in its own count.
-            let _ = telemetry.log_requests(&running.plan.access_log);
-            return Err(problems);
-        }
+        let (proxy, workers) = (&to.proxy, &to.workers);
+        let follow = |next: &Snapshot| to.discovery.follow(next);
+        to.doors.change(&next.plan, sockets, proxy, workers, follow);
         telemetry
             .spans()
             .follow(next.plan.tracing.as_ref(), &next.plan.service);
         to.proxy.vault().retain(&next.certificates);
         to.checks.follow(&to.proxy);
         to.effective.store(Arc::new(next.effective.clone()));
-        to.discovery.follow(&to.proxy.site().snapshot);
-        Ok(())
+        Ok(late)
     };
     let steps = Steps {
         load: Arc::new(load),
@@ -364,6 +366,20 @@ fn admin_control(
 }
 
 impl Shared {
+    /// Asks the sources of a plan that is about to run, while the generation before serves, and waits for
+    /// their first answers as the start does (rule 86), unless the process ends meanwhile. Gives those that
+    /// have not answered. Not to be called on the control thread, which carries what is waited for.
+    fn ask_sources(&self, next: &Plan) -> Vec<String> {
+        self.discovery.prepare(next, &self.proxy.site().snapshot);
+        let answers = async {
+            tokio::select! {
+                late = self.discovery.first_answers(FIRST_ANSWERS) => late,
+                () = self.phase.begun() => Vec::new(),
+            }
+        };
+        tokio::runtime::Handle::current().block_on(answers)
+    }
+
     fn readiness(&self) -> Readiness {
         if self.phase.draining() || self.proxy.refuses_new_requests() {
             Readiness::Draining

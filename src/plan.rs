@@ -367,6 +367,19 @@ pub struct Upstream {
     pub policies: Policies,
 }
 
+impl Upstream {
+    /// The sources among its endpoints, each once: what they stand for has to be found out.
+    pub fn sources(&self) -> Vec<Address> {
+        let mut sources: Vec<Address> = Vec::new();
+        for endpoint in &self.endpoints {
+            if endpoint.address.is_source() && !sources.contains(&endpoint.address) {
+                sources.push(endpoint.address.clone());
+            }
+        }
+        sources
+    }
+}
+
 /// One place where an upstream can be reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint {

@@ -30,9 +30,9 @@ const MAX_CHANGES: usize = 100;
 /// Reads and validates the files; blocking.
 pub type Load = dyn Fn() -> Result<Loaded, Problems> + Send + Sync;
 
-/// Makes a configuration the running one: first the running one, then the new one. An error, such as an
-/// address that is in use, must have changed nothing.
-pub type Apply = dyn FnMut(&Loaded, &Loaded) -> Result<(), Vec<String>> + Send;
+/// Makes a configuration the running one; gives the sources of its endpoints that have not answered in time.
+/// An error, such as an address that is in use, must have changed nothing.
+pub type Apply = dyn FnMut(&Loaded) -> Result<Vec<String>, Vec<String>> + Send;
 
 /// Takes in the certificates of a configuration that is the running one otherwise.
 pub type Renew = dyn FnMut(&Loaded) + Send;
@@ -85,8 +85,14 @@ struct Changer {
     running: Loaded,
 }
 
-/// What has come of a configuration, with the problems or the changes.
-type Judged = (ReloadResult, Vec<String>, Vec<String>);
+/// What has come of a configuration.
+struct Judged {
+    result: ReloadResult,
+    problems: Vec<String>,
+    changes: Vec<String>,
+    /// Sources of its endpoints that have not answered in time.
+    late: Vec<String>,
+}
 
 /// Who wants a reload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -162,19 +168,19 @@ impl Reloader {
         let load = Arc::clone(&self.load);
         let read = self.maker.run(move || load()).await;
         self.watch.doubt_what_has_changed().await;
-        let (result, problems, changes) = match read {
+        let judged = match read {
             Ok(Ok(loaded)) => self.judge(loaded).await,
             Ok(Err(Problems(problems))) => refused(problems.iter().map(ToString::to_string)),
             Err(panicked) => refused([format!("reading the configuration failed: {panicked}")]),
         };
         let reload = LastReload {
             at: stamp(clock::date()),
-            result,
+            result: judged.result,
             generation: self.generation,
-            problems,
-            changes,
+            problems: judged.problems,
+            changes: judged.changes,
         };
-        self.record(&reload, asked);
+        self.record(&reload, &judged.late, asked);
         reload
     }
 
@@ -183,7 +189,7 @@ impl Reloader {
         let judged = self.maker.run(move || changer.lock().judge(loaded)).await;
         match judged {
             Ok(judged) => {
-                if judged.0 == ReloadResult::Applied {
+                if judged.result == ReloadResult::Applied {
                     self.watch.follow(&sources);
                     self.generation += 1;
                 }
@@ -195,7 +201,7 @@ impl Reloader {
 
     /// Keeps and tells the result. What files alone have caused is told once only: the same problem is
     /// found again at every poll, since a missing file may come back at a place that is not watched.
-    fn record(&mut self, reload: &LastReload, asked: Asked) {
+    fn record(&mut self, reload: &LastReload, late: &[String], asked: Asked) {
         let before = self.last.lock().clone();
         let was_refused = before
             .as_ref()
@@ -211,12 +217,12 @@ impl Reloader {
         self.watch
             .look_again(reload.result == ReloadResult::Refused);
         if is_news {
-            self.tell(reload);
+            self.tell(reload, late);
             *self.last.lock() = Some(reload.clone());
         }
     }
 
-    fn tell(&self, reload: &LastReload) {
+    fn tell(&self, reload: &LastReload, late: &[String]) {
         let metrics = self.telemetry.metrics();
         let generation = reload.generation;
         let text = match reload.result {
@@ -225,7 +231,8 @@ impl Reloader {
                 tracing::info!(
                     generation,
                     changes = reload.changes.len(),
-                    "configuration applied"
+                    "configuration applied{}",
+                    without(late)
                 );
                 for change in &reload.changes {
                     tracing::info!(generation, "changed: {change}");
@@ -234,8 +241,9 @@ impl Reloader {
                     tracing::warn!("{warning}");
                 }
                 format!(
-                    "configuration applied: generation {generation}, {}",
-                    count(reload.changes.len(), "change")
+                    "configuration applied: generation {generation}, {}{}",
+                    count(reload.changes.len(), "change"),
+                    without(late)
                 )
             }
             ReloadResult::Unchanged => {
@@ -268,28 +276,51 @@ impl Changer {
     fn judge(&mut self, loaded: Loaded) -> Judged {
         if loaded.hash == self.running.hash {
             (self.renew)(&loaded);
-            return (ReloadResult::Unchanged, vec![], vec![]);
+            return Judged::of(ReloadResult::Unchanged);
         }
         let fixed = fixed_at_start(&self.running.plan, &loaded.plan);
         if !fixed.is_empty() {
             return refused(fixed);
         }
-        if let Err(problems) = (self.apply)(&self.running, &loaded) {
-            return refused(problems);
-        }
+        let late = match (self.apply)(&loaded) {
+            Ok(late) => late,
+            Err(problems) => return refused(problems),
+        };
         let changes = diff(&self.running.effective, &loaded.effective);
         let changes = shortened(changes.iter().map(ToString::to_string).collect());
         self.running = loaded;
-        (ReloadResult::Applied, vec![], changes)
+        Judged {
+            changes,
+            late,
+            ..Judged::of(ReloadResult::Applied)
+        }
+    }
+}
+
+impl Judged {
+    const fn of(result: ReloadResult) -> Self {
+        Self {
+            result,
+            problems: Vec::new(),
+            changes: Vec::new(),
+            late: Vec::new(),
+        }
     }
 }
 
 fn refused(problems: impl IntoIterator<Item = String>) -> Judged {
-    (
-        ReloadResult::Refused,
-        problems.into_iter().collect(),
-        vec![],
-    )
+    Judged {
+        problems: problems.into_iter().collect(),
+        ..Judged::of(ReloadResult::Refused)
+    }
+}
+
+/// What an applied configuration still runs without, as the end of a sentence.
+fn without(late: &[String]) -> String {
+    match late {
+        [] => String::new(),
+        late => format!("; no answer yet from {}", late.join(", ")),
+    }
 }
 
 /// What a running process cannot change.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
+use crate::live::snapshot::Snapshot;
 use crate::plan::{self, Plan, Role, SocketAddress};
 use crate::proxy::Proxy;
 use crate::server::door::{Door, Settings};
@@ -33,6 +34,9 @@ struct Inner {
     /// Gone from the configuration; their connections are being drained.
     leaving: Vec<(Arc<Door<Proxy>>, SocketAddress)>,
 }
+
+/// Bound for a configuration that is about to run.
+pub(super) struct NewSockets(Vec<(Arc<str>, Bound)>);
 
 /// One listener of the running configuration.
 struct Open {
@@ -108,14 +112,8 @@ impl Doors {
         })
     }
 
-    /// Makes this plan the running one: new addresses are bound before anything changes, so that an
-    /// error has changed nothing.
-    pub(super) fn change(
-        &self,
-        plan: &Plan,
-        proxy: &Arc<Proxy>,
-        workers: &Arc<Workers>,
-    ) -> Result<(), Vec<String>> {
+    /// Binds the listeners of this plan that are new; none accepts yet.
+    pub(super) fn bind_new(&self, plan: &Plan) -> Result<NewSockets, Vec<String>> {
         let inner = self.inner.lock();
         let (mut bound, mut problems) = (Vec::new(), Vec::new());
         for listener in &plan.listeners {
@@ -123,16 +121,29 @@ impl Doors {
                 continue;
             }
             match Bound::bind(Arc::clone(&listener.name), &listener.address) {
-                Ok(socket) => bound.push((listener, socket)),
+                Ok(socket) => bound.push((Arc::clone(&listener.name), socket)),
                 Err(error) => problems.push(inner.why_not(listener, &error)),
             }
         }
-        if !problems.is_empty() {
-            return Err(problems);
+        if problems.is_empty() {
+            Ok(NewSockets(bound))
+        } else {
+            Err(problems)
         }
+    }
+
+    /// Makes this plan the running one, with what [`Self::bind_new`] has bound for it; `finish` is done to
+    /// the new generation before requests run under it.
+    pub(super) fn change(
+        &self,
+        plan: &Plan,
+        NewSockets(bound): NewSockets,
+        proxy: &Arc<Proxy>,
+        workers: &Arc<Workers>,
+        finish: impl FnOnce(&Snapshot),
+    ) {
         // Not under the lock: scrapes and probes would wait for it.
-        drop(inner);
-        proxy.reload(plan.clone());
+        proxy.reload_with(plan.clone(), finish);
         let mut inner = self.inner.lock();
         self.limit.set_max(plan.runtime.max_connections);
         let (stay, gone): (Vec<_>, Vec<_>) = std::mem::take(&mut inner.open)
@@ -156,14 +167,16 @@ impl Doors {
                 .push((Arc::clone(&open.door), open.address.clone()));
             tokio::spawn(leave(open, plan.runtime.drain));
         }
-        for (listener, socket) in bound {
+        for (name, socket) in bound {
+            let Some(listener) = plan.listeners.iter().find(|one| one.name == name) else {
+                continue;
+            };
             match self.accept(listener, socket, proxy, workers) {
                 Ok(open) => inner.open.push(open),
                 Err(error) => tracing::error!(listener = &*listener.name, "cannot accept: {error}"),
             }
         }
         inner.leaving.retain(|(door, _)| door.open() > 0);
-        Ok(())
     }
 
     /// New connections are shown what the vault holds now.

@@ -10,10 +10,10 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::watch;
 
 use super::doors::Doors;
 use super::{Order, Shared, service_manager};
@@ -33,18 +33,24 @@ const QUIET_SHARE: u32 = 5;
 
 /// Whether the end has begun.
 #[derive(Debug, Default)]
-pub(super) struct Phase(AtomicBool);
+pub(super) struct Phase(watch::Sender<bool>);
 
 impl Phase {
     /// Whether it has.
     pub(super) fn draining(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        *self.0.borrow()
+    }
+
+    /// Returns when it has.
+    pub(super) async fn begun(&self) {
+        // It ends with this alone, which is here.
+        let _ = self.0.subscribe().wait_for(|begun| *begun).await;
     }
 }
 
 /// Drains; a second order ends it at once.
 pub(super) async fn end(shared: &Arc<Shared>, orders: &mut UnboundedReceiver<Order>) {
-    shared.phase.0.store(true, Ordering::Relaxed);
+    shared.phase.0.send_replace(true);
     // A reload that is under way opens listeners yet; one that comes later is refused.
     // It is waited for elsewhere, since this thread serves the metrics and probes meanwhile.
     let changing = Arc::clone(shared);

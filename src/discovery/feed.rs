@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::watch;
@@ -19,8 +19,10 @@ use crate::telemetry::events::Kind;
 /// One upstream that names a source.
 #[derive(Debug)]
 pub struct Audience {
-    /// Its memory.
-    pub upstream: Arc<Upstream>,
+    /// Its key in the configuration.
+    pub name: Arc<str>,
+    /// Its memory; `None`: it is about to be.
+    pub upstream: Option<Arc<Upstream>>,
     /// The listeners that send requests to it.
     pub listeners: Vec<SocketAddr>,
 }
@@ -105,6 +107,14 @@ impl Feed {
     pub(super) fn serve(&self, audience: Vec<Audience>) {
         let mut known = self.known.lock();
         known.audience = audience;
+        self.hand_on(&mut known);
+    }
+
+    /// These upstreams are about to name it, too.
+    pub(super) fn serve_also(&self, mut audience: Vec<Audience>) {
+        let mut known = self.known.lock();
+        audience.retain(|new| known.audience.iter().all(|one| one.name != new.name));
+        known.audience.append(&mut audience);
         self.hand_on(&mut known);
     }
 
@@ -219,10 +229,10 @@ impl Feed {
     /// What is told of it.
     pub(super) fn reading(&self) -> Reading {
         let known = self.known.lock();
-        let upstreams = known.audience.iter().map(|one| one.upstream.name());
+        let upstreams = known.audience.iter().map(|one| Arc::clone(&one.name));
         Reading {
             source: self.source.to_string(),
-            upstreams: upstreams.cloned().collect(),
+            upstreams: upstreams.collect(),
             addresses: known.found.as_ref().map_or(0, Vec::len),
             answered: known.answered,
             next: known.next,
@@ -235,6 +245,24 @@ impl Feed {
     pub(super) async fn asked(&self) {
         // It ends with this feed alone, which is here.
         let _ = self.asked.subscribe().wait_for(|asked| *asked).await;
+    }
+
+    /// Whether it has been asked once.
+    pub(super) fn was_asked(&self) -> bool {
+        *self.asked.borrow()
+    }
+
+    /// It has not answered in time for those who wait; gives what it is.
+    pub(super) fn is_late(&self, within: Duration) -> String {
+        let text = format!(
+            "{} has not answered within {within:?}, and is not waited for any longer: there is no endpoint \
+             by it until it has",
+            self.source
+        );
+        let known = self.known.lock();
+        tracing::warn!(source = %self.source, upstreams = names(&known), "{text}");
+        self.note(&known, &text);
+        self.source.to_string()
     }
 
     /// Whether it stands for something else than before.
@@ -282,11 +310,12 @@ impl Feed {
         let Some(why) = known.problem.as_ref().or(known.nothing.as_ref()) else {
             return;
         };
-        for one in &known.audience {
+        let audience = known.audience.iter();
+        for upstream in audience.filter_map(|one| one.upstream.as_ref()) {
             if known.nothing.is_some() {
-                one.upstream.nothing(&self.source, why);
+                upstream.nothing(&self.source, why);
             } else {
-                one.upstream.not_found(&self.source, why);
+                upstream.not_found(&self.source, why);
             }
         }
     }
@@ -295,12 +324,15 @@ impl Feed {
     fn hand_on_found(&self, known: &mut Known, found: &[Found]) {
         let paths = Paths::default();
         for one in &known.audience {
+            let Some(upstream) = &one.upstream else {
+                continue;
+            };
             let (round, rest): (Vec<Found>, Vec<Found>) = found
                 .iter()
                 .cloned()
                 .partition(|found| paths.lead_back(&one.listeners, found.address));
-            one.upstream.found(&self.source, rest);
-            let name = one.upstream.name();
+            upstream.found(&self.source, rest);
+            let name = &one.name;
             let Some(first) = round.first() else {
                 known.looped.remove(name);
                 continue;
@@ -320,14 +352,13 @@ impl Feed {
     fn note(&self, known: &Known, text: &str) {
         let source = self.source.to_string();
         for one in &known.audience {
-            let name = one.upstream.name();
             let events = self.telemetry.events();
-            events.note_endpoint(clock::date(), Kind::Discovery, name, &source, text);
+            events.note_endpoint(clock::date(), Kind::Discovery, &one.name, &source, text);
         }
     }
 }
 
 fn names(known: &Known) -> String {
-    let names = known.audience.iter().map(|one| &**one.upstream.name());
+    let names = known.audience.iter().map(|one| &*one.name);
     names.collect::<Vec<_>>().join(", ")
 }

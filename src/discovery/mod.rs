@@ -49,16 +49,29 @@ impl Discovery {
         })
     }
 
+    /// Asks the sources of a generation that is about to run, while the one before serves; what this one's
+    /// upstreams are to stand for is told them already. To be called within the runtime of the control
+    /// thread, and [`follow`](Self::follow) after it.
+    pub fn prepare(&self, next: &Plan, serving: &Snapshot) {
+        let mut running = self.running.lock();
+        let other_cluster = self.use_settings(next);
+        running.retain(|source, _| !(other_cluster && is_of_cluster(source)));
+        for (source, audience) in audiences(next, serving) {
+            match running.get(&source) {
+                Some(known) => known.feed.serve_also(audience),
+                None => self.begin(&mut running, source, audience),
+            }
+        }
+    }
+
     /// Follows the sources of this generation from now on: those that are new are asked at once, those
     /// that are gone no more. To be called within the runtime of the control thread, for each generation.
     pub fn follow(&self, snapshot: &Snapshot) {
-        self.dns.use_servers(&snapshot.plan.runtime.dns_servers);
-        let mut wanted = audiences(snapshot);
+        let mut wanted = audiences(&snapshot.plan, snapshot);
         let mut running = self.running.lock();
-        let other_cluster = self.use_cluster(&snapshot.plan.runtime.kubernetes);
+        let other_cluster = self.use_settings(&snapshot.plan);
         running.retain(|source, _| {
-            let moved = other_cluster && matches!(source, Address::Kubernetes { .. });
-            wanted.contains_key(source) && !moved
+            wanted.contains_key(source) && !(other_cluster && is_of_cluster(source))
         });
         for (source, running) in running.iter() {
             running
@@ -66,10 +79,19 @@ impl Discovery {
                 .serve(wanted.remove(source).unwrap_or_default());
         }
         for (source, audience) in wanted {
-            let feed = Feed::new(source.clone(), audience, &self.telemetry);
-            let task = self.start(&feed);
-            running.insert(source, Running { feed, task });
+            self.begin(&mut running, source, audience);
         }
+    }
+
+    fn begin(
+        &self,
+        running: &mut HashMap<Address, Running>,
+        source: Address,
+        audience: Vec<Audience>,
+    ) {
+        let feed = Feed::new(source.clone(), audience, &self.telemetry);
+        let task = self.start(&feed);
+        running.insert(source, Running { feed, task });
     }
 
     fn start(&self, feed: &Arc<Feed>) -> Option<JoinHandle<()>> {
@@ -86,8 +108,10 @@ impl Discovery {
         }
     }
 
-    /// Whether it is another cluster than before.
-    fn use_cluster(&self, cluster: &Cluster) -> bool {
+    /// Asks as this plan says from now on; whether it is another cluster than before.
+    fn use_settings(&self, plan: &Plan) -> bool {
+        self.dns.use_servers(&plan.runtime.dns_servers);
+        let cluster = &plan.runtime.kubernetes;
         let mut watches = self.watches.lock();
         let other = watches.cluster() != cluster;
         if other {
@@ -96,19 +120,23 @@ impl Discovery {
         other
     }
 
-    /// Waits until every source has been asked once, but no longer than this (rule 86).
-    pub async fn first_answers(&self, within: Duration) {
+    /// Waits until every source has been asked once, but no longer than this (rule 86). Gives those that
+    /// have not answered by then, and tells of them: nobody waits for them any longer.
+    pub async fn first_answers(&self, within: Duration) -> Vec<String> {
         let feeds: Vec<Arc<Feed>> = {
             let running = self.running.lock();
             running.values().map(|one| Arc::clone(&one.feed)).collect()
         };
         let all = async {
-            for feed in feeds {
+            for feed in &feeds {
                 feed.asked().await;
             }
         };
-        // Who has not answered by then does so later.
-        let _ = tokio::time::timeout(within, all).await;
+        let late = tokio::time::timeout(within, all).await.is_err();
+        let late = feeds.iter().filter(|feed| late && !feed.was_asked());
+        let mut late: Vec<String> = late.map(|feed| feed.is_late(within)).collect();
+        late.sort();
+        late
     }
 
     /// What each source has said last.
@@ -128,15 +156,21 @@ impl Drop for Running {
     }
 }
 
-/// The sources of a generation, each with the upstreams that name it.
-fn audiences(snapshot: &Snapshot) -> HashMap<Address, Vec<Audience>> {
-    let leading_back = leading_back(&snapshot.plan);
+const fn is_of_cluster(source: &Address) -> bool {
+    matches!(source, Address::Kubernetes { .. })
+}
+
+/// The sources of a plan, each with the upstreams that name it, as far as they are those of the snapshot.
+fn audiences(plan: &Plan, snapshot: &Snapshot) -> HashMap<Address, Vec<Audience>> {
+    let leading_back = leading_back(plan);
     let mut wanted: HashMap<Address, Vec<Audience>> = HashMap::new();
-    for upstream in snapshot.upstreams() {
+    for upstream in &plan.upstreams {
+        let name = &upstream.name;
         for source in upstream.sources() {
-            let listeners = leading_back.get(upstream.name()).cloned();
+            let listeners = leading_back.get(name).cloned();
             wanted.entry(source).or_default().push(Audience {
-                upstream: Arc::clone(upstream),
+                name: Arc::clone(name),
+                upstream: snapshot.upstream(name).cloned(),
                 listeners: listeners.unwrap_or_default(),
             });
         }

@@ -47,7 +47,8 @@ fn upstream(name: &str) -> Arc<Upstream> {
 
 fn before(upstream: &Arc<Upstream>, listeners: &[u16]) -> Audience {
     Audience {
-        upstream: Arc::clone(upstream),
+        name: Arc::clone(upstream.name()),
+        upstream: Some(Arc::clone(upstream)),
         listeners: listeners.iter().copied().map(address).collect(),
     }
 }
@@ -166,9 +167,10 @@ async fn the_first_answers_are_waited_for_but_not_for_ever() {
     discovery.running.lock().insert(source(), running);
     let began = crate::clock::now();
     let within = Duration::from_secs(2);
-    discovery.first_answers(within).await;
+    let late = discovery.first_answers(within).await;
     assert_eq!(crate::clock::now() - began, within);
+    assert_eq!(late, ["srv _http._tcp.a.test"]);
     feed.failed("SERVFAIL", None);
-    discovery.first_answers(within).await;
+    assert!(discovery.first_answers(within).await.is_empty());
     assert_eq!(crate::clock::now() - began, within);
 }

@@ -61,9 +61,6 @@ impl Snapshot {
                 }
                 None => Upstream::with_vault(settings, workers, Arc::clone(&vault)),
             };
-            if let Some(previous) = previous {
-                upstream.learn_from(previous.upstreams());
-            }
             (Arc::clone(&settings.name), upstream)
         });
         let upstreams = upstreams.collect();

@@ -291,38 +291,6 @@ impl Upstream {
             .late_failure(endpoint.key, settings, now, chance)
     }
 
-    /// The sources among its endpoints, each once: what they stand for has to be found out.
-    pub fn sources(&self) -> Vec<Address> {
-        let settings = self.settings.load();
-        let mut sources: Vec<Address> = Vec::new();
-        for endpoint in &settings.endpoints {
-            if endpoint.address.is_source() && !sources.contains(&endpoint.address) {
-                sources.push(endpoint.address.clone());
-            }
-        }
-        sources
-    }
-
-    /// Takes over what other upstreams know of those of its sources that have not answered it yet.
-    pub fn learn_from<'a>(&self, others: impl Iterator<Item = &'a Arc<Self>> + Clone) {
-        if self
-            .sources
-            .lock()
-            .have_answered(&self.settings.load().endpoints)
-        {
-            return;
-        }
-        for source in self.sources() {
-            let unknown = |one: &Self| one.sources.lock().said(&source).is_empty();
-            if unknown(self)
-                && let Some(known) = others.clone().find(|other| !unknown(other))
-            {
-                let found = known.sources.lock().said(&source).to_vec();
-                self.found(&source, found);
-            }
-        }
-    }
-
     /// A source stands for these addresses now; whether that changed anything. Endpoints that stay keep
     /// what was learnt of them, those that are gone finish what they have (rules 68, 81).
     pub fn found(&self, source: &Address, found: Vec<Found>) -> bool {

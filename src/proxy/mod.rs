@@ -40,6 +40,7 @@ use parking_lot::Mutex;
 use crate::clock;
 use crate::live::request_body::ReplayMemory;
 use crate::live::roster::Move;
+use crate::live::snapshot::Snapshot;
 use crate::live::upstream::Upstream;
 use crate::live::wire::Dialer;
 use crate::plan::Plan;
@@ -101,8 +102,14 @@ impl Proxy {
 
     /// New requests run under this plan from now on; those under way finish under theirs (rule 82).
     pub fn reload(&self, plan: Plan) -> u64 {
+        self.reload_with(plan, |_| ())
+    }
+
+    /// The same; what has to be done before the first request runs under the new generation is done to it.
+    pub fn reload_with(&self, plan: Plan, finish: impl FnOnce(&Snapshot)) -> u64 {
         self.telemetry.explain().configure(plan.explain.as_ref());
         let next = self.site.load().next(plan, &self.telemetry, clock::now());
+        finish(&next.snapshot);
         let generation = next.snapshot.generation;
         let next = Arc::new(next);
         let old = self.site.swap(Arc::clone(&next));

@@ -173,7 +173,7 @@ async fn fault_068_what_was_changed_while_it_was_read_can_be_taken_back() {
 }
 
 fn accepting() -> Box<Apply> {
-    Box::new(|_running, _wanted| Ok(()))
+    Box::new(|_wanted| Ok(Vec::new()))
 }
 
 #[tokio::test]
@@ -243,7 +243,7 @@ async fn what_cannot_change_while_running_is_refused_with_both_values() {
 
 #[tokio::test]
 async fn what_cannot_be_applied_is_refused() {
-    let running = start(Box::new(|_, _| Err(vec!["address in use".into()])));
+    let running = start(Box::new(|_| Err(vec!["address in use".into()])));
     fs::write(&running.file, "1 b").unwrap();
     let last = running.order().await;
     assert_eq!(last.problems, ["address in use"]);

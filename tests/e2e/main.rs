@@ -33,6 +33,7 @@ mod kubernetes;
 mod kubernetes_churn;
 mod metrics_address;
 mod names;
+mod new_sources;
 mod probe;
 mod program;
 mod reasons;

@@ -228,7 +228,7 @@ fn rule_68_names_keep_their_last_good_addresses() {
     let (a, b) = (name("a"), name("b"));
     let endpoints = vec![ip(1), at(&a), at(&b), at(&a)];
     let upstream = Upstream::new(&settings(endpoints, None), 1);
-    assert_eq!(upstream.sources(), [a.clone(), b.clone()]);
+    assert_eq!(upstream.settings().sources(), [a.clone(), b.clone()]);
     assert_eq!(members(&upstream), ["10.0.0.1:80"]);
     assert!(upstream.not_found(&a, "x"), "news");
     assert!(!upstream.not_found(&a, "x"), "no news any more");

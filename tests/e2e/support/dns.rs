@@ -19,6 +19,8 @@ pub(crate) enum Says {
     Found(u32, Vec<Record>),
     /// An answer without records, of this code: 0 the name is there, 2 SERVFAIL, 3 NXDOMAIN, 5 REFUSED.
     Code(u8),
+    /// That, but only after so long; other names wait, too.
+    Late(Duration, Box<Self>),
     /// No answer.
     Silence,
 }
@@ -115,11 +117,18 @@ fn serve(socket: &UdpSocket, shared: &Shared) {
         asked.push((Instant::now(), name.clone(), what));
         drop(asked);
         let says = shared.names.lock().unwrap().get(&name).cloned();
+        let says = match says {
+            Some(Says::Late(after, says)) => {
+                std::thread::sleep(after);
+                Some(*says)
+            }
+            says => says,
+        };
         let (code, ttl, records) = match says {
             None => (3, 0, vec![]),
             Some(Says::Code(code)) => (code, 0, vec![]),
             Some(Says::Found(ttl, records)) => (0, ttl, records),
-            Some(Says::Silence) => continue,
+            Some(Says::Silence | Says::Late(..)) => continue,
         };
         let records: Vec<(u16, Vec<u8>)> = records.iter().map(data).collect();
         let records: Vec<_> = records.iter().filter(|(kind, _)| *kind == what).collect();
