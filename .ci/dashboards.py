@@ -1,14 +1,22 @@
-"""Writes dashboards as TypeScript, so that the compiler can judge them by Grafana's own types.
+"""Writes dashboards as TypeScript, so that the compiler can judge them by Grafana's own types, and their queries as
+rules, so that promtool can. Fails where a query, or one of deploy/prometheus/rules.yaml, names a metric that is none.
 
-    python3 .ci/dashboards.py FOLDER DASHBOARD.json...
+    dashboards.py FOLDER DASHBOARD.json...
 
 Each dashboard becomes a module of FOLDER in which it, and the options and fields of each of its panels, are values of
-those types: a field that is not there, or a word that is none of those allowed, is an error of the compiler.
+those types: a field that is not there, or a word that is none of those allowed, is an error of the compiler. Every
+query is in its queries.yaml.
 """
 
 import json
+import re
 import sys
 from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+RULES = ROOT / "deploy/prometheus/rules.yaml"
 
 COMPOSABLE = "@grafana/schema/dist/esm/raw/composable"
 
@@ -68,12 +76,48 @@ def value(constant, of_type, content):
     return f"export const {constant}: {of_type} = {json.dumps(content, indent=1)};\n"
 
 
+def metrics():
+    """All there are: those of the README, which a test compares with the program, and those that rules record."""
+    readme = (ROOT / "README.md").read_text()
+    names = set(re.findall(r"`((?:mamparo|process)_\w+)`", readme))
+    histograms = re.findall(r"^\| `(mamparo_\w+)` \| histogram \|", readme, re.MULTILINE)
+    names |= {f"{name}_{suffix}" for name in histograms for suffix in ("bucket", "count", "sum")}
+    return names | {rule["record"] for rule in rules() if "record" in rule}
+
+
+def rules():
+    """Those for Prometheus."""
+    return [rule for group in yaml.safe_load(RULES.read_text())["groups"] for rule in group["rules"]]
+
+
+def unknown(texts):
+    """The metrics in these queries that are none."""
+    named = {name for text in texts for name in re.findall(r"[A-Za-z_:][\w:]*", text)}
+    return {name for name in named if re.match(r"(\w+:)?mamparo[_:]|process_", name)} - metrics()
+
+
+def queries(dashboard):
+    """Every query of a dashboard, with where it stands; what Grafana fills in is filled in."""
+    fills = {"__rate_interval": "1m", "__range": "1h", "__interval": "1m"}
+    for panel in dashboard["panels"]:
+        for target in panel.get("targets", []):
+            expr = re.sub(r"\$\{?(\w+)\}?", lambda name: fills.get(name.group(1), ".*"), target["expr"])
+            yield f"{dashboard['uid']}:{panel['id']}:{target['refId']}".replace("-", "_"), expr
+
+
 def main(folder, dashboards):
-    """Writes the modules, and what the compiler is told."""
+    """Writes the modules, what the compiler is told, and the queries."""
     folder.mkdir(parents=True, exist_ok=True)
-    for path in dashboards:
-        (folder / f"{path.stem}.ts").write_text(module(json.loads(path.read_text())))
+    boards = {path.stem: json.loads(path.read_text()) for path in dashboards}
+    for name, board in boards.items():
+        (folder / f"{name}.ts").write_text(module(board))
     (folder / "tsconfig.json").write_text(json.dumps(CONFIG))
+    panels = [{"record": where, "expr": expr} for board in boards.values() for where, expr in queries(board)]
+    (folder / "queries.yaml").write_text(json.dumps({"groups": [{"name": "panels", "rules": panels}]}))
+    asked = [rule["expr"] for rule in panels + rules()]
+    asked += [one["query"] for board in boards.values() for one in board["templating"]["list"]]
+    if names := unknown(asked):
+        sys.exit(f"there is no such metric: {', '.join(sorted(names))}")
 
 
 if __name__ == "__main__":
