@@ -28,6 +28,8 @@ RULE_COPY = KUBERNETES / "components/monitoring/prometheusrule.yaml"
 OLD, NEW = "1.29", "1.36"
 # Objects that need more than the oldest.
 SINCE_NEW = {"MutatingAdmissionPolicy", "MutatingAdmissionPolicyBinding"}
+# What the sidecar may do with the API, where it may do anything.
+DISCOVERY = [{"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": ["list", "watch"]}]
 # What the Prometheus Operator names the target of a PodMonitor by.
 TARGET_LABELS = {"job", "instance", "namespace", "pod", "container", "endpoint"}
 # Checked by their own types, see kubernetes.mjs.
@@ -157,17 +159,54 @@ def lifecycle(objects, where):
         holds("subPath" not in json.dumps(ours), f"{name}: a subPath is never updated")
 
 
+def agree(objects, where):
+    """What one object says of another is so: whom a Service leads to, who has rights, what is scraped."""
+    named = {(one["kind"], one["metadata"]["name"]) for one in objects}
+    templates = [one["spec"]["template"] for one in objects if one["kind"] in ("Deployment", "Job")]
+    ports = {
+        name
+        for _, spec in pods(objects)
+        for container in containers(spec)
+        for port in container.get("ports", [])
+        for name in (port["name"], port["containerPort"])
+    }
+    listeners = [listener for config in configurations(objects) for listener in config["listeners"].values()]
+    ports |= {
+        int(listener["address"].rpartition(":")[2]) for listener in listeners if listener.get("role") == "inbound"
+    }
+    accounts = {spec.get("serviceAccountName", "default") for _, spec in pods(objects)}
+    for one in objects:
+        name = f"{where}: {one['kind']} {one['metadata']['name']}"
+        if one["kind"] in ("Service", "PodDisruptionBudget"):
+            selector = one["spec"]["selector"]
+            selector = selector.get("matchLabels", selector).items()
+            found = [template for template in templates if selector <= template["metadata"]["labels"].items()]
+            holds(len(found) == 1, f"{name} selects {len(found)} workloads")
+        for port in one["spec"]["ports"] if one["kind"] == "Service" else ():
+            holds(port["targetPort"] in ports, f"{name} leads to {port['targetPort']}, which nobody has: {ports}")
+        if one["kind"] == "Role":
+            holds(one["rules"] == DISCOVERY, f"{name}: {one['rules']}")
+        if one["kind"] == "RoleBinding":
+            holds(("Role", one["roleRef"]["name"]) in named, f"{name}: there is no {one['roleRef']}")
+            unknown = {subject["name"] for subject in one["subjects"]} - accounts
+            holds(where.startswith("chart") or not unknown, f"{name}: nobody runs as {unknown}")
+
+
 def seconds_of(duration):
     """Of a duration in whole seconds."""
     return int(re.fullmatch(r"(\d+)s", duration).group(1))
 
 
 def configurations(objects):
-    """What is in the ConfigMaps with a configuration."""
+    """What is in the ConfigMaps with a configuration; their files add to each other."""
     for one in objects:
-        for file, text in one.get("data", {}).items() if one["kind"] == "ConfigMap" else ():
-            if file == "mamparo.yaml":
-                yield yaml_of(text)[0]
+        files = one.get("data", {}) if one["kind"] == "ConfigMap" else {}
+        if "mamparo.yaml" in files:
+            whole = {"runtime": {}, "listeners": {}}
+            for text in files.values():
+                for key, value in yaml_of(text)[0].items():
+                    whole[key] = whole.get(key, {}) | value if isinstance(value, dict) else value
+            yield whole
 
 
 def check_configurations(objects, folder, where):
@@ -309,14 +348,51 @@ def check_policy(objects, native, config_map="mamparo"):
     holds(sidecar(pod["spec"])["image"] == "other:2", f"{pod['spec']}")
     holds(pod["metadata"]["annotations"] == rich["metadata"]["annotations"], f"{pod['metadata']}")
 
+    (rule,) = policy["spec"]["matchConstraints"]["resourceRules"]
+    expected = {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"]}
+    holds(rule == expected, f"it is for {rule}")
+    bindings = [one["spec"] for one in objects if one["kind"] == "MutatingAdmissionPolicyBinding"]
+    holds({one["policyName"] for one in bindings} == {policy["metadata"]["name"]}, f"{bindings}")
+    for namespace, label, expected in (
+        (None, None, 0),
+        (None, "true", 1),
+        (None, "false", 0),
+        ("true", None, 1),
+        ("true", "true", 1),
+        ("true", "false", 0),
+        ("false", None, 0),
+        ("false", "true", 1),
+    ):
+        found = [
+            one
+            for one in bindings
+            if selects(one["matchResources"].get("namespaceSelector", {}), namespace)
+            and selects(one["matchResources"].get("objectSelector", {}), label)
+        ]
+        asked = f"a namespace of {namespace} with a pod of {label}"
+        holds(len(found) == expected, f"{asked} is bound {len(found)} times")
+
+    shared = copy.deepcopy(POD)
+    shared["spec"]["hostNetwork"] = True
+    holds(injected(policy, shared) is None, "a pod in its node's network gets the sidecar")
     windows = copy.deepcopy(POD)
     windows["spec"]["os"] = {"name": "windows"}
     holds(injected(policy, windows) is None, "a pod of Windows gets the sidecar")
     plain = copy.deepcopy(POD)
     plain["spec"]["containers"].append({"name": "mamparo"})
     holds(injected(policy, plain) is None, "a pod with a plain sidecar gets another one")
-    for binding in (one for one in objects if one["kind"] == "MutatingAdmissionPolicyBinding"):
-        holds(binding["spec"]["policyName"] == policy["metadata"]["name"], f"{binding}")
+
+
+def selects(selector, value):
+    """Whether a selector takes what has this value of our label, or none."""
+    label = "mamparo.io/inject"
+    labels = {label} | set(selector.get("matchLabels", {}))
+    labels |= {one["key"] for one in selector.get("matchExpressions", [])}
+    holds(labels == {label}, f"it is selected by {labels}")
+    taken = selector.get("matchLabels", {}).get(label, value) == value
+    for one in selector.get("matchExpressions", []):
+        taken = taken and {"In": value in one["values"], "NotIn": value not in one["values"]}[one["operator"]]
+    return taken
 
 
 def same(what, one, other):
@@ -373,11 +449,12 @@ def kustomize(folder, foreign):
         validate(objects, where, foreign)
         restricted(objects, where)
         lifecycle(objects, where)
+        agree(objects, where)
         holds(check_configurations(objects, folder, where) == 1, f"{where} has no configuration")
         for _, spec in pods(objects):
             ours = copy.deepcopy(sidecar(spec))
             if name == "transparent":
-                holds(ours["securityContext"]["runAsGroup"] == 15001, f"{where}: it redirects what it sends itself")
+                check_redirect(objects, ours, where)
                 ours["securityContext"]["runAsGroup"] = native["securityContext"]["runAsGroup"]
             if name == "discovery":
                 ours["volumeMounts"] = [one for one in ours["volumeMounts"] if one["name"] != "mamparo-token"]
@@ -389,10 +466,9 @@ def kustomize(folder, foreign):
                 same(where, ours, native)
     grants = [one for one in yaml_of((folder / "base.yaml").read_text()) if "Role" in one["kind"]]
     holds(not grants, "the base grants rights")
-    (role,) = [one for one in yaml_of((folder / "discovery.yaml").read_text()) if one["kind"] == "Role"]
-    rights = [{"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": ["list", "watch"]}]
-    holds(role["rules"] == rights, f"{role}")
-    (_, spec), *_ = pods(yaml_of((folder / "discovery.yaml").read_text()))
+    discovery = yaml_of((folder / "discovery.yaml").read_text())
+    holds([one["kind"] for one in discovery].count("RoleBinding") == 1, "overlays/discovery grants nothing")
+    (_, spec), *_ = pods(discovery)
     mounts = [(one["name"], mount["name"]) for one in containers(spec) for mount in one.get("volumeMounts", [])]
     holds([one for one, volume in mounts if "token" in volume] == ["mamparo"], f"who has a token: {mounts}")
     policy = yaml_of(built(KUBERNETES / "injection"))
@@ -408,6 +484,22 @@ def kustomize(folder, foreign):
     print(f"{len(overlays) + 2} kustomizations for Kubernetes {', '.join(versions())}")
 
 
+def check_redirect(objects, ours, where):
+    """The rules leave out what the sidecar sends itself, and lead to its listener."""
+    (rules,) = [one["data"]["rules"] for one in objects if "rules" in one.get("data", {})]
+    group = re.findall(r"--gid-owner (\d+) -j RETURN", rules)
+    holds(group == [str(ours["securityContext"]["runAsGroup"])], f"{where}: it redirects what it sends itself: {group}")
+    (config,) = configurations(objects)
+    listeners = [one["address"] for one in config["listeners"].values() if one.get("original_dst")]
+    to = re.findall(r"-j REDIRECT --to-ports (\d+)", rules)
+    holds([f"127.0.0.1:{port}" for port in to] == listeners, f"{where}: {to} is not {listeners}")
+    if os.geteuid() == 0:
+        # In a network of its own, from which nothing stays.
+        command = ["unshare", "--net", "iptables-nft-restore", "--wait=5", "--noflush"]
+        done = subprocess.run(command, input=rules, capture_output=True, text=True, check=False)
+        holds(done.returncode == 0, f"{where}: {done.stderr}")
+
+
 def check_rule(rule):
     """It says what rules.yaml does."""
     import yaml
@@ -421,6 +513,7 @@ def check_pod_monitor(monitor):
     taken = TARGET_LABELS & {label for row in rows for label in re.findall(r"`(\w+)`", row)}
     holds(len(rows) > 25, "the README's table of metrics is not found")
     for endpoint in monitor["spec"]["podMetricsEndpoints"]:
+        holds((endpoint["port"], endpoint["path"]) == ("mamparo-metrics", "/metrics"), f"{endpoint}")
         dropped = {one["regex"] for one in endpoint.get("relabelings", []) if one["action"] == "labeldrop"}
         holds(taken <= dropped, f"the target's labels take the place of the metrics' {taken - dropped}")
 
@@ -515,6 +608,7 @@ def chart(folder, foreign):
         validate(objects, where, foreign)
         restricted(objects, where)
         lifecycle(objects, where)
+        agree(objects, where)
         check_configurations(objects, folder, where)
         for one in objects:
             if one["kind"] == "PrometheusRule":
