@@ -25,9 +25,11 @@ use tokio::task::{AbortHandle, JoinSet};
 use self::desk::Desk;
 use self::feed::{Feed, Wire};
 use self::reserve::{RESERVED, Reserve, is_want_of_descriptors};
+use super::episode::Episode;
 use super::socket::{Accepted, Accepting};
 use super::status::{LastReload, Status};
 use super::transport::Transport;
+use crate::clock;
 use crate::telemetry::Telemetry;
 use crate::telemetry::exposition::Format;
 
@@ -151,7 +153,7 @@ pub async fn serve(listener: Accepting, control: Arc<Control>, offer: Offer) {
     let mut connections = Connections::default();
     let mut reserve = Reserve::default();
     reserve.fill();
-    let mut complained = false;
+    let mut episode = Episode::default();
     loop {
         connections.forget_ended();
         let accepted = tokio::select! {
@@ -164,7 +166,7 @@ pub async fn serve(listener: Accepting, control: Arc<Control>, offer: Offer) {
         };
         match accepted {
             Ok(accepted) => {
-                complained = false;
+                episode.well(clock::now);
                 connections.take(accepted, &feed, offer);
                 reserve.fill();
             }
@@ -176,7 +178,7 @@ pub async fn serve(listener: Accepting, control: Arc<Control>, offer: Offer) {
                 connections.one_ends().await;
             }
             Err(error) => {
-                if !std::mem::replace(&mut complained, true) {
+                if episode.trouble(clock::now()) {
                     tracing::warn!(%error, "the admin interface cannot accept connections; it goes on trying");
                 }
                 tokio::time::sleep(ACCEPT_PAUSE).await;

@@ -2,9 +2,13 @@
 //! ones wait in the system's backlog.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
 
+use parking_lot::Mutex;
 use tokio::sync::Notify;
+
+use super::episode::Episode;
+use crate::clock;
 
 /// The limit `runtime.max_connections`, with what is open. Exact for the whole process.
 #[derive(Debug)]
@@ -12,7 +16,7 @@ pub struct ConnectionLimit {
     open: AtomicUsize,
     max: AtomicUsize,
     freed: Notify,
-    told: AtomicBool,
+    waiting: Mutex<Episode>,
 }
 
 impl ConnectionLimit {
@@ -22,7 +26,7 @@ impl ConnectionLimit {
             open: AtomicUsize::new(0),
             max: AtomicUsize::new(max.max(1)),
             freed: Notify::new(),
-            told: AtomicBool::new(false),
+            waiting: Mutex::default(),
         })
     }
 
@@ -44,15 +48,16 @@ impl ConnectionLimit {
     }
 
     /// A place for one more connection, at once or when one has ended. An episode of waiting is told
-    /// once: it begins when a connection has to wait and ends when one finds a place at once.
+    /// once: it begins when a connection has to wait and ends when one finds a place at once, a while
+    /// after the last that did not.
     pub async fn place(self: &Arc<Self>) -> Place {
         if let Some(place) = self.try_place() {
-            if self.told.swap(false, Relaxed) {
+            if self.waiting.lock().well(clock::now) {
                 tracing::info!(open = self.open(), "accepting connections again");
             }
             return place;
         }
-        if !self.told.swap(true, Relaxed) {
+        if self.waiting.lock().trouble(clock::now()) {
             tracing::warn!(
                 max_connections = self.max(),
                 "runtime.max_connections is reached: {} connections from clients are open; new ones \
@@ -102,11 +107,9 @@ mod tests {
         let (first, _second) = (limit.place().await, limit.place().await);
         let soon = Duration::from_secs(1);
         assert!(tokio::time::timeout(soon, limit.place()).await.is_err());
-        assert!(limit.told.load(Relaxed));
         drop(first);
         let third = limit.place().await;
         assert_eq!(limit.open(), 2);
-        assert!(!limit.told.load(Relaxed), "the episode is over");
         drop(third);
         assert_eq!(limit.open(), 1);
     }

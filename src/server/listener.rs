@@ -9,10 +9,12 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 
 use super::door::Door;
+use super::episode::Episode;
 use super::handler::Handler;
 use super::limit::ConnectionLimit;
 use super::socket::{Accepting, Listening};
 use super::worker::Workers;
+use crate::clock;
 use crate::proxy::SocketAddress;
 use crate::telemetry::limits::Limit;
 
@@ -117,11 +119,13 @@ async fn accept<H: Handler>(
     workers: Arc<Workers>,
     limit: Arc<ConnectionLimit>,
 ) {
-    let mut pause = Pause::default();
+    let mut pause = FIRST_PAUSE;
+    let mut episode = Episode::default();
     loop {
         match socket.accept().await {
             Ok(accepted) => {
-                if pause.end() {
+                pause = FIRST_PAUSE;
+                if episode.well(clock::now) {
                     tracing::info!(listener = &*name, "accepting connections again");
                 }
                 let max = door.settings().max_connections;
@@ -138,8 +142,7 @@ async fn accept<H: Handler>(
             }
             Err(error) if concerns_one_connection(&error) => {}
             Err(error) => {
-                let (wait, first) = pause.next();
-                if first {
+                if episode.trouble(clock::now()) {
                     tracing::warn!(
                         listener = &*name,
                         "cannot accept connections: {error}; {}new ones wait in the backlog until \
@@ -147,7 +150,8 @@ async fn accept<H: Handler>(
                         advice(&error)
                     );
                 }
-                tokio::time::sleep(wait).await;
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(LONGEST_PAUSE);
             }
         }
     }
@@ -176,27 +180,6 @@ fn advice(error: &io::Error) -> &'static str {
         }
         Some(ENFILE) => "the system's limit of open files is reached (fs.file-max); ",
         _ => "",
-    }
-}
-
-/// The pauses of one episode of errors.
-#[derive(Debug, Default)]
-struct Pause(Option<Duration>);
-
-impl Pause {
-    /// How long to pause, and whether the episode begins with it.
-    fn next(&mut self) -> (Duration, bool) {
-        let first = self.0.is_none();
-        let wait = self
-            .0
-            .map_or(FIRST_PAUSE, |last| (last * 2).min(LONGEST_PAUSE));
-        self.0 = Some(wait);
-        (wait, first)
-    }
-
-    /// Ends the episode; gives whether there was one.
-    const fn end(&mut self) -> bool {
-        self.0.take().is_some()
     }
 }
 
@@ -256,17 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn fault_070_pauses_grow_and_an_episode_is_told_once() {
-        let mut pause = Pause::default();
-        assert_eq!(pause.next(), (FIRST_PAUSE, true));
-        assert_eq!(pause.next(), (FIRST_PAUSE * 2, false));
-        for _ in 0..10 {
-            pause.next();
-        }
-        assert_eq!(pause.next(), (LONGEST_PAUSE, false));
-        assert!(pause.end());
-        assert!(!pause.end());
-        assert_eq!(pause.next(), (FIRST_PAUSE, true));
+    fn fault_070_the_want_of_descriptors_concerns_all_and_is_told_with_advice() {
         let full = io::Error::from_raw_os_error(EMFILE);
         assert!(!concerns_one_connection(&full) && advice(&full).contains("ulimit"));
     }

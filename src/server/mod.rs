@@ -7,6 +7,7 @@ mod answering;
 pub mod connection;
 mod deadline;
 pub mod door;
+mod episode;
 pub mod handler;
 mod http1;
 mod http2;

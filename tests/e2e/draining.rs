@@ -22,23 +22,25 @@ upstreams: {{ u: {{ endpoints: [\"{}\"] }} }}
 #[test]
 fn rule_084_outbound_goes_on_between_two_calls_over_connections_of_their_own() {
     let upstream = Upstream::always(200);
-    let mut program = outbound(&upstream, "5s");
+    let mut program = outbound(&upstream, "10s");
     let address = program.listener("outbound");
+    let began = Instant::now();
     program.signal("TERM");
     eventually("it drains", || program.stderr().contains("draining"));
+    let mut last = began;
     for _ in 0..4 {
-        std::thread::sleep(Duration::from_millis(500));
+        std::thread::sleep(Duration::from_millis(600));
+        last = Instant::now();
         let mut client = Client::connect(address);
         let answer = client.get("/");
         assert_eq!(answer.status, 200);
         assert_eq!(answer.header("connection").as_deref(), Some("close"));
         assert!(client.is_closed());
     }
-    let began = Instant::now();
     assert_eq!(program.wait().code(), Some(0));
-    let took = began.elapsed();
-    assert!(took > Duration::from_millis(800), "{took:?}");
-    assert!(took < Duration::from_millis(2_500), "{took:?}");
+    let took = last.elapsed();
+    assert!(took > Duration::from_millis(1_900), "{took:?}");
+    assert!(began.elapsed() < Duration::from_secs(10), "{took:?}");
     assert_eq!(upstream.count(), 4);
 }
 
@@ -46,7 +48,7 @@ fn rule_084_outbound_goes_on_between_two_calls_over_connections_of_their_own() {
 #[test]
 fn rule_084_outbound_goes_on_while_our_service_keeps_a_connection() {
     let upstream = Upstream::always(200);
-    let mut program = outbound(&upstream, "6s");
+    let mut program = outbound(&upstream, "9s");
     let mut kept = Client::connect(program.listener("outbound"));
     assert_eq!(kept.get("/before").status, 200);
     program.signal("TERM");
@@ -64,14 +66,17 @@ fn rule_084_outbound_goes_on_while_our_service_keeps_a_connection() {
 fn rule_085_an_idle_connection_is_closed_before_the_drain_is_over() {
     let upstream = Upstream::always(200);
     let mut program = outbound(&upstream, "3s");
-    let kept = Client::connect(program.listener("outbound"));
+    let mut kept = Client::connect(program.listener("outbound"));
+    // One in the backlog would be no sign of life yet.
+    assert_eq!(kept.get("/").status, 200);
     let began = Instant::now();
     program.signal("TERM");
     assert_eq!(program.wait().code(), Some(0));
     let took = began.elapsed();
     assert!(took > Duration::from_millis(1_900), "{took:?}");
-    // It did not have to be cut.
-    assert!(program.stderr().contains("every request was answered"));
+    eventually("it did not have to be cut", || {
+        program.stderr().contains("every request was answered")
+    });
     drop(kept);
 }
 

@@ -291,8 +291,10 @@ fn without_file_descriptors() {
     assert_eq!(told(), 1, "{}", log.0.lock());
     drop(held);
     until("the end of the others", || running.door.open() == 1);
-    assert!(ask(&mut running.connect(), "/").ends_with("answer to /"));
-    until("the good news", || log.0.lock().contains("again"));
+    until("the good news", || {
+        assert!(ask(&mut running.connect(), "/").ends_with("answer to /"));
+        log.0.lock().contains("again")
+    });
 }
 
 /// Hundredths of a second that this process has used; proc(5), fields 14 and 15 of stat.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::proxy::single;
 use crate::support::{
-    Client, DnsServer, Program, Proxy, Refused, Reply, Says, Upstream, eventually,
+    Client, DnsServer, Gate, Program, Proxy, Refused, Reply, Says, Upstream, eventually,
 };
 
 use super::Keys;
@@ -86,15 +86,25 @@ fn workers() {
 #[test]
 fn drain() {
     for (drain, answered) in [("10s", true), ("100ms", false)] {
-        let upstream = Upstream::always(Reply::new(200).after_ms(600));
+        let gate = Gate::default();
+        let upstream = Upstream::always(Reply::new(200).when(&gate));
         let block = format!("runtime: {{ workers: 1, drain: {drain} }}");
         let proxy = with(&block, upstream.address());
         let mut client = proxy.client();
         client.request("GET", "/", &[], b"");
         upstream.wait_for(1);
         let began = Instant::now();
-        let took = proxy.shutdown();
-        assert!(took < Duration::from_secs(5), "{took:?}");
+        let admin = proxy.running().admin_address().unwrap();
+        let ending = std::thread::spawn(move || proxy.shutdown());
+        if answered {
+            eventually("it drains", || {
+                let status = Client::connect(admin).get_from_admin("/api/v1/status");
+                status.text().contains("draining: requests in flight")
+            });
+            gate.open();
+        }
+        let took = ending.join().unwrap();
+        assert!(took < Duration::from_secs(10), "{took:?}");
         match client.try_answer("GET") {
             Ok(answer) => {
                 assert!(answered);
