@@ -64,6 +64,20 @@ const REQUESTS: [&str; 5] = [
     "GET http://a/a HTTP/1.0\r\nhost: a\r\nconnection: keep-alive\r\nx: y\r\n\r\n",
 ];
 
+/// The answers to these bytes and an end; `None` where not all of them are taken.
+fn statuses(proxy: &Proxy, bytes: &[u8]) -> Option<Vec<u16>> {
+    let mut client = proxy.client();
+    client.try_send(bytes).ok()?;
+    client.half_close();
+    // Answers to HEAD cannot be told apart here, but no mutation makes one.
+    let answers = std::iter::from_fn(|| client.try_answer("GET").ok());
+    let statuses = answers.map(|answer| {
+        assert_ne!(answer.reason().as_deref(), Some("internal"));
+        answer.status
+    });
+    Some(statuses.collect())
+}
+
 #[test]
 fn fault_011_requests_that_were_changed_by_chance() {
     let upstream = Upstream::always(200);
@@ -76,33 +90,23 @@ fn fault_011_requests_that_were_changed_by_chance() {
     for _ in 0..1500 {
         let one = REQUESTS[random.usize(..REQUESTS.len())];
         let bytes = mutate(&mut random, [one, REQUESTS[1]].concat().as_bytes());
-        let before = upstream.count();
-        let mut client = proxy.client();
-        if client.try_send(&bytes).is_err() {
-            continue;
-        }
-        client.half_close();
-        let mut answers = 0;
-        // Answers to HEAD cannot be told apart here, but no mutation makes one.
-        while let Ok(answer) = client.try_answer("GET") {
-            assert_ne!(answer.reason().as_deref(), Some("internal"));
-            answers += 1;
-            match answer.status {
-                200 => passed += 1,
-                _ => refused += 1,
-            }
-        }
-        let seen = upstream.received();
-        let complete = seen[before..]
-            .iter()
-            .filter(|request| request.complete)
-            .count();
         let shown = String::from_utf8_lossy(&bytes);
-        assert!(
-            complete <= answers,
-            "{complete} for {answers} answers: {shown:?}"
-        );
-        for request in &seen[before..] {
+        // On a busy machine the end may come so late that the client is taken for gone: then once more.
+        let judged = until(|| {
+            let before = upstream.count();
+            let Some(statuses) = statuses(&proxy, &bytes) else {
+                return Some((Vec::new(), Vec::new()));
+            };
+            let seen = upstream.received().split_off(before);
+            let complete = seen.iter().filter(|request| request.complete).count();
+            (complete <= statuses.len()).then_some((statuses, seen))
+        });
+        let (statuses, seen) =
+            judged.unwrap_or_else(|| panic!("more requests than answers: {shown:?}"));
+        let good = statuses.iter().filter(|status| **status == 200).count();
+        passed += good;
+        refused += statuses.len() - good;
+        for request in &seen {
             let both = request.header("content-length").is_some() && request.head.is_chunked();
             let hosts = request
                 .header("host")
