@@ -11,6 +11,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod discovery;
+mod errand;
 pub mod live;
 pub mod plan;
 pub mod policy;

@@ -83,10 +83,16 @@ const LAYERS: &[Layer] = &[
         must_not_name: &["hyper"],
     },
     Layer {
+        name: "errand",
+        may_import: Only(&["live", "tls"]),
+        must_not_name: &["tracing", "prometheus"],
+    },
+    Layer {
         name: "discovery",
         // It finds what the proxy sends to, and tells of it; what is to be found comes with the plan.
         may_import: Only(&[
             "clock",
+            "errand",
             "live",
             "plan",
             "policy",

@@ -1,8 +1,6 @@
 //! The connection to the collector: one, kept while it lasts.
 
 use std::fmt::Display;
-use std::io;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,19 +8,12 @@ use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HOST, RETRY_AFTER, USER_AGENT};
 use http::{HeaderName, HeaderValue, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::client::conn::http1::{self, SendRequest};
-use hyper_util::rt::TokioIo;
-use rustls::pki_types::ServerName;
-use tokio::net::TcpStream;
-use tokio::task::AbortHandle;
 use tokio::time::timeout;
-use tokio_rustls::TlsConnector;
 
-use crate::live::wire::Pipe;
+use crate::errand::{Line, Server};
+use crate::live::wire::Dialer;
 use crate::plan::Tracing;
-use crate::plan::tracing::Collector;
 use crate::telemetry::spans::Batch;
-use crate::tls;
 
 /// Bytes of an answer that are read.
 const MAX_ANSWER: usize = 64 << 10;
@@ -34,14 +25,7 @@ const OURSELVES: &str = concat!("mamparo/", env!("CARGO_PKG_VERSION"));
 /// A connection to the collector of these settings. Dropped, it is closed.
 pub(super) struct Link {
     settings: Arc<Tracing>,
-    requests: SendRequest<Full<Bytes>>,
-    connection: AbortHandle,
-}
-
-impl Drop for Link {
-    fn drop(&mut self) {
-        self.connection.abort();
-    }
+    line: Line,
 }
 
 /// Why the collector has not taken a batch.
@@ -74,7 +58,7 @@ impl Failure {
 /// Sends a batch; gives the body of the answer to one that was taken.
 pub(super) async fn post(link: &mut Option<Link>, batch: &Batch) -> Result<Bytes, Failure> {
     let settings = &batch.settings;
-    let is_open = |link: &Link| Arc::ptr_eq(&link.settings, settings) && !link.requests.is_closed();
+    let is_open = |link: &Link| Arc::ptr_eq(&link.settings, settings) && !link.line.is_closed();
     // Taken out: one that is not put back is closed, whatever becomes of us.
     if let Some(open) = link.take().filter(is_open) {
         match exchange(open, batch).await {
@@ -87,14 +71,7 @@ pub(super) async fn post(link: &mut Option<Link>, batch: &Batch) -> Result<Bytes
             }
         }
     }
-    let connecting = timeout(settings.timeout, connect(settings));
-    let open = match connecting.await {
-        Ok(open) => open.map_err(|error| Failure::passing(error.to_string()))?,
-        Err(_elapsed) => {
-            let why = format!("no connection within {:?}", settings.timeout);
-            return Err(Failure::passing(why));
-        }
-    };
+    let open = connect(settings).await.map_err(Failure::passing)?;
     let (answer, open) = exchange(open, batch)
         .await
         .map_err(|(failure, _)| failure)?;
@@ -117,12 +94,8 @@ async fn exchange(mut link: Link, batch: &Batch) -> Result<(Bytes, Link), (Failu
         (Failure::passing(why), Broken::Yes)
     };
     let exchanging = async {
-        link.requests
-            .ready()
-            .await
-            .map_err(|error| broken(&error))?;
-        let sending = link.requests.send_request(request);
-        let (head, body) = sending.await.map_err(|error| broken(&error))?.into_parts();
+        let answer = link.line.ask(request).await;
+        let (head, body) = answer.map_err(|error| broken(&error))?.into_parts();
         let body = Limited::new(body, MAX_ANSWER).collect().await;
         let body = body.map_err(|error| broken(&error))?.to_bytes();
         judge(&Response::from_parts(head, ())).map_err(|failure| (failure, Broken::No))?;
@@ -184,43 +157,19 @@ fn request(batch: &Batch) -> Request<Full<Bytes>> {
     request
 }
 
-async fn connect(settings: &Arc<Tracing>) -> io::Result<Link> {
-    let Collector {
-        tls, host, port, ..
-    } = &settings.collector;
-    let stream = TcpStream::connect((&**host, *port)).await?;
-    stream.set_nodelay(true)?;
-    let stream: Box<dyn Pipe> = if *tls {
-        encrypted(stream, &settings.collector).await?
-    } else {
-        Box::new(stream)
+async fn connect(settings: &Arc<Tracing>) -> Result<Link, String> {
+    let collector = &settings.collector;
+    let server = Server {
+        host: &collector.host,
+        port: collector.port,
+        tls: collector.tls,
+        ca: None,
+        called: &collector.authority,
     };
-    let shaken = http1::handshake(TokioIo::new(stream)).await;
-    let (requests, connection) = shaken.map_err(io::Error::other)?;
-    let connection = tokio::spawn(async move {
-        // Its errors are those of the request that it carries.
-        let _ = connection.await;
-    });
+    let pipe = server.connect(&Dialer::System, settings.timeout).await?;
+    let line = Line::over(pipe).await;
     Ok(Link {
         settings: Arc::clone(settings),
-        requests,
-        connection: connection.abort_handle(),
+        line: line.map_err(|error| error.to_string())?,
     })
-}
-
-async fn encrypted(stream: TcpStream, to: &Collector) -> io::Result<Box<dyn Pipe>> {
-    let client =
-        tls::Client::of_the_system().map_err(|problem| io::Error::other(problem.message))?;
-    let name = match to.host.parse::<IpAddr>() {
-        Ok(ip) => ServerName::IpAddress(ip.into()),
-        Err(_) => ServerName::try_from(to.host.to_string()).map_err(io::Error::other)?,
-    };
-    let connector = TlsConnector::from(Arc::clone(client.config()));
-    match connector.connect(name, stream).await {
-        Ok(stream) => Ok(Box::new(stream)),
-        Err(error) => {
-            let sentence = tls::failure_with(&error, &to.authority, client.has_identity());
-            Err(io::Error::other(sentence))
-        }
-    }
 }

@@ -2,7 +2,6 @@
 
 use std::fmt::Display;
 use std::io;
-use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,12 +9,11 @@ use bytes::{Bytes, BytesMut};
 use h2::RecvStream;
 use http::header::{CONNECTION, CONTENT_TYPE, HOST, TE, USER_AGENT};
 use http::{Method, Request, Response, Uri, Version, request};
-use http_body_util::{BodyExt, Empty};
+use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
 
 use super::grpc;
+use crate::errand::{Driven, Line};
 use crate::live::connection::cause_of;
 use crate::live::roster::Endpoint;
 use crate::live::wire::{Dialer, Pipe};
@@ -132,17 +130,14 @@ async fn by_http1(
         .header(HOST, &*target.host)
         .header(USER_AGENT, NAME)
         .header(CONNECTION, "close");
-    let request = request.body(Empty::<Bytes>::new());
+    let request = request.body(Full::default());
     let request = request.map_err(|error| broken(&error))?;
-    let made = http1::handshake(TokioIo::new(io)).await;
-    let (mut sender, connection) = made.map_err(|error| fault(&error))?;
-    let mut connection = Driven::new(connection);
-    let answered = connection.until(sender.send_request(request)).await;
+    let mut line = Line::over(io).await.map_err(|error| fault(&error))?;
+    let answered = line.ask(request).await;
     let (head, body) = answered.map_err(|error| fault(&error))?.into_parts();
     linger(async move {
-        connection.until(read(body)).await;
-        drop(sender);
-        connection.end().await;
+        read(body).await;
+        line.end().await;
     });
     judge(head.status.as_u16(), expect)
 }
@@ -169,8 +164,7 @@ async fn by_http2(
     let (answer, connection) = exchange(io, head, None).await?;
     let (head, mut body) = answer.into_parts();
     linger(async move {
-        let mut connection = connection;
-        connection.until(receive(&mut body, REST)).await;
+        receive(&mut body, REST).await;
         drop(body);
         connection.end().await;
     });
@@ -182,14 +176,10 @@ async fn by_grpc(io: Box<dyn Pipe>, target: &Target, service: &str) -> Result<()
         .header(CONTENT_TYPE, "application/grpc")
         .header(TE, "trailers");
     let message = grpc::request(service);
-    let (answer, mut connection) = exchange(io, head, Some(message)).await?;
+    let (answer, connection) = exchange(io, head, Some(message)).await?;
     let (head, mut body) = answer.into_parts();
-    let heard = async {
-        let message = receive(&mut body, grpc::LONGEST).await;
-        let trailers = body.trailers().await.ok().flatten();
-        (message, trailers.unwrap_or_default())
-    };
-    let (message, trailers) = connection.until(heard).await;
+    let message = receive(&mut body, grpc::LONGEST).await;
+    let trailers = body.trailers().await.ok().flatten().unwrap_or_default();
     linger(async move {
         drop(body);
         connection.end().await;
@@ -213,18 +203,16 @@ fn head(method: Method, uri: Uri) -> request::Builder {
         .header(USER_AGENT, NAME)
 }
 
-type Connection2 = Driven<h2::client::Connection<Box<dyn Pipe>, Bytes>>;
-
 /// Sends one request over HTTP/2 and waits for the head of its answer.
 async fn exchange(
     io: Box<dyn Pipe>,
     head: request::Builder,
     body: Option<Bytes>,
-) -> Result<(Response<RecvStream>, Connection2), Fault> {
+) -> Result<(Response<RecvStream>, Driven), Fault> {
     let request = head.body(()).map_err(|error| broken(&error))?;
     let made = h2::client::handshake(io).await;
     let (sender, connection) = made.map_err(|error| fault(&error))?;
-    let mut connection = Driven::new(connection);
+    let connection = Driven::spawn(connection);
     let asked = async {
         let mut sender = sender.ready().await?;
         let (answer, mut stream) = sender.send_request(request, body.is_none())?;
@@ -233,7 +221,7 @@ async fn exchange(
         }
         answer.await
     };
-    let answered: Result<_, h2::Error> = connection.until(asked).await;
+    let answered: Result<_, h2::Error> = asked.await;
     let answer = answered.map_err(|error| fault(&error))?;
     Ok((answer, connection))
 }
@@ -249,36 +237,6 @@ async fn receive(body: &mut RecvStream, most: usize) -> BytesMut {
         received.extend_from_slice(&bytes);
     }
     received
-}
-
-/// A connection, which moves only while somebody waits for what it brings.
-struct Driven<C>(Option<Pin<Box<C>>>);
-
-impl<C: Future> Driven<C> {
-    fn new(connection: C) -> Self {
-        Self(Some(Box::pin(connection)))
-    }
-
-    /// Drives it until that has come. When the connection has ended, whatever waits for it knows.
-    async fn until<F: Future>(&mut self, wanted: F) -> F::Output {
-        let mut wanted = pin!(wanted);
-        std::future::poll_fn(|cx| {
-            if let Some(connection) = &mut self.0
-                && connection.as_mut().poll(cx).is_ready()
-            {
-                self.0 = None;
-            }
-            wanted.as_mut().poll(cx)
-        })
-        .await
-    }
-
-    /// Drives it to its end.
-    async fn end(self) {
-        if let Some(connection) = self.0 {
-            connection.await;
-        }
-    }
 }
 
 /// Does it beside the check, which has its answer; but not for long.

@@ -2,39 +2,25 @@
 //! anew for each request, since the system writes a new token every hour.
 
 use std::io;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION, HOST, RETRY_AFTER, USER_AGENT};
 use http::{HeaderValue, Request};
-use http_body_util::Empty;
+use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
-use rustls::pki_types::ServerName;
-use socket2::{SockRef, TcpKeepalive};
-use tokio::net::TcpStream;
-use tokio::task::JoinHandle;
-use tokio_rustls::TlsConnector;
 
 use super::pace::Pace;
+use crate::errand::{Line, Server};
 use crate::live::wire::{Dialer, Pipe};
 use crate::plan::cluster::{Api, Cluster};
-use crate::tls;
 
 /// Where a pod finds the token, the authority and the namespace of its service account.
 pub(super) const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 
 /// The largest token that is read.
 const LONGEST_TOKEN: u64 = 64 << 10;
-
-/// How an open connection learns that the other end has gone without a word: asked after so long a
-/// silence, again after each [`ASKED_EVERY`], given up after three that were not answered.
-const ASKED_AFTER: Duration = Duration::from_secs(15);
-const ASKED_EVERY: Duration = Duration::from_secs(5);
 
 /// The way to one API.
 #[derive(Debug)]
@@ -52,19 +38,7 @@ pub(super) struct Answer {
     /// When the API wants to be asked again.
     pub(super) retry_after: Option<Duration>,
     pub(super) body: Incoming,
-    _connection: Connection,
-    /// Held until then: a connection nobody can ask over any more might close.
-    _sender: http1::SendRequest<Empty<Bytes>>,
-}
-
-/// What drives a connection; ended with whoever holds this.
-#[derive(Debug)]
-struct Connection(JoinHandle<()>);
-
-impl Drop for Connection {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
+    _line: Line,
 }
 
 impl Access {
@@ -99,11 +73,14 @@ impl Access {
     pub(super) async fn get(&self, target: &str, pace: &Pace) -> Result<Answer, String> {
         let api = &self.api;
         let request = self.request(target)?;
-        let connecting = tokio::time::timeout(pace.connect, self.connect());
-        let pipe = match connecting.await {
-            Ok(connected) => connected?,
-            Err(_) => return Err(format!("{api} was not reached within {:?}", pace.connect)),
+        let server = Server {
+            host: &api.host,
+            port: api.port,
+            tls: api.tls,
+            ca: self.ca.as_deref(),
+            called: api,
         };
+        let pipe = server.connect(&self.dialer, pace.connect).await?;
         let asking = tokio::time::timeout(pace.answer, self.ask(pipe, request));
         match asking.await {
             Ok(answered) => answered,
@@ -111,7 +88,7 @@ impl Access {
         }
     }
 
-    fn request(&self, target: &str) -> Result<Request<Empty<Bytes>>, String> {
+    fn request(&self, target: &str) -> Result<Request<Full<Bytes>>, String> {
         let api = &self.api;
         let host = if api.host.contains(':') {
             format!("[{}]:{}", api.host, api.port)
@@ -125,59 +102,18 @@ impl Access {
         if let Some(file) = &self.token_file {
             request = request.header(AUTHORIZATION, bearer(file)?);
         }
-        let request = request.body(Empty::new());
+        let request = request.body(Full::default());
         request.map_err(|error| format!("`{target}` cannot be asked for: {error}"))
-    }
-
-    async fn connect(&self) -> Result<Box<dyn Pipe>, String> {
-        let api = &self.api;
-        let plain = self.dial().await;
-        let plain = plain.map_err(|error| format!("{api} cannot be reached: {error}"))?;
-        if !api.tls {
-            return Ok(plain);
-        }
-        let client = tls::Client::for_authority(self.ca.as_deref());
-        let client = client.map_err(|problem| problem.message)?;
-        let name = ServerName::try_from(api.host.to_string());
-        let name = name.map_err(|_| format!("`{}` is no name of a server", api.host))?;
-        let connector = TlsConnector::from(Arc::clone(client.config()));
-        let shaken = connector.connect(name, plain).await;
-        let stream = shaken.map_err(|error| tls::failure_with(&error, &api.to_string(), false))?;
-        Ok(Box::new(stream))
-    }
-
-    async fn dial(&self) -> io::Result<Box<dyn Pipe>> {
-        let place = (&*self.api.host, self.api.port);
-        match &self.dialer {
-            Dialer::System => {
-                let stream = TcpStream::connect(place).await?;
-                stream.set_nodelay(true)?;
-                let alive = TcpKeepalive::new().with_time(ASKED_AFTER);
-                let alive = alive.with_interval(ASKED_EVERY).with_retries(3);
-                SockRef::from(&stream).set_tcp_keepalive(&alive)?;
-                Ok(Box::new(stream))
-            }
-            Dialer::Memory(open) => {
-                let address: Option<SocketAddr> = tokio::net::lookup_host(place).await?.next();
-                open(address.ok_or(io::ErrorKind::NotFound)?).await
-            }
-        }
     }
 
     async fn ask(
         &self,
         pipe: Box<dyn Pipe>,
-        request: Request<Empty<Bytes>>,
+        request: Request<Full<Bytes>>,
     ) -> Result<Answer, String> {
         let failed = |error: hyper::Error| format!("{} gave no answer: {error}", self.api);
-        let (mut sender, connection) =
-            http1::handshake(TokioIo::new(pipe)).await.map_err(failed)?;
-        let driven = tokio::spawn(async move {
-            // How it ends is seen at the body, too.
-            let _ = connection.await;
-        });
-        let connection = Connection(driven);
-        let answer = sender.send_request(request).await.map_err(failed)?;
+        let mut line = Line::over(pipe).await.map_err(failed)?;
+        let answer = line.ask(request).await.map_err(failed)?;
         let (head, body) = answer.into_parts();
         let retry_after = head.headers.get(RETRY_AFTER);
         let seconds = retry_after.and_then(|value| value.to_str().ok()?.parse().ok());
@@ -185,8 +121,7 @@ impl Access {
             status: head.status.as_u16(),
             retry_after: seconds.map(Duration::from_secs),
             body,
-            _connection: connection,
-            _sender: sender,
+            _line: line,
         })
     }
 }
