@@ -64,19 +64,13 @@ pub(super) async fn end(shared: &Arc<Shared>, orders: &mut UnboundedReceiver<Ord
         .telemetry
         .events()
         .note(clock::date(), Kind::Drain, text);
-    let drained = tokio::select! {
-        cut = drain(shared, limit) => cut,
-        _ = orders.recv() => {
-            tracing::warn!("told twice: ending at once");
-            shared.doors.cut().await
-        }
+    let (cut, why) = tokio::select! {
+        cut = drain(shared, limit) => (cut, "the drain time is over"),
+        _ = orders.recv() => (shared.doors.cut().await, "told twice to end"),
     };
-    match drained {
+    match cut {
         0 => tracing::info!("drained: every request was answered"),
-        cut => tracing::warn!(
-            connections = cut,
-            "the drain time is over: connections were cut"
-        ),
+        connections => tracing::warn!(connections, "{why}: connections were cut"),
     }
 }
 

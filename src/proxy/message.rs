@@ -37,7 +37,12 @@ impl Display for About {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0.as_nanos() {
             below if below <= 999_000_000 => write!(f, "{} ms", below.div_ceil(1_000_000)),
-            above => write!(f, "{} s", above.div_ceil(1_000_000_000)),
+            above => match above.div_ceil(100_000_000) {
+                tenths if tenths % 10 == 0 || tenths > 1000 => {
+                    write!(f, "{} s", tenths.div_ceil(10))
+                }
+                tenths => write!(f, "{}.{} s", tenths / 10, tenths % 10),
+            },
         }
     }
 }
@@ -192,13 +197,11 @@ pub fn unhealthy(
     verdict: Option<&Verdict>,
     next: Option<Duration>,
 ) -> String {
-    let mut message = format!("Every endpoint of upstream '{upstream}' is unhealthy");
+    let mut message = format!("Every endpoint of upstream '{upstream}' is unhealthy.");
     if let Some(verdict) = verdict {
-        message.push_str(&format!(": {endpoint}, {verdict}"));
-    }
-    match next {
-        Some(wait) => message.push_str(&format!("; next in {}.", About(wait))),
-        None => message.push('.'),
+        let when = next.map(|wait| format!(" in {}", About(wait)));
+        let when = when.unwrap_or_default();
+        message.push_str(&format!(" Checked next{when}: {endpoint}, {verdict}."));
     }
     message
 }
@@ -218,6 +221,11 @@ pub fn health_turned(to: Standing, verdict: Option<&Verdict>, next: Duration) ->
 /// `draining`.
 pub fn draining(service: &str) -> String {
     format!("The proxy of '{service}' is shutting down and takes no new requests.")
+}
+
+/// `draining`, where a request was cut: for the log only.
+pub const fn cut() -> &'static str {
+    "the drain time was over"
 }
 
 /// `connect_failure`.
@@ -398,7 +406,10 @@ mod tests {
             (Duration::from_nanos(1), "1 ms"),
             (Duration::from_millis(999), "999 ms"),
             (Duration::from_micros(999_001), "1 s"),
-            (Duration::from_millis(1001), "2 s"),
+            (Duration::from_millis(1001), "1.1 s"),
+            (Duration::from_millis(30_650), "30.7 s"),
+            (Duration::from_secs(31), "31 s"),
+            (Duration::from_millis(100_100), "101 s"),
         ] {
             assert_eq!(About(wait).to_string(), expected);
         }

@@ -1,5 +1,5 @@
 //! The guard that tells of a request: once, when it is complete, or when it is dropped because the
-//! client left.
+//! client left or the drain's time is over.
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use http::HeaderValue;
 
-use super::Proxy;
+use super::{Proxy, message};
 use crate::clock;
 use crate::live::roster::{Endpoint, Move, Moves};
 use crate::policy;
@@ -20,6 +20,17 @@ use crate::telemetry::trace::{self, TraceContext};
 thread_local! {
     /// Who the request was that a panic on this thread has dropped last.
     static DROPPED_BY_PANIC: Cell<Option<(HeaderValue, u128)>> = const { Cell::new(None) };
+    /// What is dropped on this thread is cut by us.
+    static CUTTING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Drops a connection's requests. `cut`: because the drain's time is over, which is told of them then;
+/// else their client has left (rule 85).
+pub fn drop_requests<T>(cut: bool, drop_them: impl FnOnce() -> T) -> T {
+    CUTTING.set(cut);
+    let given = drop_them();
+    CUTTING.set(false);
+    given
 }
 
 /// The request's id and its trace's, when called right after a panic has been caught: its guard is gone
@@ -235,13 +246,21 @@ impl Drop for Told {
                 let request_id = self.report.request_id.clone();
                 DROPPED_BY_PANIC.set(Some((request_id, self.report.trace.trace_id)));
                 (Outcome::Failed, Reason::Internal)
+            } else if CUTTING.get() {
+                self.report.detail = Some(message::cut().into());
+                (Outcome::Failed, Reason::Draining)
             } else {
                 (Outcome::ClientGone, Reason::ClientGone)
             };
-            self.report.outcome = outcome;
             self.report.reason = Some(reason);
             if self.report.head_at.is_none() {
                 self.report.status = reason.status();
+                self.report.outcome = outcome;
+            } else if reason == Reason::Draining {
+                // An answer had begun, and is counted as what it was.
+                self.report.broken = true;
+            } else {
+                self.report.outcome = outcome;
             }
         }
         let now = self.ended.unwrap_or_else(clock::now);

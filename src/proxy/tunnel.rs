@@ -13,6 +13,7 @@ use http::response;
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use super::message;
 use super::told::Told;
 use crate::clock;
 use crate::live::line::Line;
@@ -200,6 +201,6 @@ fn tell(end: &End, report: &mut Report) {
             let sentence = format!("no byte in the tunnel for {idle:?} (idle timeout)");
             report.detail = Some(sentence.into());
         }
-        End::Cut => broke(Reason::Draining, &"the drain time was over"),
+        End::Cut => broke(Reason::Draining, &message::cut()),
     }
 }

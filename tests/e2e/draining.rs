@@ -3,7 +3,7 @@
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use crate::support::{Client, Gate, Program, Reply, Upstream, eventually};
+use crate::support::{Client, Gate, Http2, Program, Reply, Upstream, eventually};
 
 /// Only outbound; our service has gone when it has had no connection for a fifth of the drain.
 fn outbound(upstream: &Upstream, drain: &str) -> Program {
@@ -129,4 +129,55 @@ upstreams:
     // Our service has gone.
     drop(kept);
     assert_eq!(program.wait().code(), Some(0));
+}
+
+/// Rule 85: what is cut when the time is over was not given up by its client, and its access line says so.
+#[test]
+fn rule_085_what_is_cut_is_not_said_to_have_left() {
+    let begun = b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nabc";
+    let upstream = Upstream::with(move |_, asked| match &*asked.target {
+        "/begun" => Reply::raw(begun).then_stall(),
+        _ => Reply::stall(),
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("access.log");
+    let mut program = Program::run(&format!(
+        "admin: {{ address: \"127.0.0.1:0\" }}
+runtime: {{ workers: 1, drain: 500ms }}
+access_log: {{ destination: {} }}
+listeners: {{ outbound: {{ address: \"127.0.0.1:0\", upstream: u }} }}
+upstreams: {{ u: {{ endpoints: [\"{}\"] }} }}
+",
+        log.display(),
+        upstream.address()
+    ));
+    let address = program.listener("outbound");
+    let (mut begun, mut waiting) = (Client::connect(address), Client::connect(address));
+    begun.request("GET", "/begun", &[], b"");
+    waiting.request("GET", "/waiting", &[], b"");
+    let mut over_http2 = Http2::connect(address);
+    let _asked = over_http2.begin("GET", "/over-http2", &[]);
+    upstream.wait_for(3);
+    program.signal("TERM");
+    assert_eq!(program.wait().code(), Some(0));
+    assert!(program.stderr().contains("the drain time is over"));
+    let lines = std::fs::read_to_string(log).unwrap();
+    let mut told: Vec<_> = lines
+        .lines()
+        .map(|line| {
+            let line: serde_json::Value = serde_json::from_str(line).unwrap();
+            ["path", "status", "outcome", "reason", "detail"].map(|key| line[key].to_string())
+        })
+        .collect();
+    told.sort();
+    let cut = ["\"draining\"", "\"the drain time was over\""];
+    let line = |path, status, outcome| [path, status, outcome, cut[0], cut[1]].map(str::to_owned);
+    assert_eq!(
+        told,
+        [
+            line("\"/begun\"", "200", "\"upstream\""),
+            line("\"/over-http2\"", "503", "\"failed\""),
+            line("\"/waiting\"", "503", "\"failed\""),
+        ]
+    );
 }

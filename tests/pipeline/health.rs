@@ -190,9 +190,10 @@ async fn all_unhealthy_is_no_endpoint_and_says_which_check_failed_and_when_the_n
     let refused = ward.bench.get("GET /").await;
     assert_eq!((refused.status, refused.reason()), (503, "no_endpoint"));
     for part in [
-        "Every endpoint of upstream 'u' is unhealthy: 10.0.0.",
+        "Every endpoint of upstream 'u' is unhealthy. Checked next in ",
+        ": 10.0.0.",
         ":80, health check GET /healthz answered 500, ",
-        " in a row; next in ",
+        " in a row.",
     ] {
         assert!(refused.body.contains(part), "{}", refused.body);
     }

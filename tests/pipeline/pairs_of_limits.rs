@@ -292,6 +292,6 @@ async fn fault_069_what_is_cut_at_the_end_of_the_drain_leaves_nothing_behind() {
     let cut = bench.door.drain(std::time::Duration::from_secs(5)).await;
     assert_eq!((cut, bench.now()), (3, 5_003));
     assert_eq!(bench.seats(), (0, 0));
-    assert_eq!(bench.ended("client_gone"), 3.0);
+    assert_eq!(bench.ended("failed"), 3.0);
     bench.settle(3).await;
 }

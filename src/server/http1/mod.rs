@@ -21,6 +21,7 @@ use super::handler::Handler;
 use super::redirected::{Kept, SERVER_FIRST};
 use super::transport::Transport;
 use crate::proxy::client::Client;
+use crate::proxy::told;
 use crate::proxy::tunnel::{Close, Tunnel};
 use crate::proxy::{Reason, Unmatched};
 
@@ -61,7 +62,8 @@ where
         connection = connection.keeping();
     }
     let end = connection.run(late).await;
-    let mut parts = connection.into_parts();
+    let cut = matches!(end, End::Cut);
+    let mut parts = told::drop_requests(cut, || connection.into_parts());
     if let Some(kept) = parts.kept.take()
         && is_to_be_passed(&end, &kept, door)
     {

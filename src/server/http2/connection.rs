@@ -24,6 +24,7 @@ use crate::clock;
 use crate::live::received::ReceivedBody;
 use crate::proxy::Reason;
 use crate::proxy::client::Client;
+use crate::proxy::told;
 use crate::server::connection::{LATECOMER, LINGER, end_with};
 use crate::server::deadline::{NEVER, nanos, since};
 use crate::server::door::{Entered, Phase, Settings};
@@ -441,8 +442,9 @@ where
 
     /// Ends the streams, and tells the client why, if it does not know.
     async fn say_goodbye(&mut self, end: &End) {
-        self.streams.end_tunnels(matches!(end, End::Cut));
-        self.streams.clear();
+        let cut = matches!(end, End::Cut);
+        self.streams.end_tunnels(cut);
+        told::drop_requests(cut, || self.streams.clear());
         let code = match end {
             End::Flood(_) | End::HeaderTimeout => Code::ENHANCE_YOUR_CALM,
             End::Idle => Code::NO_ERROR,
