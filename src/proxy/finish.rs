@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::header::{CONNECTION, HeaderValue, UPGRADE};
 use http::{HeaderMap, Response, StatusCode, Version};
 
-use super::answer::Failure;
+use super::answer::{ATTEMPTS, Failure};
 use super::body::{AnswerBody, WholeCall};
 use super::handle::{Asked, Exchange, Failed};
 use super::headers;
@@ -65,16 +65,21 @@ impl Exchange<'_> {
         let report = self.told.report();
         report.outcome = Outcome::Fallback;
         report.fallback = Some(FallbackKind::Respond);
+        let attempts = report.tries.len();
         let voice = &self.site.voice;
-        if let (Some(call), Some(code)) = (&self.call, respond.grpc_status) {
-            report.grpc_status = Some(code);
-            let reason = report.reason;
-            let id = &report.request_id;
-            let (answer, trailers) = voice.respond_to_call(call, respond, code, reason, id);
-            return self.hand_over(answer, trailers);
+        let (reason, id) = (report.reason, &report.request_id);
+        let (mut answer, trailers) = match (&self.call, respond.grpc_status) {
+            (Some(call), Some(code)) => {
+                report.grpc_status = Some(code);
+                voice.respond_to_call(call, respond, code, reason, id)
+            }
+            (None, _) | (_, None) => (voice.respond(respond, reason, id, asked.head_only), None),
+        };
+        if attempts > 1 {
+            let headers = answer.headers_mut();
+            headers.insert(ATTEMPTS, HeaderValue::from(attempts));
         }
-        let answer = voice.respond(respond, report.reason, &report.request_id, asked.head_only);
-        self.hand_over(answer, None)
+        self.hand_over(answer, trailers)
     }
 
     fn refuse(

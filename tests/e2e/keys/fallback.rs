@@ -47,6 +47,17 @@ fn on() {
     }
 }
 
+/// Whoever answers, the client is told how often it was tried.
+#[test]
+fn tries_are_told_whoever_answers() {
+    let upstream = Upstream::always(Reply::new(503));
+    let retry = "retry: { max_attempts: 2, methods: all, backoff: { base: 1ms } }";
+    let proxy = Proxy::before(&upstream, &format!("{retry}\n{}", fallback("any")));
+    let answer = proxy.get("/");
+    assert_eq!(answer.text(), "instead");
+    assert_eq!(answer.header("x-mamparo-attempts").as_deref(), Some("2"));
+}
+
 /// Rule 73: a call gets an answer in its own words; another request does not.
 #[test]
 fn grpc_status() {
