@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::origin::Place;
 use super::problem::{Problem, Problems};
+use super::secrets;
 
 /// Problems that are shown; a file that is wrong throughout needs no more to be put right.
 const SHOWN: usize = 100;
@@ -85,10 +86,12 @@ impl Report {
         let more = self.problems.len().saturating_sub(SHOWN);
         self.problems.truncate(SHOWN);
         for problem in &mut self.problems {
+            // Problems of a reload are in the log and on the page, too.
             problem.source_line = problem
                 .place
                 .as_ref()
-                .and_then(|place| line_of(&self.texts, place));
+                .and_then(|place| line_of(&self.texts, place))
+                .filter(|line| !secrets::has_secret(&problem.path, line));
         }
         if more > 0 {
             let message = format!("{more} more are not shown; put these right first");

@@ -27,6 +27,13 @@ pub fn shown<'a>(path: &str, value: &'a str) -> Cow<'a, str> {
     without_userinfo(value)
 }
 
+/// Whether a line of a file, with the setting at `path` in it, may hold a value that [`shown`] hides.
+pub fn has_secret(path: &str, line: &str) -> bool {
+    let is_header = format!("{path}.").starts_with(SECRET_HEADERS);
+    let has_headers = path.starts_with("tracing") && line.contains("headers");
+    is_header || has_headers || has_secret_key(line) || without_userinfo(line) != line
+}
+
 /// Whether a text has a secret's name in quotes before a colon, as JSON has, or before a `=`.
 fn has_secret_key(text: &str) -> bool {
     let word = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
@@ -117,6 +124,34 @@ mod tests {
         }
         for body in [r#"{"items": []}"#, "the token is not here", "a: é=1", ""] {
             assert_eq!(shown(path, body), body);
+        }
+    }
+
+    #[test]
+    fn a_line_with_a_secret_is_known() {
+        for (path, line) in [
+            ("tracing.headers.x-tenant", "    x-tenant: abc"),
+            (
+                "tracing.otlp",
+                "tracing: { otlp: a, headers: { x-tenant: abc } }",
+            ),
+            (
+                "upstreams.a.tls",
+                "headers: { \"authorization\": Bearer abc }",
+            ),
+            ("upstreams.a.endpoints[0]", "  - https://user:pw@host"),
+        ] {
+            assert!(has_secret(path, line), "{line}");
+        }
+        for (path, line) in [
+            (
+                "listeners.in.tls.key",
+                "    tls: { cert: tls.crt, key: tls.key }",
+            ),
+            ("tracing.otlp", "  otlp: http://127.0.0.1:4318"),
+            ("upstreams.a.retry.on", "    retry: { on: [5xx] }"),
+        ] {
+            assert!(!has_secret(path, line), "{line}");
         }
     }
 

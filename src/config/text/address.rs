@@ -197,10 +197,11 @@ fn authority_of(
             }
         },
         _ => {
-            let meant = ip.map_or_else(
-                || format!("{authority}:80"),
-                |ip| SocketAddr::new(ip, 80).to_string(),
-            );
+            let meant = match ip {
+                Some(ip) => SocketAddr::new(ip, 80).to_string(),
+                None if authority.parse::<u16>().is_ok() => format!("127.0.0.1:{authority}"),
+                None => format!("{authority}:80"),
+            };
             return Err(Complaint::meant(format!("`{text}` has no port"), &meant));
         }
     };
