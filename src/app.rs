@@ -262,6 +262,9 @@ async fn assemble(
         "started beside '{service}', version {}",
         env!("CARGO_PKG_VERSION")
     );
+    let files = options.paths.iter().map(|path| path.display().to_string());
+    let configuration = files.collect::<Vec<_>>().join(", ");
+    tracing::info!(configuration, workers = %plan.runtime.workers, "{text}");
     shared
         .proxy
         .telemetry

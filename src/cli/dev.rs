@@ -29,12 +29,17 @@ pub struct Dev {
 /// Runs until it is told to end; exit codes as for `run`.
 pub fn run(dev: &Dev) -> ExitCode {
     let yaml = dev.yaml();
-    if dev.print_config {
-        return super::print(&yaml);
+    let load = || config::parse("mamparo dev", &yaml, &app::environment);
+    if !dev.print_config {
+        return super::run::serve(&dev.log, vec![], load);
     }
-    super::run::serve(&dev.log, vec![], || {
-        config::parse("mamparo dev", &yaml, &app::environment)
-    })
+    match load() {
+        Ok(_) => super::print(&yaml),
+        Err(problems) => {
+            log::line(&problems.to_string());
+            ExitCode::from(super::BAD_CONFIG)
+        }
+    }
 }
 
 impl Dev {
@@ -109,6 +114,17 @@ mod tests {
         assert!(upstream.policies.circuit_breaker.is_some());
         assert!(upstream.policies.bulkhead.is_some());
         assert_eq!(lint(&loaded), []);
+    }
+
+    #[test]
+    fn what_could_not_run_is_not_printed() {
+        for (to, code) in [("http://127.0.0.1:3000", 0), ("3000", 2)] {
+            let dev = Dev {
+                print_config: true,
+                ..dev(to)
+            };
+            assert_eq!(run(&dev), ExitCode::from(code), "{to}");
+        }
     }
 
     #[test]

@@ -142,9 +142,10 @@ It runs this configuration:
 {config}
 Look   http://{admin}/                  what is broken, since when, why
        http://{admin}/metrics           for Prometheus
-       mamparo top --admin {admin}     the same page in a terminal
+       mamparo top --admin {admin}      the same page in a terminal
 Try    curl -i http://{proxy}/catalog
        curl -i http://{proxy}/recommendations
+       mamparo explain --recent --admin {admin}
        curl -s http://{admin}/api/v1/status
        curl -d '{{\"force\":\"open\"}}' http://{admin}/api/v1/upstreams/catalog/endpoints/{endpoint}/breaker
 "
