@@ -649,6 +649,7 @@ BAD_VALUES = [
     ({"image": {"pullPolicy": "Sometimes"}}, "pullPolicy"),
     ({"sidecar": {"metricsPort": 70000}}, "metricsPort"),
     ({"sidecar": {"metricsPort": "http"}}, "metricsPort"),
+    ({"sidecar": {"metricsHost": "::"}}, "metricsHost"),
     ({"injection": {"enabled": "yes"}}, "enabled"),
     ({"injection": {"failurePolicy": "Maybe"}}, "failurePolicy"),
     ({"configMap": {"name": "Not_A_Name"}}, "name"),

@@ -27,7 +27,7 @@ args:
   - /etc/mamparo
 env:
   - name: MAMPARO_METRICS_ADDRESS
-    value: {{ printf "0.0.0.0:%d" (int .Values.sidecar.metricsPort) | quote }}
+    value: {{ printf "%s:%d" .Values.sidecar.metricsHost (int .Values.sidecar.metricsPort) | quote }}
 ports:
   - name: mamparo-metrics
     containerPort: {{ int .Values.sidecar.metricsPort }}
