@@ -324,9 +324,17 @@ POD = {
 }
 
 
+def policy_of(objects):
+    """The injection policy. Kubernetes takes no list or map of CEL whose values are of several types."""
+    policy = next(one for one in objects if one["kind"] == "MutatingAdmissionPolicy")
+    for kind, quantities in sidecar(injected(policy, POD)["spec"])["resources"].items():
+        holds(all(isinstance(value, str) for value in quantities.values()), f"{kind} of several types: {quantities}")
+    return policy
+
+
 def check_policy(objects, native, config_map="mamparo"):
     """The policy makes the same pod as the kustomization does, of any pod."""
-    policy = next(one for one in objects if one["kind"] == "MutatingAdmissionPolicy")
+    policy = policy_of(objects)
     pod = injected(policy, POD)
     same("the injection policy", sidecar(pod["spec"]), native)
     holds(pod["spec"]["volumes"] == [{"name": "mamparo", "configMap": {"name": config_map}}], f"{pod['spec']}")
@@ -630,6 +638,7 @@ def chart(folder, foreign):
         if file and file.stem == "injection":
             check_policy(objects, native)
         if file and file.stem == "everything":
+            policy_of(objects)
             check_dashboards([one for one in objects if one["metadata"]["name"].endswith("-dashboards")])
             kinds = {one["kind"] for one in objects}
             holds(FOREIGN | SINCE_NEW | {"Role", "RoleBinding", "Service", "PodDisruptionBudget"} <= kinds, f"{kinds}")

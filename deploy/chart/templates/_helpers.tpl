@@ -76,7 +76,9 @@ volumeMounts:
 {{- $value := .value }}
 {{- range $index, $key := keys $value | sortAlpha }}
 {{- if $index }}, {{ end }}
-{{- if $any }}{{ toJson $key }}{{ else }}{{ $key }}{{ end }}: {{ include "mamparo.cel" (dict "path" (printf "%s.%s" $path $key) "value" (get $value $key)) }}
+{{- $item := get $value $key }}
+{{- /* CEL takes a map only of values of one type: a quantity may be a number or a text. */}}
+{{- if $any }}{{ toJson $key }}: {{ $item | toJson | trimAll "\"" | quote }}{{ else }}{{ $key }}: {{ include "mamparo.cel" (dict "path" (printf "%s.%s" $path $key) "value" $item) }}{{ end }}
 {{- end }}}
 {{- else if kindIs "slice" .value }}[
 {{- range $index, $item := .value }}
