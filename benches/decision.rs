@@ -3,10 +3,13 @@
 #![allow(missing_docs)]
 
 use std::hint::black_box;
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use mamparo::clock;
+use mamparo::live::roster::{Place, Roster, Wish};
 use mamparo::policy::balance::{self, Candidate};
 use mamparo::policy::breaker::{self, Breaker, Observation};
 use mamparo::policy::budget::{self, Budget};
@@ -191,5 +194,36 @@ fn balances(c: &mut Criterion) {
     }
 }
 
-criterion_group!(decisions, breakers, windows, retries, limits, balances);
+/// Under the one lock of an upstream: what is in it stands in the way of every other request.
+fn rosters(c: &mut Criterion) {
+    let s = Arc::new(breaker::Settings::default());
+    let mut random = fastrand::Rng::with_seed(7);
+    for endpoints in [2_u8, 10, 100, 250] {
+        let roster = Roster::new(2);
+        let places = (1..=endpoints).map(|one| SocketAddr::from(([10, 0, 0, one], 80)));
+        let places: Vec<Place> = places.map(|one| (one.into(), 1).into()).collect();
+        roster.set(&places);
+        let mut now = clock::now();
+        let wish = Wish {
+            breaker: Some(&s),
+            balance: &balance::Settings::LeastRequest,
+            hash: None,
+            tried: &[],
+        };
+        c.bench_function(&format!("roster: pick and settle; {endpoints}"), |b| {
+            b.iter(|| {
+                now += STEP;
+                let (picked, _) = roster.pick(&wish, now, [random.f64(), random.f64()]);
+                picked.map(|one| one.settle(GOOD, now, 0.5))
+            });
+        });
+        c.bench_function(&format!("roster: set the same; {endpoints}"), |b| {
+            b.iter(|| roster.set(black_box(&places)));
+        });
+    }
+}
+
+criterion_group!(
+    decisions, breakers, windows, retries, limits, balances, rosters
+);
 criterion_main!(decisions);

@@ -48,7 +48,7 @@ pub struct Endpoint {
 }
 
 /// A place for an endpoint, as the configuration and the names say now.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Place {
     /// Where it is.
     pub address: SocketAddress,
@@ -71,6 +71,8 @@ impl From<(SocketAddress, u32)> for Place {
 #[derive(Debug)]
 struct Member {
     endpoint: Arc<Endpoint>,
+    /// The endpoint's, without a look at it: every choice goes by the keys of all.
+    key: u64,
     weight: u32,
     breaker: Breaker,
     penalty: Penalty,
@@ -87,6 +89,9 @@ struct Members {
     memory: balance::Memory,
     /// How they are checked; `None`: they are not.
     check: Option<Arc<health::Settings>>,
+    /// Room for a choice: the candidates, and the members that they are.
+    candidates: Vec<Candidate>,
+    indexes: Vec<usize>,
 }
 
 /// In which order endpoints are asked, until there is one that may be: by what is known of them, and
@@ -115,6 +120,8 @@ enum Rank {
 #[derive(Debug)]
 pub struct Roster {
     members: Mutex<Members>,
+    /// Where the endpoints are, as it was said last.
+    placed: Mutex<Vec<Place>>,
     workers: usize,
     /// Told when there are other endpoints, or they are checked in another way.
     changed: Notify,
@@ -170,6 +177,8 @@ pub enum Refusal {
 pub struct Admission {
     roster: Arc<Roster>,
     endpoint: Arc<Endpoint>,
+    /// Where it was among the members.
+    at: usize,
     settings: Option<Arc<breaker::Settings>>,
     ticket: Option<Ticket>,
     picked: Picked,
@@ -181,6 +190,7 @@ impl Roster {
     pub fn new(workers: usize) -> Arc<Self> {
         Arc::new(Self {
             members: Mutex::default(),
+            placed: Mutex::default(),
             workers,
             changed: Notify::new(),
         })
@@ -203,12 +213,14 @@ impl Roster {
             list,
             memory,
             check,
+            candidates,
+            indexes,
         } = &mut *members;
-        let mut candidates: SmallVec<[Candidate; 8]> = SmallVec::new();
-        let mut indexes: SmallVec<[usize; 8]> = SmallVec::new();
+        candidates.clear();
+        indexes.clear();
         for (rank, fresh_only) in CHOICE {
             for (index, member) in list.iter_mut().enumerate() {
-                let tried = wish.tried.contains(&member.endpoint.key);
+                let tried = wish.tried.contains(&member.key);
                 if member.leaving || tried == fresh_only || member.rank() != Some(rank) {
                     continue;
                 }
@@ -239,7 +251,7 @@ impl Roster {
                 indexes.push(index);
             }
         }
-        let chosen = wish.balance.pick(memory, &candidates, chance, wish.hash);
+        let chosen = wish.balance.pick(memory, candidates, chance, wish.hash);
         let chosen = chosen.and_then(|pick| {
             let (at, candidate) = (*indexes.get(pick.place)?, candidates.get(pick.place)?);
             Some((at, pick.how, candidate.weight))
@@ -260,6 +272,7 @@ impl Roster {
         let admission = Admission {
             roster: Arc::clone(self),
             endpoint: Arc::clone(&member.endpoint),
+            at,
             settings: wish.breaker.cloned(),
             ticket,
             picked,
@@ -308,7 +321,7 @@ impl Roster {
 
     fn give_back(
         &self,
-        key: u64,
+        (at, key): (usize, u64),
         judge: Option<(Ticket, &breaker::Settings)>,
         seen: Option<(Observation, f64)>,
         now: Instant,
@@ -322,7 +335,7 @@ impl Roster {
         });
         let peers = settings.and_then(|settings| members.peers(key, settings, now));
         let may_open = settings.is_some_and(|settings| members.may_open(key, settings, now));
-        let member = members.list.iter_mut().find(|m| m.endpoint.key == key)?;
+        let member = members.find_near(at, key)?;
         member.in_flight = member.in_flight.saturating_sub(1);
         if let Some((observation, _)) = &seen {
             member.penalty.record(now, observation.outcome);
@@ -347,8 +360,10 @@ impl Roster {
             }
             (None, _) => None,
         };
-        if gone {
-            members.forget_gone();
+        let gone = gone.then(|| members.take_gone());
+        drop(members);
+        for member in gone.into_iter().flatten() {
+            member.endpoint.close_idle();
         }
         moved
     }
@@ -363,7 +378,7 @@ impl Roster {
     ) -> Option<Move> {
         let mut members = self.members.lock();
         let may_open = members.may_open(key, settings, now);
-        let member = members.list.iter_mut().find(|m| m.endpoint.key == key)?;
+        let member = members.find_near(0, key)?;
         member.penalty.record(now, Outcome::Failure);
         let transition = member
             .breaker
@@ -390,15 +405,6 @@ impl Endpoint {
         })
     }
 
-    /// Whether its connections may serve the requests that go to that place now.
-    fn is_spoken_to_like(&self, place: &Place) -> bool {
-        match (&self.secured, &place.secured) {
-            (None, None) => true,
-            (Some(ours), Some(theirs)) => ours.is_like(theirs),
-            (Some(_), None) | (None, Some(_)) => false,
-        }
-    }
-
     /// Its connections take no new requests; those that are idle are closed.
     fn close_idle(&self) {
         self.pool.clear();
@@ -407,14 +413,20 @@ impl Endpoint {
 }
 
 impl Members {
-    fn forget_gone(&mut self) {
-        for member in &self.list {
-            if member.leaving {
-                member.endpoint.close_idle();
-            }
-        }
-        self.list
-            .retain(|member| !member.leaving || member.in_flight > 0);
+    /// Takes out those that have left and have no request any more: to be dropped without the lock.
+    fn take_gone(&mut self) -> Vec<Member> {
+        let is_gone = |member: &mut Member| member.leaving && member.in_flight == 0;
+        self.list.extract_if(.., is_gone).collect()
+    }
+
+    /// The member of that key; mostly it is still where it was.
+    fn find_near(&mut self, at: usize, key: u64) -> Option<&mut Member> {
+        let is_it = |member: &Member| member.key == key;
+        let at = match self.list.get(at) {
+            Some(member) if is_it(member) => at,
+            Some(_) | None => self.list.iter().position(is_it)?,
+        };
+        self.list.get_mut(at)
     }
 
     /// Whether this endpoint's breaker may open beside those that are open, or unhealthy, already.
@@ -423,7 +435,7 @@ impl Members {
         // Those that are only kept make up for none that opens.
         let named = |member: &&Member| !member.leaving && member.weight > 0;
         for member in self.list.iter().filter(named) {
-            let other = member.endpoint.key != key;
+            let other = member.key != key;
             let out = member.is_out() || member.breaker.state(settings, now) != State::Closed;
             endpoints += 1;
             open += usize::from(other && out);
@@ -436,16 +448,17 @@ impl Members {
         let others = self
             .list
             .iter_mut()
-            .filter(|m| !m.leaving && m.endpoint.key != key);
+            .filter(|m| !m.leaving && m.key != key);
         Peers::of(others.filter_map(|member| member.breaker.success_rate(settings, now)))
     }
 }
 
 impl Member {
-    fn new(place: &Place, workers: usize) -> Self {
+    fn new(endpoint: Arc<Endpoint>, weight: u32) -> Self {
         Self {
-            endpoint: Endpoint::new(place, workers),
-            weight: place.weight,
+            key: endpoint.key,
+            endpoint,
+            weight,
             breaker: Breaker::new(),
             penalty: Penalty::default(),
             in_flight: 0,
@@ -506,7 +519,7 @@ impl Member {
         Candidate {
             load: self.in_flight,
             weight: f64::from(self.weight) * share,
-            key: self.endpoint.key,
+            key: self.key,
             penalty: self.penalty.value(now),
         }
     }
@@ -546,7 +559,8 @@ impl Admission {
 
     fn give_back(&mut self, seen: Option<(Observation, f64)>, now: Instant) -> Option<Move> {
         let judge = self.ticket.take().zip(self.settings.as_deref());
-        self.roster.give_back(self.endpoint.key, judge, seen, now)
+        let place = (self.at, self.endpoint.key);
+        self.roster.give_back(place, judge, seen, now)
     }
 }
 

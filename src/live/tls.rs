@@ -44,21 +44,23 @@ impl TlsFailure {
     }
 }
 
-impl Secured {
-    /// How the configured endpoint is spoken to.
-    pub fn new(client: Option<Arc<Client>>, endpoint: &Address) -> Self {
-        let name = client.as_ref().and_then(|client| client.name_of(endpoint));
-        Self { client, name }
-    }
-
-    /// Whether connections made under the one may serve the requests of the other (rule 69).
-    pub fn is_like(&self, other: &Self) -> bool {
+/// They are equal where connections made under the one may serve the requests of the other (rule 69).
+impl PartialEq for Secured {
+    fn eq(&self, other: &Self) -> bool {
         let same = match (&self.client, &other.client) {
             (Some(one), Some(other)) => Arc::ptr_eq(one, other),
             (None, None) => true,
             (Some(_), None) | (None, Some(_)) => false,
         };
         same && self.name == other.name
+    }
+}
+
+impl Secured {
+    /// How the configured endpoint is spoken to.
+    pub fn new(client: Option<Arc<Client>>, endpoint: &Address) -> Self {
+        let name = client.as_ref().and_then(|client| client.name_of(endpoint));
+        Self { client, name }
     }
 
     /// The name of a host that its certificate must have; `None`: it goes by an address.

@@ -91,14 +91,13 @@ impl Roster {
         if current.question != settings.question {
             return None;
         }
-        let mut list = members.list.iter_mut();
-        let member = list.find(|member| member.endpoint.key == key)?;
+        let member = members.find_near(0, key)?;
         member.health.as_mut()?.record(&current, seen)
     }
 
     fn with_health<T>(&self, key: u64, act: impl FnOnce(&mut Health) -> T) -> Option<T> {
         let mut members = self.members.lock();
-        let member = members.list.iter_mut().find(|m| m.endpoint.key == key)?;
+        let member = members.find_near(0, key)?;
         member.health.as_mut().map(act)
     }
 }

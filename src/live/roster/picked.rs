@@ -25,7 +25,7 @@ pub(super) fn picked(
         return picked;
     }
     let chosen = &list[at];
-    let is_tried = |member: &Member| wish.tried.contains(&member.endpoint.key);
+    let is_tried = |member: &Member| wish.tried.contains(&member.key);
     // Where all that may be used have been tried, none was left aside for that.
     let fresh_only = !anyway && !is_tried(chosen);
     let (mut all, mut tried, mut unhealthy, mut later) = (0, 0, 0, 0);

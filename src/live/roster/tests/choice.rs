@@ -413,3 +413,52 @@ fn what_leaves_endpoints_aside_is_told_apart() {
     });
     assert_eq!(told(&asks, &all_tried), (0, 0, 1, 0), "any may be asked");
 }
+
+/// Who checks it sleeps until the next check of what was there before: it has to notice.
+#[test]
+fn rule_53_one_that_comes_back_while_it_is_used_is_checked_as_a_new_one() {
+    let roster = roster(2);
+    let endpoint = || Arc::clone(&roster.endpoints()[1]);
+    let asks = Asks::of(&roster, quick());
+    asks.fail(1);
+    let (before, busy) = (endpoint(), asks.pick(&[], 0.0).expect("the second"));
+    set(&roster, [1]);
+    set(&roster, [1, 2]);
+    assert!(!Arc::ptr_eq(&before, &endpoint()));
+    assert_eq!(before.key, endpoint().key);
+    busy.settle(seen(Outcome::Failure), asks.now, 0.0);
+    assert_eq!(asks.open(), [1, 2], "what was learnt of it stays");
+    let before = endpoint();
+    set(&roster, [2, 1]);
+    assert!(Arc::ptr_eq(&before, &endpoint()), "one that stays is the same");
+}
+
+/// Every reload says again where the endpoints are.
+#[tokio::test(start_paused = true)]
+async fn rule_81_endpoints_that_are_the_same_as_before_are_not_touched() {
+    let roster = roster(2);
+    let changed = async || {
+        let changed = tokio::time::timeout(Duration::ZERO, roster.changed());
+        changed.await.is_ok()
+    };
+    assert!(changed().await);
+    set(&roster, [1, 2]);
+    assert!(!changed().await);
+    set(&roster, [1, 3]);
+    assert!(changed().await);
+}
+
+/// An admission finds its endpoint again however others have come and gone.
+#[test]
+fn rule_38_a_try_is_given_back_to_its_endpoint_wherever_that_is_by_now() {
+    let roster = roster(3);
+    let asks = Asks::of(&roster, quick());
+    let last = asks.pick(&[], 0.99).expect("the third");
+    assert_eq!(number(&last), 3);
+    set(&roster, [3, 4]);
+    last.settle(seen(Outcome::Failure), asks.now, 0.0);
+    assert_eq!(asks.open(), [3]);
+    let in_flight = |one: &Reading| one.in_flight;
+    let readings = roster.readings(None, asks.now);
+    assert_eq!(readings.iter().map(in_flight).collect::<Vec<_>>(), [0, 0]);
+}
