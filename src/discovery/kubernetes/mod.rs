@@ -26,7 +26,7 @@ use crate::plan::Address;
 use crate::plan::cluster::Cluster;
 use access::Access;
 use pace::Pace;
-use serving::{Wanted, serving};
+use serving::{Remark, Wanted, serving};
 use watch::{Seen, Service, Watch};
 
 /// The watches of one cluster: one for each service, whoever looks at it.
@@ -123,7 +123,7 @@ pub(super) async fn follow(feed: Arc<Feed>, watches: Arc<Watches>) {
 }
 
 /// Tells what is seen. A remark is made once, until it no longer holds.
-fn tell(feed: &Feed, seen: &Seen, wanted: Wanted<'_>, remarks: &mut Vec<String>) {
+fn tell(feed: &Feed, seen: &Seen, wanted: Wanted<'_>, remarks: &mut Vec<Remark>) {
     if let Some(failure) = &seen.problem {
         return feed.failed(&failure.text, Some(failure.again));
     }
@@ -135,14 +135,18 @@ fn tell(feed: &Feed, seen: &Seen, wanted: Wanted<'_>, remarks: &mut Vec<String>)
         of_our_zone = choice.local,
         "EndpointSlices read"
     );
-    for remark in choice.remarks.iter().filter(|one| !remarks.contains(one)) {
-        feed.remark(remark);
+    let is_told = |new: &Remark| remarks.iter().any(|one| one.about == new.about);
+    for remark in choice.remarks.iter().filter(|one| !is_told(one)) {
+        feed.remark(&remark.text);
     }
     *remarks = choice.remarks;
     let is_nothing = choice.found.is_empty();
     feed.found(choice.found, None);
     if is_nothing {
-        let why = remarks.first().map_or("it has no endpoint", String::as_str);
-        feed.nothing(why);
+        let why = remarks.first().map(|remark| &*remark.text);
+        feed.nothing(why.unwrap_or("it has no endpoint"));
     }
 }
+
+#[cfg(test)]
+mod tests;

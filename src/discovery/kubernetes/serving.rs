@@ -47,18 +47,50 @@ pub(super) struct Choice {
     pub(super) found: Vec<Found>,
     /// How many of them are preferred for our zone.
     pub(super) local: usize,
-    /// What an operator should hear of, in sentences; mostly nothing.
-    pub(super) remarks: Vec<String>,
+    /// What an operator should hear of; mostly nothing.
+    pub(super) remarks: Vec<Remark>,
+}
+
+/// What an operator should hear of once, for as long as it holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Remark {
+    /// By this it is known again: the numbers in the sentence change with every pod.
+    pub(super) about: About,
+    /// A sentence without a full stop.
+    pub(super) text: String,
+}
+
+/// What a remark is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum About {
+    /// There is no slice.
+    NoSlice,
+    /// Addresses of that type.
+    Foreign(Box<str>),
+    /// Endpoints without an address that can be read.
+    Unreadable,
+    /// A port that is not there.
+    Port,
+    /// Several ports, and none was named.
+    Ports,
+    /// No endpoint is ready.
+    NoneReady,
+    /// No endpoint is ready, and those that end are used.
+    Draining,
+    /// There are too many.
+    TooMany,
 }
 
 /// Which endpoints of these slices are to be used.
 pub(super) fn serving(slices: &Slices, wanted: Wanted<'_>) -> Choice {
     let mut remarks = Vec::new();
     if slices.is_empty() {
-        remarks.push(
-            "it has no EndpointSlice: is there a service of that name, and has it a selector?"
-                .to_owned(),
-        );
+        remarks.push(Remark {
+            about: About::NoSlice,
+            text:
+                "it has no EndpointSlice: is there a service of that name, and has it a selector?"
+                    .to_owned(),
+        });
     }
     left_out(slices, &mut remarks);
     let all = merged(slices, wanted.port, &mut remarks);
@@ -87,28 +119,33 @@ pub(super) fn serving(slices: &Slices, wanted: Wanted<'_>) -> Choice {
 type Candidate<'a> = (SocketAddr, &'a Endpoint);
 
 /// Tells of what is in the slices and cannot be used.
-fn left_out(slices: &Slices, remarks: &mut Vec<String>) {
+fn left_out(slices: &Slices, remarks: &mut Vec<Remark>) {
     let foreign: BTreeSet<&str> = slices
         .values()
         .filter_map(|slice| slice.foreign.as_deref())
         .collect();
     for kind in foreign {
-        remarks.push(format!(
+        let text = format!(
             "its endpoints of the address type `{kind}` are left out: only IPv4 and IPv6 are used; \
              name such hosts themselves in `endpoints`"
-        ));
+        );
+        let about = About::Foreign(kind.into());
+        remarks.push(Remark { about, text });
     }
     let local = slices.values().filter(|slice| slice.foreign.is_none());
     let unusable: usize = local.map(|slice| slice.unusable).sum();
     if unusable > 0 {
-        remarks.push(format!(
-            "{unusable} of its endpoints have no address that can be read, and are left out"
-        ));
+        remarks.push(Remark {
+            about: About::Unreadable,
+            text: format!(
+                "{unusable} of its endpoints have no address that can be read, and are left out"
+            ),
+        });
     }
 }
 
 /// Every address once, as its best slice has it.
-fn merged<'a>(slices: &'a Slices, port: &str, remarks: &mut Vec<String>) -> Vec<Candidate<'a>> {
+fn merged<'a>(slices: &'a Slices, port: &str, remarks: &mut Vec<Remark>) -> Vec<Candidate<'a>> {
     let usable = || slices.values().filter(|slice| slice.foreign.is_none());
     let only = port.is_empty().then(|| only_name(usable(), remarks));
     let mut merged: HashMap<SocketAddr, &Endpoint> = HashMap::new();
@@ -131,11 +168,14 @@ fn merged<'a>(slices: &'a Slices, port: &str, remarks: &mut Vec<String>) -> Vec<
         }
     }
     if merged.is_empty() && with_endpoints && !port.is_empty() {
-        remarks.push(format!(
-            "no endpoint of it has the port `{port}`; {} (a number is the port at the pods, which \
-             the service calls targetPort)",
-            listed(usable())
-        ));
+        remarks.push(Remark {
+            about: About::Port,
+            text: format!(
+                "no endpoint of it has the port `{port}`; {} (a number is the port at the pods, which \
+                 the service calls targetPort)",
+                listed(usable())
+            ),
+        });
     }
     one_family(&mut merged);
     merged.into_iter().collect()
@@ -144,15 +184,18 @@ fn merged<'a>(slices: &'a Slices, port: &str, remarks: &mut Vec<String>) -> Vec<
 /// The name of the only port; `None`: there are several, or none.
 fn only_name<'a>(
     slices: impl Iterator<Item = &'a Arc<Slice>> + Clone,
-    remarks: &mut Vec<String>,
+    remarks: &mut Vec<Remark>,
 ) -> Option<Box<str>> {
     let ports = slices.clone().flat_map(|slice| &slice.ports);
     let names: BTreeSet<&str> = ports.map(|port| &*port.name).collect();
     if names.len() > 1 {
-        remarks.push(format!(
-            "it has several ports, and `port` does not say which is meant; {}",
-            listed(slices)
-        ));
+        remarks.push(Remark {
+            about: About::Ports,
+            text: format!(
+                "it has several ports, and `port` does not say which is meant; {}",
+                listed(slices)
+            ),
+        });
         return None;
     }
     names.first().map(|name| (*name).into())
@@ -209,7 +252,7 @@ fn one_family(merged: &mut HashMap<SocketAddr, &Endpoint>) {
 }
 
 /// Those that are ready; where none is, those that still serve.
-fn best<'a>(all: Vec<Candidate<'a>>, remarks: &mut Vec<String>) -> Vec<Candidate<'a>> {
+fn best<'a>(all: Vec<Candidate<'a>>, remarks: &mut Vec<Remark>) -> Vec<Candidate<'a>> {
     let of = |state: State| -> Vec<Candidate<'a>> {
         let all = all.iter().copied();
         all.filter(|(_, endpoint)| endpoint.state == state)
@@ -220,25 +263,32 @@ fn best<'a>(all: Vec<Candidate<'a>>, remarks: &mut Vec<String>) -> Vec<Candidate
         return ready;
     }
     let draining = of(State::Draining);
+    let text = format!("none of its endpoints is ready, of {}", all.len());
     remarks.push(match draining.len() {
-        0 => format!("none of its endpoints is ready, of {}", all.len()),
-        some => format!(
-            "none of its endpoints is ready, of {}; {some} that are about to end still serve, and are used",
-            all.len()
-        ),
+        0 => Remark {
+            about: About::NoneReady,
+            text,
+        },
+        some => Remark {
+            about: About::Draining,
+            text: format!("{text}; {some} that are about to end still serve, and are used"),
+        },
     });
     draining
 }
 
 /// Keeps a share that is drawn by chance where there are too many; the same one each time.
-fn bound(used: &mut Vec<Candidate<'_>>, seed: u64, remarks: &mut Vec<String>) {
+fn bound(used: &mut Vec<Candidate<'_>>, seed: u64, remarks: &mut Vec<Remark>) {
     if used.len() <= MOST {
         return;
     }
-    remarks.push(format!(
-        "it has {} endpoints; {MOST} of them, drawn by chance, are used",
-        used.len()
-    ));
+    remarks.push(Remark {
+        about: About::TooMany,
+        text: format!(
+            "it has {} endpoints; {MOST} of them, drawn by chance, are used",
+            used.len()
+        ),
+    });
     used.sort_by_cached_key(|(address, _)| balance::hash(format!("{seed} {address}").as_bytes()));
     used.truncate(MOST);
 }

@@ -96,11 +96,13 @@ fn where_none_is_ready_those_that_end_still_serve() {
     let choice = serving(&slices, wanted("http", None));
     assert_eq!(used(&choice), ["10.0.0.4:80"]);
     assert!(
-        choice.remarks[0].contains("none of its endpoints is ready, of 2; 1 that are about to end")
+        choice.remarks[0]
+            .text
+            .contains("none of its endpoints is ready, of 2; 1 that are about to end")
     );
     let none = super::tests::slices([slice("a", &["http:80"], &["10.0.0.3 unready"])]);
     let choice = serving(&none, wanted("http", None));
-    assert!(choice.found.is_empty() && choice.remarks[0].ends_with("is ready, of 1"));
+    assert!(choice.found.is_empty() && choice.remarks[0].text.ends_with("is ready, of 1"));
 }
 
 #[test]
@@ -145,10 +147,18 @@ fn a_port_that_is_not_there_is_told_with_those_that_are() {
     ] {
         let choice = serving(&two, wanted(port, None));
         assert!(choice.found.is_empty());
-        assert!(choice.remarks[0].contains(said), "{:?}", choice.remarks);
+        assert!(
+            choice.remarks[0].text.contains(said),
+            "{:?}",
+            choice.remarks
+        );
     }
     let none = slices([slice("a", &[], &["10.0.0.1"])]);
-    assert!(serving(&none, wanted("80", None)).remarks[0].contains("there is none of TCP"));
+    assert!(
+        serving(&none, wanted("80", None)).remarks[0]
+            .text
+            .contains("there is none of TCP")
+    );
     // Without an endpoint there is nothing to say of ports.
     let empty = slices([slice("a", &["http:8080"], &[])]);
     assert_eq!(serving(&empty, wanted("grpc", None)), Choice::default());
@@ -157,7 +167,7 @@ fn a_port_that_is_not_there_is_told_with_those_that_are() {
 #[test]
 fn a_service_without_slices_is_told() {
     let choice = serving(&Slices::new(), wanted("http", None));
-    assert!(choice.found.is_empty() && choice.remarks[0].contains("no EndpointSlice"));
+    assert!(choice.found.is_empty() && choice.remarks[0].text.contains("no EndpointSlice"));
 }
 
 #[test]
@@ -212,8 +222,16 @@ fn what_is_no_address_is_told_and_left_out() {
     odd.unusable = 1;
     let choice = serving(&slices([names, odd]), wanted("http", None));
     assert_eq!(used(&choice), ["10.0.0.1:80"]);
-    assert!(choice.remarks[0].contains("address type `FQDN` are left out"));
-    assert!(choice.remarks[1].starts_with("1 of its endpoints have no address"));
+    assert!(
+        choice.remarks[0]
+            .text
+            .contains("address type `FQDN` are left out")
+    );
+    assert!(
+        choice.remarks[1]
+            .text
+            .starts_with("1 of its endpoints have no address")
+    );
 }
 
 #[test]
@@ -292,7 +310,11 @@ fn of_too_many_a_share_is_drawn_that_stays_and_differs_from_process_to_process()
     };
     let choice = drawn(1);
     assert_eq!(choice.found.len(), MOST);
-    assert!(choice.remarks[0].contains("1200 endpoints; 1000 of them"));
+    assert!(
+        choice.remarks[0]
+            .text
+            .contains("1200 endpoints; 1000 of them")
+    );
     assert_eq!(choice, drawn(1));
     assert_ne!(choice.found, drawn(2).found);
     assert!(choice.found.is_sorted_by_key(|one| one.address));
