@@ -445,10 +445,7 @@ impl Members {
 
     fn peers(&mut self, key: u64, settings: &breaker::Settings, now: Instant) -> Option<Peers> {
         settings.peer_deviation?;
-        let others = self
-            .list
-            .iter_mut()
-            .filter(|m| !m.leaving && m.key != key);
+        let others = self.list.iter_mut().filter(|m| !m.leaving && m.key != key);
         Peers::of(others.filter_map(|member| member.breaker.success_rate(settings, now)))
     }
 }

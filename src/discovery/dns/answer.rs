@@ -1,6 +1,7 @@
 //! What came of asking for a name: in parts, as servers answer, and what the parts say together.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::live::upstream::Found;
@@ -8,15 +9,8 @@ use crate::live::upstream::Found;
 /// What came of asking for a name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Answer {
-    /// It stands for these; at least one.
-    Found {
-        /// These addresses.
-        found: Vec<Found>,
-        /// How long that holds.
-        ttl: Duration,
-        /// What this says nothing about.
-        silent: Silent,
-    },
+    /// It stands for something.
+    Found(Stands),
     /// There is no such name, or there is nothing behind it.
     Nothing {
         /// In words.
@@ -31,7 +25,25 @@ pub(super) enum Answer {
     },
 }
 
-/// What an answer says nothing about, since a part of it could not be had: what is held of that, stays.
+/// What a name stands for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Stands {
+    /// The name that was asked for in its place, complete.
+    pub(super) name: Arc<str>,
+    /// Why it could not be found out of a name that comes before it; `None`: every one says that there is
+    /// nothing.
+    pub(super) doubt: Option<String>,
+    /// Addresses, each with the host whose it is; at least one.
+    pub(super) found: Vec<(Found, Arc<str>)>,
+    /// How long that holds.
+    pub(super) ttl: Duration,
+    /// The hosts that this does not say everything about.
+    pub(super) silent: Vec<(Arc<str>, Silent)>,
+    /// Hosts that were not asked for, since they are too many.
+    pub(super) unasked: usize,
+}
+
+/// What is not known of a host, since a part of it could not be had: what is held of that, stays.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Silent {
     /// It says everything.
@@ -60,7 +72,7 @@ impl Answer {
     /// What is wrong, where something is.
     pub(super) fn problem(&self) -> Option<String> {
         match self {
-            Self::Found { .. } => None,
+            Self::Found(_) => None,
             Self::Nothing { why, .. } | Self::Failed { why } => Some(why.clone()),
         }
     }
@@ -97,6 +109,14 @@ impl Missing {
         match self {
             Self::Nothing { .. } => false,
             Self::Failed { .. } => true,
+        }
+    }
+
+    /// Why it could not be found out, where it could not.
+    pub(super) fn doubt(self) -> Option<String> {
+        match self {
+            Self::Nothing { .. } => None,
+            Self::Failed { why } => Some(why),
         }
     }
 

@@ -18,7 +18,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use super::super::paths::Paths;
-use super::answer::{Answer, Missing, Part, Silent, Together, together};
+use super::answer::{Answer, Missing, Part, Silent, Stands, Together, together};
 use super::holding;
 use super::names::{self, Service};
 use crate::live::upstream::Found;
@@ -109,40 +109,44 @@ impl Asker {
     }
 
     async fn name(&self, host: &str, port: u16) -> Result<Answer, Missing> {
-        let all = self.host(host).await?;
-        let found = all.addresses.into_iter();
-        Ok(Answer::Found {
-            found: found.map(|ip| SocketAddr::new(ip, port).into()).collect(),
-            ttl: all.ttl,
-            silent: all.silent,
-        })
+        let (all, name, doubt) = self.host(host).await?;
+        let addresses = all.addresses.into_iter();
+        let at = |ip| (SocketAddr::new(ip, port).into(), Arc::clone(&name));
+        Ok(Answer::Found(Stands {
+            found: addresses.map(at).collect(),
+            ttl: held_in_doubt(all.ttl, doubt.as_deref()),
+            silent: vec![(Arc::clone(&name), all.silent)],
+            unasked: 0,
+            name,
+            doubt,
+        }))
     }
 
-    /// The addresses of a host: as the file of hosts says, else as a server does, for the first of the
-    /// names that are meant by it that has any.
-    async fn host(&self, host: &str) -> Result<Together, Missing> {
+    /// The addresses of a host, the name that has them, and what there is to doubt about that: as the file
+    /// of hosts says, else as a server does, for the first of the names that are meant by it that has any.
+    /// One that cannot be found out does not end the search, as it does not in the C library.
+    async fn host(&self, host: &str) -> Result<(Together, Arc<str>, Option<String>), Missing> {
         let file = std::fs::read_to_string(HOSTS).unwrap_or_default();
         let mut addresses = names::in_hosts(&file, host);
         if addresses.is_empty() {
             addresses.extend(names::of_this_machine(host).into_iter().flatten());
         }
         if !addresses.is_empty() {
-            return Ok(Together {
+            let all = Together {
                 addresses,
                 ttl: HOSTS_HOLD,
                 silent: Silent::Nowhere,
-            });
+            };
+            return Ok((all, host.into(), None));
         }
         let mut missing = None;
         for name in names::candidates(host, &self.search, self.ndots) {
             match self.addresses(&name).await {
                 Ok(mut all) => {
                     leave_out_unreachable(&mut all.addresses);
-                    return Ok(all);
+                    return Ok((all, name.into(), missing.and_then(Missing::doubt)));
                 }
-                // A later name may be somebody else's: it counts only where there is no such name as this.
-                Err(other) if other.is_failure() => return Err(other),
-                Err(other) => missing = Some(other),
+                Err(other) => missing = Some(Missing::weightier(missing, other)),
             }
         }
         Err(missing.unwrap_or_else(|| Missing::failed("it is no name".to_owned())))
@@ -163,10 +167,11 @@ impl Asker {
         let mut missing = None;
         for name in names::candidates(record, &self.search, self.ndots) {
             match self.records(&name, RecordType::SRV).await.found() {
-                Ok((lookup, ttl)) => return self.targets(&name, &lookup, ttl).await,
-                // As with hosts.
-                Err(other) if other.is_failure() => return Err(other),
-                Err(other) => missing = Some(other),
+                Ok((lookup, ttl)) => {
+                    let doubt = missing.and_then(Missing::doubt);
+                    return self.targets(&name, &lookup, ttl, doubt).await;
+                }
+                Err(other) => missing = Some(Missing::weightier(missing, other)),
             }
         }
         Err(missing.unwrap_or_else(|| Missing::failed("it is no name".to_owned())))
@@ -179,48 +184,58 @@ impl Asker {
         record: &str,
         lookup: &Lookup,
         mut ttl: Duration,
+        doubt: Option<String>,
     ) -> Result<Answer, Missing> {
         let mut known = BTreeMap::<String, Vec<IpAddr>>::new();
         let mut left = TARGETS;
         let groups = names::by_priority(services_in(lookup.answers()));
         let mut missing = None;
         // Also where the next priority stands in for one that could not be found out.
-        let mut silent = Silent::Nowhere;
+        let mut silent = Vec::<(Arc<str>, Silent)>::new();
+        let mut unasked = 0;
         for group in groups {
-            let unknown: BTreeSet<String> = group
-                .iter()
-                .filter(|(one, _)| !known.contains_key(&one.host))
-                .map(|(one, _)| one.host.clone())
-                .collect();
-            let unknown: BTreeSet<String> = unknown.into_iter().take(left).collect();
-            left -= unknown.len();
-            for (host, asked) in Arc::clone(&self).hosts(unknown).await {
+            let hosts = group.iter().map(|(one, _)| &one.host);
+            let unknown: BTreeSet<&String> =
+                hosts.filter(|host| !known.contains_key(*host)).collect();
+            let mut unknown = unknown.into_iter();
+            let asked: BTreeSet<String> = unknown.by_ref().take(left).cloned().collect();
+            left -= asked.len();
+            for host in unknown {
+                unasked += 1;
+                silent.push((host.as_str().into(), Silent::Everywhere));
+            }
+            for (host, asked) in Arc::clone(&self).hosts(asked).await {
                 match asked {
-                    Ok(all) => {
+                    Ok((all, ..)) => {
                         ttl = ttl.min(all.ttl);
-                        if all.silent != Silent::Nowhere {
-                            silent = Silent::Everywhere;
-                        }
+                        silent.push((host.as_str().into(), all.silent));
                         known.insert(host, all.addresses);
                     }
                     Err(other) => {
                         if other.is_failure() {
-                            silent = Silent::Everywhere;
+                            silent.push((host.into(), Silent::Everywhere));
                         }
                         missing = Some(Missing::weightier(missing, other));
                     }
                 }
             }
-            let found: Vec<Found> = group
+            let found: Vec<(Found, Arc<str>)> = group
                 .iter()
                 .flat_map(|(one, weight)| {
-                    let host = names::to_be_certified(&one.host, record);
-                    at(one, *weight, host, known.get(&one.host))
+                    let certified = names::to_be_certified(&one.host, record);
+                    at(one, *weight, certified, known.get(&one.host))
                 })
                 .take(FOUND)
                 .collect();
             if !found.is_empty() {
-                return Ok(Answer::Found { found, ttl, silent });
+                return Ok(Answer::Found(Stands {
+                    name: record.into(),
+                    found,
+                    ttl: held_in_doubt(ttl, doubt.as_deref()),
+                    silent,
+                    unasked,
+                    doubt,
+                }));
             }
         }
         Err(missing.unwrap_or_else(|| {
@@ -235,7 +250,10 @@ impl Asker {
     async fn hosts(
         self: Arc<Self>,
         hosts: BTreeSet<String>,
-    ) -> Vec<(String, Result<Together, Missing>)> {
+    ) -> Vec<(
+        String,
+        Result<(Together, Arc<str>, Option<String>), Missing>,
+    )> {
         let mut all = Vec::with_capacity(hosts.len());
         let mut asking = JoinSet::new();
         for host in hosts {
@@ -334,16 +352,27 @@ fn services_in(records: &[Record]) -> Vec<Service> {
 fn at<'a>(
     service: &Service,
     weight: u32,
-    host: Option<&str>,
+    certified: Option<&str>,
     addresses: Option<&'a Vec<IpAddr>>,
-) -> impl Iterator<Item = Found> + use<'a> {
-    let host: Option<Arc<str>> = host.map(Into::into);
-    let port = service.port;
-    addresses.into_iter().flatten().map(move |ip| Found {
-        address: SocketAddr::new(*ip, port),
-        weight,
-        host: host.clone(),
+) -> impl Iterator<Item = (Found, Arc<str>)> + use<'a> {
+    let certified: Option<Arc<str>> = certified.map(Into::into);
+    let (target, port): (Arc<str>, _) = (service.host.as_str().into(), service.port);
+    addresses.into_iter().flatten().map(move |ip| {
+        let found = Found {
+            address: SocketAddr::new(*ip, port),
+            weight,
+            host: certified.clone(),
+        };
+        (found, Arc::clone(&target))
     })
+}
+
+/// What there is a doubt about is asked for again soon.
+fn held_in_doubt(ttl: Duration, doubt: Option<&str>) -> Duration {
+    match doubt {
+        None => ttl,
+        Some(_) => ttl.min(holding::LONGEST_WAIT),
+    }
 }
 
 /// Names mostly have addresses of both versions; where the system knows no way to those of version 6, they

@@ -10,9 +10,10 @@
 //! nothing  nothing changes for 5 min, since that is how a mistake in a zone looks, too; then all are gone
 //! ```
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::answer::Answer;
+use super::answer::{Answer, Stands};
 use crate::live::upstream::Found;
 
 /// Addresses of one name that are held at most.
@@ -22,7 +23,7 @@ const FLOOR: Duration = Duration::from_secs(1);
 /// The longest.
 const CEILING: Duration = Duration::from_secs(5 * 60);
 /// The longest time that a failed or negative answer is left alone.
-const LONGEST_WAIT: Duration = Duration::from_secs(30);
+pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(30);
 /// How long an address is kept that is missing from an answer, at least.
 const GRACE: Duration = Duration::from_secs(10);
 /// How long the last good addresses are kept of a name that stands for nothing (rule 68).
@@ -34,6 +35,8 @@ const JITTER: f64 = 0.1;
 #[derive(Debug, Default)]
 pub(super) struct Holding {
     held: Vec<Held>,
+    /// The complete name that this is held of.
+    name: Arc<str>,
     /// When it is asked for; `None`: now.
     next: Option<Instant>,
     /// Failures and negative answers in a row.
@@ -45,6 +48,8 @@ pub(super) struct Holding {
 #[derive(Debug)]
 struct Held {
     found: Found,
+    /// Whose address it is.
+    host: Arc<str>,
     /// Set while it is missing from the answers: until when it is kept.
     missing_until: Option<Instant>,
 }
@@ -73,23 +78,51 @@ impl Holding {
         self.next.map(|next| others.fold(next, Instant::min))
     }
 
-    /// An answer has come; `chance` is 0 to below 1. How many addresses were too many.
+    /// What counts of an answer. While it cannot be found out of one name, what is held of it does not give
+    /// way to what another one stands for, which may be somebody else's.
+    pub(super) fn believed(&self, answer: Answer) -> Answer {
+        if let Answer::Found(Stands {
+            name,
+            doubt: Some(why),
+            ..
+        }) = &answer
+            && !self.held.is_empty()
+            && self.name != *name
+        {
+            return Answer::Failed { why: why.clone() };
+        }
+        answer
+    }
+
+    /// An answer has come; `chance` is 0 to below 1. How many addresses, or hosts that were
+    /// not asked for them, were too many.
     pub(super) fn learn(&mut self, now: Instant, answer: Answer, chance: f64) -> usize {
         let mut beyond = 0;
         let wait = match answer {
-            Answer::Found { found, ttl, silent } => {
+            Answer::Found(Stands {
+                name,
+                doubt: _,
+                found,
+                ttl,
+                silent,
+                unasked,
+            }) => {
+                self.name = name;
                 self.in_vain = 0;
                 self.stale_at = None;
                 let ttl = ttl.clamp(FLOOR, CEILING);
                 let until = now + ttl.max(GRACE);
                 for held in &mut self.held {
                     let address = held.found.address;
-                    let is_there = found.iter().any(|one| one.address == address);
-                    if !is_there && !silent.about(address.ip()) {
+                    let is_there = found.iter().any(|(one, _)| one.address == address);
+                    let is_open = silent
+                        .iter()
+                        .any(|(host, what)| *host == held.host && what.about(address.ip()));
+                    if !is_there && !is_open {
                         held.missing_until.get_or_insert(until);
                     }
                 }
-                beyond = self.hold(found);
+                beyond = self.hold(found) + unasked;
                 ttl
             }
             Answer::Nothing { ttl, .. } => {
@@ -135,24 +168,25 @@ impl Holding {
 
     /// Takes what was found, those first that are held already, so that a name that stands for too many
     /// does not stand for others with each answer. How many were too many.
-    fn hold(&mut self, mut found: Vec<Found>) -> usize {
-        found.sort_by_key(|one| one.address);
-        found.dedup_by_key(|one| one.address);
+    fn hold(&mut self, mut found: Vec<(Found, Arc<str>)>) -> usize {
+        found.sort_by_key(|(one, _)| one.address);
+        found.dedup_by_key(|(one, _)| one.address);
         let is_held = |one: &Found| {
             let mut held = self.held.iter();
             held.any(|held| held.found.address == one.address)
         };
-        found.sort_by_key(|one| !is_held(one));
+        found.sort_by_key(|(one, _)| !is_held(one));
         let beyond = found.len().saturating_sub(MOST);
         found.truncate(MOST);
         self.held.retain(|held| {
             let address = held.found.address;
-            !found.iter().any(|one| one.address == address)
+            !found.iter().any(|(one, _)| one.address == address)
         });
         // Those that are only kept come last, and are the first to go.
         let kept = std::mem::take(&mut self.held);
-        let taken = found.into_iter().map(|found| Held {
+        let taken = found.into_iter().map(|(found, host)| Held {
             found,
+            host,
             missing_until: None,
         });
         self.held = taken.chain(kept).take(MOST).collect();

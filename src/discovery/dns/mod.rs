@@ -91,6 +91,7 @@ pub(super) async fn follow(feed: Arc<Feed>, dns: Arc<Dns>) {
             // Boxed: large, and rare.
             let answer = Box::pin(dns.asker().ask(feed.source())).await;
             tracing::debug!(source = %feed.source(), ?answer, "answer");
+            let answer = holding.believed(answer);
             let problem = answer.problem();
             let is_denied = matches!(answer, Answer::Nothing { .. });
             let now = clock::now();
@@ -101,13 +102,10 @@ pub(super) async fn follow(feed: Arc<Feed>, dns: Arc<Dns>) {
                 Some(problem) => feed.failed(&problem, holding.wakes()),
             }
             if beyond > 0 && !std::mem::replace(&mut beyond_told, true) {
-                tracing::warn!(
-                    source = %feed.source(),
-                    beyond,
-                    "{} stands for more than {} addresses: those beyond are left out",
-                    feed.source(),
-                    holding::MOST
-                );
+                let most = holding::MOST;
+                feed.remark(&format!(
+                    "it stands for more than {most} addresses: those beyond are left out"
+                ));
             }
         }
         holding.settle(clock::now());

@@ -57,7 +57,9 @@ impl Roster {
         // In their order, for those whose turn it is.
         for place in places {
             let wanted = wanted.remove(&place.address);
-            if let Some((endpoint, weight)) = wanted.and_then(|one| Some((one.endpoint?, one.weight))) {
+            if let Some((endpoint, weight)) =
+                wanted.and_then(|one| Some((one.endpoint?, one.weight)))
+            {
                 let mut member = Member::new(endpoint, weight);
                 member.health = is_checked.then(Health::new);
                 members.list.push(member);

@@ -11,6 +11,29 @@ fn address(letter: char) -> SocketAddr {
     SocketAddr::from(([10, 0, 0, letter as u8], 80))
 }
 
+/// Each letter is a host of its own.
+fn host(letter: char) -> Arc<str> {
+    letter.to_string().into()
+}
+
+fn stands(addresses: impl Iterator<Item = SocketAddr>, ttl: Duration) -> Stands {
+    let found = addresses.map(|one| {
+        let host = match one {
+            SocketAddr::V4(v4) => host(char::from(v4.ip().octets()[3])),
+            SocketAddr::V6(_) => "6".into(),
+        };
+        (one.into(), host)
+    });
+    Stands {
+        name: "pay.".into(),
+        doubt: None,
+        found: found.collect(),
+        ttl,
+        silent: Vec::new(),
+        unasked: 0,
+    }
+}
+
 fn shown(found: &[Found]) -> String {
     let mut letters: Vec<(char, u32)> = found
         .iter()
@@ -30,7 +53,8 @@ fn shown(found: &[Found]) -> String {
     if text.is_empty() { "-".into() } else { text }
 }
 
-/// `ab 30s`: found; `nothing`, `nothing 7s`; `failed`; `a 30s silent v4`; `-`: only time passes.
+/// `ab 30s`: found; `nothing`, `nothing 7s`; `failed`; `a 30s silent v4`,
+/// `a 30s silent bc`: of the hosts b and c; `-`: only time passes.
 fn answer(words: &str) -> Option<Answer> {
     let words: Vec<&str> = words.split_whitespace().collect();
     let seconds = |word: &str| {
@@ -48,16 +72,23 @@ fn answer(words: &str) -> Option<Answer> {
             why: "x".into(),
             ttl: Some(seconds(ttl)),
         },
-        [letters, ttl, ref rest @ ..] => Answer::Found {
-            found: letters.chars().map(|one| address(one).into()).collect(),
-            ttl: seconds(ttl),
-            silent: match rest {
+        [letters, ttl, ref rest @ ..] => {
+            let silent = match rest {
                 ["silent", "v4"] => Silent::V4,
                 ["silent", "v6"] => Silent::V6,
-                ["silent"] => Silent::Everywhere,
+                ["silent", ..] => Silent::Everywhere,
                 _ => Silent::Nowhere,
-            },
-        },
+            };
+            // Of these hosts only.
+            let hosts = match rest {
+                ["silent", hosts] if silent == Silent::Everywhere => hosts,
+                _ => "abcdef",
+            };
+            Answer::Found(Stands {
+                silent: hosts.chars().map(|one| (host(one), silent)).collect(),
+                ..stands(letters.chars().map(address), seconds(ttl))
+            })
+        }
         _ => panic!("{words:?}"),
     })
 }
@@ -181,6 +212,46 @@ fn half_an_answer_takes_nothing_away_of_the_other_half() {
     ");
 }
 
+/// Rule 68: of a host that cannot be found out nothing is lost, and what others have left is.
+#[test]
+fn rule_68_what_is_not_known_of_one_host_keeps_nothing_of_the_others() {
+    run("
+        0       abcd 1s           -> abcd, 1000
+        1000    a 1s silent b     -> ab(c)(d), 2000
+        2000    a 1s silent bc    -> ab(c)(d), 3000
+        11000   a 1s silent b     -> ab, 12000
+        12000   a 1s              -> a(b), 13000
+    ");
+}
+
+/// Rule 68: while one name cannot be found out, a later one may be somebody else's.
+#[test]
+fn rule_68_what_is_held_of_a_name_does_not_give_way_while_that_fails() {
+    let now = crate::clock::now();
+    let named = |name: &str, letter: char, doubt: Option<&str>| {
+        Answer::Found(Stands {
+            name: name.into(),
+            doubt: doubt.map(str::to_owned),
+            ..stands([address(letter)].into_iter(), FLOOR)
+        })
+    };
+    let mut holding = Holding::default();
+    let mut learn = |answer: Answer| {
+        let answer = holding.believed(answer);
+        let problem = answer.problem();
+        holding.learn(now, answer, 0.0);
+        (shown(&holding.found()), problem)
+    };
+    // There is nothing yet: it is used, as another program of this machine would.
+    let first = named("pay.other.", 'b', Some("SERVFAIL"));
+    assert_eq!(learn(first.clone()), ("b".into(), None));
+    assert_eq!(learn(first.clone()), ("b".into(), None));
+    assert_eq!(learn(named("pay.first.", 'a', None)), ("a(b)".into(), None));
+    let doubted = Some("SERVFAIL".to_owned());
+    assert_eq!(learn(first), ("a(b)".into(), doubted));
+    assert_eq!(learn(named("pay.other.", 'b', None)), ("(a)b".into(), None));
+}
+
 #[test]
 fn it_is_asked_for_earlier_by_chance_and_never_later() {
     let now = crate::clock::now();
@@ -195,13 +266,8 @@ fn it_is_asked_for_earlier_by_chance_and_never_later() {
 #[test]
 fn fault_060_of_500_addresses_256_are_held_and_they_stay() {
     let now = crate::clock::now();
-    let all = |from: u16, to: u16| Answer::Found {
-        found: (from..to)
-            .map(|n| SocketAddr::from(([10, 0, (n / 250) as u8, (n % 250) as u8], 80)).into())
-            .collect(),
-        ttl: FLOOR,
-        silent: Silent::Nowhere,
-    };
+    let at = |n: u16| SocketAddr::from(([10, 0, (n / 250) as u8, (n % 250) as u8], 80));
+    let all = |from: u16, to: u16| Answer::Found(stands((from..to).map(at), FLOOR));
     let mut holding = Holding::default();
     assert_eq!(holding.learn(now, all(200, 500), 0.0), 44);
     let before = holding.found();
@@ -224,26 +290,24 @@ fn walk_what_was_found_is_held_and_nothing_for_ever() {
         for _ in 0..60 {
             let before = holding.found();
             let letters: Vec<char> = ('a'..'i').filter(|_| rng.bool()).collect();
-            let found: Vec<Found> = letters.iter().map(|one| address(*one).into()).collect();
             let answer = match rng.u8(..4) {
                 0 => Answer::Failed { why: "x".into() },
                 1 => Answer::Nothing {
                     why: "x".into(),
                     ttl: None,
                 },
-                _ if found.is_empty() => continue,
-                _ => Answer::Found {
-                    found: found.clone(),
-                    ttl: Duration::from_secs(rng.u64(..400)),
-                    silent: Silent::Nowhere,
-                },
+                _ if letters.is_empty() => continue,
+                _ => {
+                    let ttl = Duration::from_secs(rng.u64(..400));
+                    Answer::Found(stands(letters.iter().copied().map(address), ttl))
+                }
             };
             let is_found = answer.problem().is_none();
             holding.learn(now, answer, rng.f64());
             let held = holding.found();
             let used: Vec<&Found> = held.iter().filter(|one| one.weight > 0).collect();
             if is_found {
-                assert_eq!(used.len(), found.len(), "what was found, and no more");
+                assert_eq!(used.len(), letters.len(), "what was found, and no more");
             } else {
                 let lost = before.iter().any(|one| one.weight > 0) && used.is_empty();
                 assert!(

@@ -430,7 +430,10 @@ fn rule_53_one_that_comes_back_while_it_is_used_is_checked_as_a_new_one() {
     assert_eq!(asks.open(), [1, 2], "what was learnt of it stays");
     let before = endpoint();
     set(&roster, [2, 1]);
-    assert!(Arc::ptr_eq(&before, &endpoint()), "one that stays is the same");
+    assert!(
+        Arc::ptr_eq(&before, &endpoint()),
+        "one that stays is the same"
+    );
 }
 
 /// Every reload says again where the endpoints are.
