@@ -41,11 +41,18 @@ def wait_until(condition, seconds, what, pause=0.02):
         time.sleep(pause)
 
 
+def side_by_side():
+    """Which of the processes this is that run the tests, from 0, and how many there are."""
+    return int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]), int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+
+
 def free_port():
     """A port that nobody listens on, below the range that the system gives to outgoing connections: one from within
-    that range may be taken by a connection before the program under test binds it."""
+    that range may be taken by a connection before the program under test binds it. Tests that run side by side have
+    ports of their own."""
+    first, step = side_by_side()
     for _ in range(200):
-        port = random.SystemRandom().randrange(10240, 32000)
+        port = random.SystemRandom().randrange(10240 + first, 32000, step)
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))
