@@ -5,6 +5,7 @@ here: each program leads a process group of its own, and that group is killed wh
 """
 
 import contextlib
+import itertools
 import json
 import os
 import random
@@ -46,13 +47,22 @@ def side_by_side():
     return int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]), int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
 
 
-def free_port():
-    """A port that nobody listens on, below the range that the system gives to outgoing connections: one from within
-    that range may be taken by a connection before the program under test binds it. Tests that run side by side have
-    ports of their own."""
+def share_of_ports():
+    """Ports below the range that the system gives to outgoing connections, each once before one comes again: one from
+    within that range may be taken by a connection before the program under test binds it. Processes that run tests side
+    by side have ports of their own."""
     first, step = side_by_side()
-    for _ in range(200):
-        port = random.SystemRandom().randrange(10240 + first, 32000, step)
+    count = 21_760 // step
+    for number in itertools.count(random.SystemRandom().randrange(count)):
+        yield 10_240 + number % count * step + first
+
+
+ports = share_of_ports()
+
+
+def free_port():
+    """A port that nobody listens on, and that nobody else is given."""
+    for port in itertools.islice(ports, 200):
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))
