@@ -1,6 +1,8 @@
 """Fixtures: factories for the programs, which end with the test."""
 
 import contextlib
+import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -39,6 +41,14 @@ def relays(stack, tmp_path):
         return [stack.enter_context(services.Relay(tmp_path, app.port, seed + i)) for i, app in enumerate(apps)]
 
     return start
+
+
+@pytest.fixture
+def public(stack):
+    """A folder that other users may look into, as nginx' own."""
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+    folder.chmod(0o755)
+    return folder
 
 
 @pytest.fixture

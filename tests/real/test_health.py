@@ -1,9 +1,7 @@
 """Active health checks against real servers: gRPC's own health service, FastAPI and nginx."""
 
 import signal
-import tempfile
 import time
-from pathlib import Path
 
 import grpc
 
@@ -86,12 +84,9 @@ def test_an_unknown_service_and_a_server_without_health_are_told_apart(mamparo, 
     assert "health check grpc.health.v1 " in reason(site, {})
 
 
-def test_a_file_takes_nginx_out_and_lets_it_in_again(mamparo, nginx, stack):
+def test_a_file_takes_nginx_out_and_lets_it_in_again(mamparo, nginx, public):
     """As operators take a server out: no request fails, and none goes there."""
-    # where nginx' own user may look
-    folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-    folder.chmod(0o755)
-    files = [folder / "one", folder / "two"]
+    files = [public / "one", public / "two"]
     sites = [nginx(SITE.format(file.name, file)) for file in files]
     for file in files:
         file.touch()
