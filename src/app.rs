@@ -263,8 +263,13 @@ async fn assemble(
         env!("CARGO_PKG_VERSION")
     );
     let files = options.paths.iter().map(|path| path.display().to_string());
-    let configuration = files.collect::<Vec<_>>().join(", ");
-    tracing::info!(configuration, workers = %plan.runtime.workers, "{text}");
+    let configuration =
+        Some(files.collect::<Vec<_>>().join(", ")).filter(|files| !files.is_empty());
+    tracing::info!(
+        configuration = configuration.as_deref(),
+        workers = plan.runtime.workers.get(),
+        "{text}"
+    );
     shared
         .proxy
         .telemetry

@@ -151,8 +151,7 @@ pub fn queue_timeout(upstream: &str, timeout: Duration, limit: usize) -> String 
 /// `too_many_connections`.
 pub fn too_many_connections(upstream: &str, limit: usize) -> String {
     format!(
-        "Upstream '{upstream}' has all {limit} connections that it may have, \
-         and each is in use; try again later."
+        "Upstream '{upstream}' has {limit} of {limit} connections, and each is in use; try again later."
     )
 }
 
