@@ -25,7 +25,7 @@ use crate::live::seats::{RouteName, Seat, Seating};
 use crate::plan::Role;
 use crate::policy::outcome::Reason;
 use crate::policy::timeout::shorter;
-use crate::telemetry::report::{Report, Target};
+use crate::telemetry::report::{Place, Report, Target};
 use crate::telemetry::trace::Identity;
 
 /// Answers one request, whatever happens to it.
@@ -301,7 +301,7 @@ impl<'a> Exchange<'a> {
             let message = message::https_in_the_clear(route.upstream.name());
             return Err(Failed::new(Reason::BadRequest, message));
         }
-        self.told.report().route = Some(Arc::clone(&route.meters));
+        self.told.report().place = Place::Routed(Arc::clone(&route.meters));
         self.route = Some(route);
         Ok(route)
     }

@@ -105,10 +105,28 @@ impl Passage {
     }
 }
 
+/// Where requests come in, and the way that they take from there: names of the configuration.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Labels {
+    /// The listener's name.
+    pub listener: Arc<str>,
+    /// The route; `None`: none was found.
+    pub route: Option<RouteLabels>,
+}
+
+/// A route and where it leads.
+#[derive(Debug, PartialEq, Eq)]
+pub struct RouteLabels {
+    /// The route's name.
+    pub name: Arc<str>,
+    /// The upstream's name.
+    pub upstream: Arc<str>,
+}
+
 /// One listener's handle: it counts the requests that found no route.
 #[derive(Debug)]
 pub struct ListenerMeters {
-    name: Arc<str>,
+    labels: Arc<Labels>,
     /// Requests that found no route.
     pub unrouted: Requests,
     /// Limits that its clients went over.
@@ -122,8 +140,12 @@ pub struct ListenerMeters {
 
 impl ListenerMeters {
     pub(super) fn new(name: Arc<str>, nowhere: Arc<Passage>) -> Self {
+        let labels = Labels {
+            listener: name,
+            route: None,
+        };
         Self {
-            name,
+            labels: Arc::new(labels),
             unrouted: Requests::default(),
             exceeded: Exceeded::default(),
             passed: Counter::default(),
@@ -134,7 +156,12 @@ impl ListenerMeters {
 
     /// The listener's name.
     pub fn name(&self) -> &Arc<str> {
-        &self.name
+        &self.labels.listener
+    }
+
+    /// The names, for whoever tells of a request and does not count it.
+    pub(super) fn labels(&self) -> &Arc<Labels> {
+        &self.labels
     }
 
     /// What is counted of requests without a route.
@@ -151,7 +178,7 @@ impl ListenerMeters {
 /// One route's handle on one listener.
 #[derive(Debug)]
 pub struct RouteMeters {
-    listener: Arc<str>,
+    labels: Arc<Labels>,
     /// Requests that took this route.
     pub requests: Requests,
     passage: Arc<Passage>,
@@ -164,8 +191,16 @@ impl RouteMeters {
         passage: Arc<Passage>,
         upstream: Arc<UpstreamMeters>,
     ) -> Self {
-        Self {
+        let route = RouteLabels {
+            name: Arc::clone(passage.route()),
+            upstream: Arc::clone(upstream.name()),
+        };
+        let labels = Labels {
             listener,
+            route: Some(route),
+        };
+        Self {
+            labels: Arc::new(labels),
             requests: Requests::default(),
             passage,
             upstream,
@@ -174,7 +209,12 @@ impl RouteMeters {
 
     /// The listener's name.
     pub fn listener(&self) -> &Arc<str> {
-        &self.listener
+        &self.labels.listener
+    }
+
+    /// The names, for whoever tells of a request and does not count it.
+    pub(super) fn labels(&self) -> &Arc<Labels> {
+        &self.labels
     }
 
     /// The route's name.

@@ -13,7 +13,7 @@ use super::handles::Handles;
 use super::histogram::{Counter, Histogram};
 use super::history::Sums;
 use super::meters::{ListenerMeters, Passage, Requests, RouteMeters, UpstreamMeters};
-use super::report::{Outcome, Report};
+use super::report::{Outcome, Place, Report};
 use super::spans::Counts;
 use crate::clock;
 
@@ -120,9 +120,10 @@ impl Metrics {
     /// Counts a request that ended at `now`.
     pub fn count(&self, report: &Report, now: Instant) {
         let total = duration(report, now);
-        match &report.route {
-            Some(route) => route.count(report, total),
-            None => report.listener.count(report, total),
+        match &report.place {
+            Place::Routed(route) => route.count(report, total),
+            Place::Unrouted(listener) => listener.count(report, total),
+            Place::Counted(_) => return,
         }
         if let Some(overhead) = report.overhead() {
             self.overhead.observe(overhead);
@@ -134,9 +135,10 @@ impl Metrics {
     /// Keeps the trace of a request that ended at `now` as an example of how long such take.
     pub fn exemplify(&self, report: &Report, now: Instant) {
         let nanoseconds = duration(report, now).as_nanos();
-        let passage = match &report.route {
-            Some(route) => route.passage(),
-            None => report.listener.nowhere(),
+        let passage = match &report.place {
+            Place::Routed(route) => route.passage(),
+            Place::Unrouted(listener) => listener.nowhere(),
+            Place::Counted(_) => return,
         };
         passage.examples.keep(Example {
             trace_id: report.trace.trace_id,

@@ -120,19 +120,20 @@ impl Telemetry {
         let kept_for = self.explain.wants(report, now);
         let exported = self.spans.keeps(report, took);
         if exported || kept_for.any() {
-            self.keep(Arc::new(report.detached()), kept_for, exported, now);
+            self.keep(report, kept_for, exported, now);
         }
     }
 
     /// Apart, since few requests come to this.
     #[cold]
-    fn keep(&self, report: Arc<Report>, kept_for: KeptFor, exported: bool, now: Instant) {
+    fn keep(&self, report: &Report, kept_for: KeptFor, exported: bool, now: Instant) {
+        let kept = Arc::new(report.detached());
         if exported {
-            self.metrics.exemplify(&report, now);
-            self.spans.offer(&report, now);
+            self.metrics.exemplify(report, now);
+            self.spans.offer(&kept, now);
         }
         if kept_for.any() {
-            self.explain.keep(report, kept_for, now, clock::date());
+            self.explain.keep(kept, kept_for, now, clock::date());
         }
     }
 
@@ -184,6 +185,36 @@ mod tests {
     use super::*;
     use crate::plan::{Keep, LogDestination};
     use crate::telemetry::report::{Outcome, samples};
+
+    #[test]
+    fn rule_87_a_request_that_is_kept_keeps_no_counters_of_what_was_removed() {
+        let telemetry = Telemetry::default();
+        let names = ["in", "charges", "payments"].map(samples::name);
+        let (listener, route) = (
+            telemetry.metrics().listener(&names[0]),
+            telemetry.metrics().route(&names[0], &names[1], &names[2]),
+        );
+        let mut failed = samples::report(listener, Some(route), Outcome::Failed, 502);
+        failed.asked = true;
+        telemetry.tell(&failed, failed.started);
+        drop(failed);
+        let series = || {
+            let readings = readings::Readings::default();
+            let text = telemetry.metrics().render(&readings);
+            text.matches("charges").count()
+        };
+        assert!(series() > 0, "the last counts are still to be had");
+        // The route goes first, and then what it held.
+        (0..2 * handles::SCRAPES).for_each(|_| _ = series());
+        assert_eq!(series(), 0);
+        let kept = telemetry.explain().recent().remove(0);
+        let line = explain::Line::of(&kept);
+        assert_eq!(
+            (line.listener.as_str(), line.route.as_deref()),
+            ("in", Some("charges"))
+        );
+        assert_eq!(line.upstream.as_deref(), Some("payments"));
+    }
 
     #[test]
     fn a_request_is_counted_and_logged_once_wherever_the_log_goes_meanwhile() {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use smallvec::SmallVec;
 
-use super::meters::{ListenerMeters, RouteMeters};
+use super::meters::{Labels, ListenerMeters, RouteMeters};
 use super::trace::{Identity, TraceContext};
 use crate::policy::balance::Picked;
 use crate::policy::grpc::Code;
@@ -116,6 +116,29 @@ pub struct Try {
     pub next: Option<Box<Next>>,
 }
 
+/// Where a request came in and which way it took from there, with what counts it.
+#[derive(Debug, Clone)]
+pub enum Place {
+    /// No route was found for it, or none yet.
+    Unrouted(Arc<ListenerMeters>),
+    /// It took this route.
+    Routed(Arc<RouteMeters>),
+    /// It is counted already. Who goes on telling of it holds the names alone, since counters of what was
+    /// removed must not stay for as long as there is something to tell (rule 87).
+    Counted(Arc<Labels>),
+}
+
+impl Place {
+    /// The names.
+    pub fn labels(&self) -> &Arc<Labels> {
+        match self {
+            Self::Unrouted(listener) => listener.labels(),
+            Self::Routed(route) => route.labels(),
+            Self::Counted(labels) => labels,
+        }
+    }
+}
+
 /// What a request asked for.
 #[derive(Debug, Clone)]
 pub struct Target {
@@ -138,10 +161,8 @@ pub struct Report {
     pub started: Instant,
     /// The generation of the configuration that it ran under.
     pub generation: u64,
-    /// Where it came in.
-    pub listener: Arc<ListenerMeters>,
-    /// Its route and upstream; `None`: none was found.
-    pub route: Option<Arc<RouteMeters>>,
+    /// Where it came in, and its route and upstream.
+    pub place: Place,
     /// The client's address.
     pub peer: Option<SocketAddr>,
     /// What it asked for; `None` where nobody will write of it.
@@ -208,8 +229,7 @@ impl Report {
         Self {
             started,
             generation,
-            listener,
-            route: None,
+            place: Place::Unrouted(listener),
             peer,
             target,
             asked: false,

@@ -32,10 +32,11 @@ pub fn write(to: &mut Vec<u8>, report: &Report, now: Instant, since_epoch: Durat
 
 /// Where it came in and where it was to go.
 fn place(line: &mut Object<'_>, report: &Report) {
-    line.text("listener", &**report.listener.name());
-    if let Some(route) = &report.route {
-        line.text("route", &**route.route());
-        line.text("upstream", &**route.upstream().name());
+    let labels = report.place.labels();
+    line.text("listener", &*labels.listener);
+    if let Some(route) = &labels.route {
+        line.text("route", &*route.name);
+        line.text("upstream", &*route.upstream);
     }
     // A request that was under way as the log was switched on has not kept it.
     let Some(target) = &report.target else {
@@ -203,7 +204,7 @@ mod tests {
     use super::*;
     use crate::policy::grpc::Code;
     use crate::telemetry::metrics::Metrics;
-    use crate::telemetry::report::{FallbackKind, samples};
+    use crate::telemetry::report::{FallbackKind, Place, samples};
 
     fn read(report: &Report) -> Value {
         let mut line = Vec::new();
@@ -296,7 +297,7 @@ mod tests {
     #[test]
     fn what_there_is_not_is_left_out() {
         let mut report = plain();
-        report.route = None;
+        report.place = Place::Unrouted(Metrics::default().listener(&samples::name("outbound")));
         report.peer = None;
         report.target = None;
         report.head_at = None;

@@ -81,7 +81,8 @@ impl Line {
     /// The line of a kept request.
     pub fn of(kept: &Kept) -> Self {
         let report = &*kept.report;
-        let route = report.route.as_ref();
+        let labels = report.place.labels();
+        let route = labels.route.as_ref();
         let target = report.target.as_ref();
         // What never became a request has a dash for its method, as in the access log.
         let target = target.filter(|target| target.method.as_str() != "-");
@@ -92,9 +93,9 @@ impl Line {
             request_id: String::from_utf8_lossy(report.request_id.as_bytes()).into_owned(),
             trace_id: String::from_utf8_lossy(&trace_id).into_owned(),
             at: stamp(began),
-            listener: report.listener.name().to_string(),
-            route: route.map(|route| route.route().to_string()),
-            upstream: route.map(|route| route.upstream().name().to_string()),
+            listener: labels.listener.to_string(),
+            route: route.map(|route| route.name.to_string()),
+            upstream: route.map(|route| route.upstream.to_string()),
             method: target.map(|target| target.method.to_string()),
             path: target.map(|target| target.uri.path().to_owned()),
             status: report.status,

@@ -22,7 +22,7 @@ pub(super) fn summary(report: &Report, took: Duration) -> String {
         Outcome::Failed => format!("failed with {status}"),
         Outcome::ClientGone => "was given up by its client".to_owned(),
     };
-    let tries = match (report.tries.len(), report.route.is_some()) {
+    let tries = match (report.tries.len(), report.place.labels().route.is_some()) {
         (0, false) => String::new(),
         (0, true) => " without a try".to_owned(),
         (1, _) => " after 1 try".to_owned(),
@@ -38,18 +38,18 @@ pub(super) fn summary(report: &Report, took: Duration) -> String {
 
 /// Where it came in, and where it was to go.
 pub(super) fn route(report: &Report) -> String {
+    let labels = report.place.labels();
     let client = report.peer.map(|peer| format!(" from {peer}"));
     let came = format!(
         "{} came in by listener '{}'{}",
         subject(report),
-        report.listener.name(),
+        labels.listener,
         client.unwrap_or_default()
     );
-    let goes = match &report.route {
+    let goes = match &labels.route {
         Some(route) => format!(
             "; route '{}' takes it to upstream '{}'",
-            route.route(),
-            route.upstream().name()
+            route.name, route.upstream
         ),
         None => "; no route was found for it".to_owned(),
     };

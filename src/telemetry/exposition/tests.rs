@@ -180,7 +180,8 @@ fn rule_88_the_sum_of_all_requests_is_their_number() {
     assert_eq!(of("mamparo_retries_total", ""), retries);
     let failures = count(|one| usize::from(one.reason.is_some()));
     assert_eq!(of("mamparo_failures_total", ""), failures);
-    let fallbacks = count(|one| usize::from(one.fallback.is_some() && one.route.is_some()));
+    let fallbacks =
+        count(|one| usize::from(one.fallback.is_some() && one.place.labels().route.is_some()));
     assert_eq!(of("mamparo_fallbacks_total", ""), fallbacks);
     for outcome in Outcome::ALL {
         let samples = families["mamparo_requests_total"].iter();

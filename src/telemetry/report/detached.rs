@@ -1,12 +1,14 @@
 //! A report for keeping. While a request is under way its report shares the bytes of the request's head,
-//! with every header in them; one that outlives the request must not hold on to those, and must not grow
-//! with what a client sends.
+//! with every header in them, and holds the counters of its route; one that outlives the request must not
+//! hold on to those, and must not grow with what a client sends.
+
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::uri::{PathAndQuery, Uri};
 use http::{HeaderValue, Method};
 
-use super::{Report, Target, Try};
+use super::{Place, Report, Target, Try};
 
 /// Bytes of a path that are kept.
 const MAX_PATH: usize = 512;
@@ -18,9 +20,10 @@ const MAX_METHOD: usize = 32;
 const MAX_DETAIL: usize = 512;
 
 impl Report {
-    /// The same with bytes of its own: without the query, and with what is long cut short.
+    /// The same with bytes of its own and names alone: without the query, and with what is long cut short.
     pub fn detached(&self) -> Self {
         let mut kept = self.clone();
+        kept.place = Place::Counted(Arc::clone(self.place.labels()));
         kept.target = self.target.as_ref().map(Target::detached);
         kept.request_id = copied(&self.request_id);
         shorten(&mut kept.detail);

@@ -22,8 +22,7 @@ pub(crate) fn report(
     Report {
         started: clock::now(),
         generation: 1,
-        listener,
-        route,
+        place: route.map_or(Place::Unrouted(listener), Place::Routed),
         peer: Some(([127, 0, 0, 1], 40_000).into()),
         target: Some(target("/v1/charges?card=4111", "payments.internal")),
         asked: false,
@@ -140,7 +139,7 @@ impl<'a> Telling<'a> {
         let mut report = report(listener, route, outcome, status);
         let is_failure = chance.bool();
         report.reason = is_failure.then(|| Reason::ALL[chance.usize(..Reason::ALL.len())]);
-        if report.route.is_some() {
+        if report.place.labels().route.is_some() {
             for _ in 0..chance.usize(..4) {
                 let took = Duration::from_micros(chance.u64(..20_000));
                 report.tries.push(attempt(took, random_ending(chance)));

@@ -123,7 +123,8 @@ impl Request<'_> {
         self.identity(span, trace.span_id, trace.parent, trace.parent.is_some());
         span.number(field::KIND, KIND_SERVER);
         self.times(span, report.started, self.ended);
-        let route = report.route.as_ref().map(|route| &**route.route());
+        let route = report.place.labels().route.as_ref();
+        let route = route.map(|route| &*route.name);
         span.bytes(field::NAME, cut(&self.name(route)));
         self.asked(span);
         let mut to = Attributes::of(span);
@@ -188,9 +189,10 @@ impl Request<'_> {
     /// What we alone know.
     fn told(&self, to: &mut Attributes<'_, '_>) {
         let report = self.report;
-        to.text("mamparo.listener", report.listener.name());
-        if let Some(route) = &report.route {
-            to.text("mamparo.upstream", route.upstream().name());
+        let labels = report.place.labels();
+        to.text("mamparo.listener", &labels.listener);
+        if let Some(route) = &labels.route {
+            to.text("mamparo.upstream", &route.upstream);
         }
         to.text("mamparo.outcome", report.outcome.name());
         if let Some(reason) = report.reason {
@@ -278,8 +280,8 @@ impl Request<'_> {
         if index > 0 {
             to.number("http.request.resend_count", index as i64);
         }
-        if let Some(route) = &report.route {
-            to.text("mamparo.upstream", route.upstream().name());
+        if let Some(route) = &report.place.labels().route {
+            to.text("mamparo.upstream", &route.upstream);
         }
         to.text("mamparo.outcome", learnt(one.outcome));
         to.text("mamparo.sent", one.sent.name());

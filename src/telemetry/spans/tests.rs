@@ -9,7 +9,7 @@ use crate::policy::outcome::{Ending, Reason};
 use crate::policy::retry::Why;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::report::samples::{self, attempt, name};
-use crate::telemetry::report::{FallbackKind, Outcome};
+use crate::telemetry::report::{FallbackKind, Outcome, Place};
 use crate::telemetry::trace::TraceContext;
 
 const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
@@ -351,7 +351,7 @@ fn what_is_strange_or_missing_does_no_harm() {
         "it ends with its parent"
     );
     odd.target = None;
-    odd.route = None;
+    odd.place = Place::Unrouted(Metrics::default().listener(&name("outbound")));
     odd.trace = TraceContext::begin();
     let server = spans(&odd).remove(0);
     assert_eq!(server.name, "HTTP");
