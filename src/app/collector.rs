@@ -35,7 +35,7 @@ pub(super) fn start(proxy: &Arc<Proxy>) -> Collector {
     let sender = Sender {
         telemetry: Arc::clone(&telemetry),
         link: None,
-        trouble: None,
+        losses: Losses::default(),
     };
     let task = tokio::spawn(sender.run());
     Collector { telemetry, task }
@@ -62,8 +62,31 @@ impl Collector {
 struct Sender {
     telemetry: Arc<Telemetry>,
     link: Option<Link>,
-    /// Spans lost before the present stretch of trouble, while there is one.
-    trouble: Option<u64>,
+    losses: Losses,
+}
+
+/// Which losses have been told.
+#[derive(Debug, Default)]
+struct Losses {
+    /// Spans that had been lost when the last batch came through that nothing was wrong with. Some are
+    /// counted before anybody knows that there is trouble.
+    before: u64,
+    /// Whether there is trouble, which is told once.
+    told: bool,
+}
+
+impl Losses {
+    /// There is trouble; whether that is news.
+    fn begin(&mut self) -> bool {
+        !std::mem::replace(&mut self.told, true)
+    }
+
+    /// A batch came through, with so many spans lost since the start. Where that ends trouble, gives how
+    /// many it has cost.
+    fn end(&mut self, lost: u64) -> Option<u64> {
+        let before = std::mem::replace(&mut self.before, lost);
+        std::mem::take(&mut self.told).then_some(lost - before)
+    }
 }
 
 impl Sender {
@@ -107,6 +130,8 @@ impl Sender {
         let counts = self.spans().counts();
         let (refused, why) = crate::telemetry::spans::refused(answer).unwrap_or_default();
         let refused = refused.min(batch.spans);
+        // Read before it is asked whether more came than fit: what is lost in between is of the next batch.
+        let lost = counts.lost();
         counts.exported.add(batch.spans - refused);
         counts.dropped.add(refused);
         if refused > 0 {
@@ -114,8 +139,7 @@ impl Sender {
             self.in_trouble(batch, &why);
         } else if self.spans().has_overflowed() {
             self.in_trouble(batch, "more spans come than it takes");
-        } else if let Some(before) = self.trouble.take() {
-            let lost = self.spans().counts().lost() - before;
+        } else if let Some(lost) = self.losses.end(lost) {
             tracing::info!(
                 collector = %batch.settings.collector,
                 "The collector takes spans again; {lost} were lost."
@@ -125,8 +149,7 @@ impl Sender {
 
     /// Told once for each time that it begins.
     fn in_trouble(&mut self, batch: &Batch, why: &str) {
-        if self.trouble.is_none() {
-            self.trouble = Some(self.spans().counts().lost());
+        if self.losses.begin() {
             tracing::warn!(
                 collector = %batch.settings.collector,
                 "Spans are lost: {why}. Requests go on; mamparo_spans_total counts the spans."
@@ -141,4 +164,24 @@ fn wait_before(number: u32, retry_after: Option<Duration>) -> Duration {
     let wait = longest.mul_f64(fastrand::f64());
     let asked = retry_after.unwrap_or_default().min(MAX_RETRY_AFTER);
     wait.max(asked)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_trouble_has_cost_is_told_with_what_was_lost_before_it_was_known() {
+        let mut losses = Losses::default();
+        assert_eq!(losses.end(0), None);
+        // Seven had no room, which the batch after them shows; five more fail with the next one.
+        assert!(losses.begin());
+        assert!(!losses.begin(), "told once");
+        assert_eq!(losses.end(12), Some(12));
+        assert_eq!(losses.end(12), None);
+        assert!(losses.begin());
+        assert_eq!(losses.end(15), Some(3));
+        assert!(losses.begin(), "one try in vain, and the next one succeeds");
+        assert_eq!(losses.end(15), Some(0));
+    }
 }

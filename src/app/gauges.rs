@@ -15,8 +15,8 @@ use crate::server::admin::Readiness;
 use crate::server::status::{self, Circuit, Status};
 use crate::telemetry::events::stamp;
 use crate::telemetry::exposition::Format;
-use crate::telemetry::metrics::Totals;
 use crate::telemetry::readings::{DiscoveryReading, EndpointReading, Readings, UpstreamReading};
+use crate::telemetry::sums::Sum;
 
 impl Shared {
     /// Everything that the page shows.
@@ -32,7 +32,7 @@ impl Shared {
         let upstreams = names
             .clone()
             .filter_map(|name| site.snapshot.upstream(name));
-        let totals = telemetry.metrics().totals_by_upstream();
+        let sums = telemetry.metrics().sums();
         let sources = self.discovery.readings();
         Status {
             at: stamp(clock::date()),
@@ -40,14 +40,13 @@ impl Shared {
             listeners: self.doors.status(self.phase.draining()),
             upstreams: upstreams
                 .map(|upstream| {
-                    let totals = totals.get(upstream.name()).copied().unwrap_or_default();
-                    let totals = totals_status(totals);
+                    let totals = sums.get(upstream.name()).map(totals).unwrap_or_default();
                     let mut status = upstream_status(&site, upstream, totals, self, now);
                     status.sources = sources_status(&sources, &status.name, now);
                     status
                 })
                 .collect(),
-            totals: totals_status(telemetry.metrics().totals(None)),
+            totals: totals(&sums.total()),
             replay: status::Replay {
                 bytes_used: self.proxy.memory().used(),
                 bytes_limit: self.proxy.memory().limit(),
@@ -279,18 +278,12 @@ fn upstream_reading(site: &Site, upstream: &Upstream, now: Instant) -> UpstreamR
     }
 }
 
-fn totals_status(totals: Totals) -> status::Totals {
-    let Totals {
-        requests,
-        failures,
-        retries,
-        fallbacks,
-    } = totals;
+fn totals(sum: &Sum) -> status::Totals {
     status::Totals {
-        requests,
-        failures,
-        retries,
-        fallbacks,
+        requests: sum.requests,
+        failures: sum.refused_or_failed,
+        retries: sum.retries,
+        fallbacks: sum.fallbacks,
     }
 }
 

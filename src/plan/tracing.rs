@@ -46,7 +46,7 @@ impl fmt::Display for Collector {
 pub struct Shares {
     /// Of those that failed, were retried, or were answered by a fallback.
     pub failed: f64,
-    /// All that take longer are kept; `None`: slowness does not matter.
+    /// All whose answer's head takes this long or longer are kept; `None`: slowness does not matter.
     pub slower_than: Option<Duration>,
     /// Of all others.
     pub rest: f64,

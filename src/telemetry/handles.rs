@@ -1,6 +1,7 @@
 //! Handles by their labels: the same labels give the same handle for as long as somebody holds it, and
 //! a while longer, so that the last counts of what a reload removed are still scraped (rule 87).
 
+use std::borrow::Borrow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -45,16 +46,29 @@ impl<K: Ord, V> Handles<K, V> {
         self.0.values().map(|entry| entry.handle.clone()).collect()
     }
 
+    /// Whether there is a handle of these labels.
+    pub fn has<Q: Ord + ?Sized>(&self, labels: &Q) -> bool
+    where
+        K: Borrow<Q>,
+    {
+        self.0.contains_key(labels)
+    }
+
     /// Takes note of a scrape: returns every handle, by label, and forgets what nobody has held for
-    /// [`SCRAPES`] of them. Where scrapes overlap, what one has got counts as held for the other.
-    pub fn scraped(&mut self) -> Vec<Arc<V>> {
+    /// [`SCRAPES`] of them, each once `last` has seen it. Where scrapes overlap, what one has got counts as
+    /// held for the other.
+    pub fn scraped(&mut self, mut last: impl FnMut(&V)) -> Vec<Arc<V>> {
         let mut all = Vec::with_capacity(self.0.len());
         self.0.retain(|_, entry| {
             if Arc::strong_count(&entry.handle) == 1 {
                 entry.unheld += 1;
             }
             all.push(entry.handle.clone());
-            entry.unheld < SCRAPES
+            let stays = entry.unheld < SCRAPES;
+            if !stays {
+                last(&entry.handle);
+            }
+            stays
         });
         all
     }
@@ -78,10 +92,10 @@ mod tests {
         let held = handles.get("held", || 1);
         drop(handles.get("removed", || 2));
         for _ in 1..SCRAPES {
-            handles.scraped();
+            handles.scraped(|_| ());
             assert_eq!(handles.iter().count(), 2);
         }
-        handles.scraped();
+        handles.scraped(|_| ());
         assert_eq!(handles.iter().collect::<Vec<_>>(), [&*held]);
     }
 
@@ -89,9 +103,9 @@ mod tests {
     fn what_comes_back_in_time_goes_on_counting() {
         let mut handles = Handles::default();
         drop(handles.get("a", || 1));
-        (1..SCRAPES).for_each(|_| drop(handles.scraped()));
+        (1..SCRAPES).for_each(|_| drop(handles.scraped(|_| ())));
         let back = handles.get("a", || 2);
-        (0..SCRAPES).for_each(|_| drop(handles.scraped()));
+        (0..SCRAPES).for_each(|_| drop(handles.scraped(|_| ())));
         assert_eq!(*back, 1);
         assert_eq!(handles.iter().count(), 1);
     }
@@ -100,11 +114,11 @@ mod tests {
     fn rule_87_scrapes_that_overlap_forget_a_little_later() {
         let mut handles = Handles::default();
         drop(handles.get("removed", || 1));
-        let slow = handles.scraped();
-        (0..2 * SCRAPES).for_each(|_| drop(handles.scraped()));
+        let slow = handles.scraped(|_| ());
+        (0..2 * SCRAPES).for_each(|_| drop(handles.scraped(|_| ())));
         assert_eq!(handles.iter().count(), 1);
         drop(slow);
-        (1..SCRAPES).for_each(|_| assert_eq!(handles.scraped().len(), 1));
-        assert_eq!(handles.scraped().len(), 0);
+        (1..SCRAPES).for_each(|_| assert_eq!(handles.scraped(|_| ()).len(), 1));
+        assert_eq!(handles.scraped(|_| ()).len(), 0);
     }
 }

@@ -10,8 +10,8 @@ use parking_lot::Mutex;
 use serde::Serialize;
 
 use super::events::stamp;
-use super::histogram::{BOUNDS, quantile};
-use super::report::Outcome;
+use super::histogram::quantile;
+use super::sums::{Buckets, Sum, Sums};
 
 /// The time that one point stands for.
 pub const EVERY: Duration = Duration::from_secs(5);
@@ -25,98 +25,9 @@ const CLEARLY_BUSIER: f64 = 1.25;
 /// What is left of how busy an upstream was, point by point: a minute ago counts for little.
 const FADING: f64 = 0.8;
 
-type Buckets = [u64; BOUNDS.len() + 1];
-
-/// What has been counted since the start for one upstream.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Sum {
-    requests: u64,
-    failures: u64,
-    fallbacks: u64,
-    retries: u64,
-    durations: Buckets,
-}
-
-impl Sum {
-    /// Adds requests by outcome, class of status and number. A failure is what the client saw as one:
-    /// refused, failed, or a 5xx, whoever made it.
-    pub fn add_requests(&mut self, counts: impl Iterator<Item = (Outcome, &'static str, u64)>) {
-        for (outcome, code, count) in counts {
-            self.requests += count;
-            let failed = match outcome {
-                Outcome::Refused | Outcome::Failed => true,
-                Outcome::Upstream | Outcome::Fallback => code == "5xx",
-                Outcome::ClientGone => false,
-            };
-            if failed {
-                self.failures += count;
-            }
-            if outcome == Outcome::Fallback {
-                self.fallbacks += count;
-            }
-        }
-    }
-
-    /// Adds how long requests took.
-    pub fn add_durations(&mut self, buckets: &Buckets) {
-        for (sum, count) in self.durations.iter_mut().zip(buckets) {
-            *sum += count;
-        }
-    }
-
-    /// Adds tries after the first.
-    pub fn add_retries(&mut self, retries: u64) {
-        self.retries += retries;
-    }
-
-    fn add(&mut self, other: &Self) {
-        self.requests += other.requests;
-        self.failures += other.failures;
-        self.fallbacks += other.fallbacks;
-        self.retries += other.retries;
-        self.add_durations(&other.durations);
-    }
-
-    /// What has come since `before`. Counters only grow, but those of an upstream that was removed and
-    /// came back begin anew.
-    fn since(&self, before: &Self) -> Point {
-        let durations: Buckets = std::array::from_fn(|index| {
-            self.durations[index].saturating_sub(before.durations[index])
-        });
-        Point {
-            requests: self.requests.saturating_sub(before.requests),
-            failures: self.failures.saturating_sub(before.failures),
-            fallbacks: self.fallbacks.saturating_sub(before.fallbacks),
-            retries: self.retries.saturating_sub(before.retries),
-            p50_ms: millis(quantile(&durations, 0.5)),
-            p99_ms: millis(quantile(&durations, 0.99)),
-        }
-    }
-}
-
 /// Hundredths are enough, and keep the JSON short.
 fn millis(nanoseconds: Option<f64>) -> Option<f32> {
     nanoseconds.map(|nanoseconds| ((nanoseconds / 1e4).round() / 100.0) as f32)
-}
-
-/// What has been counted since the start, by upstream.
-#[derive(Debug, Default)]
-pub struct Sums(HashMap<Arc<str>, Sum>);
-
-impl Sums {
-    /// That of an upstream; the empty name stands for what has none.
-    pub fn of(&mut self, name: &Arc<str>) -> &mut Sum {
-        if !self.0.contains_key(name) {
-            self.0.insert(Arc::clone(name), Sum::default());
-        }
-        self.0.entry(Arc::clone(name)).or_default()
-    }
-
-    fn total(&self) -> Sum {
-        let mut total = Sum::default();
-        self.0.values().for_each(|one| total.add(one));
-        total
-    }
 }
 
 /// What happened in one step of time.
@@ -128,6 +39,27 @@ struct Point {
     retries: u64,
     p50_ms: Option<f32>,
     p99_ms: Option<f32>,
+}
+
+impl Point {
+    /// What has come since `before`.
+    fn between(before: &Sum, now: &Sum) -> Self {
+        // Sums only grow, but that of an upstream that was removed and has come back begins anew.
+        let nothing = Sum::default();
+        let anew = now.requests < before.requests || now.retries < before.retries;
+        let before = if anew { &nothing } else { before };
+        let durations: Buckets = std::array::from_fn(|index| {
+            now.durations[index].saturating_sub(before.durations[index])
+        });
+        Self {
+            requests: now.requests - before.requests,
+            failures: now.failures.saturating_sub(before.failures),
+            fallbacks: now.fallbacks.saturating_sub(before.fallbacks),
+            retries: now.retries - before.retries,
+            p50_ms: millis(quantile(&durations, 0.5)),
+            p99_ms: millis(quantile(&durations, 0.99)),
+        }
+    }
 }
 
 /// The points of one upstream, or of all together.
@@ -143,7 +75,7 @@ struct Row {
 
 impl Row {
     fn take(&mut self, sum: Sum) -> Point {
-        let point = sum.since(&self.before);
+        let point = Point::between(&self.before, &sum);
         self.busy = self.busy * FADING + point.requests as f64;
         self.before = sum;
         point

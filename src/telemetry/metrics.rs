@@ -2,7 +2,6 @@
 //! is only counting. Gauges are not kept here but read from what runs when they are asked for, so
 //! that they cannot drift (rule 87).
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,10 +10,10 @@ use parking_lot::Mutex;
 use super::examples::Example;
 use super::handles::Handles;
 use super::histogram::{Counter, Histogram};
-use super::history::Sums;
-use super::meters::{ListenerMeters, Passage, Requests, RouteMeters, UpstreamMeters};
-use super::report::{Outcome, Place, Report};
+use super::meters::{ListenerMeters, Passage, RouteMeters, UpstreamMeters};
+use super::report::{Place, Report};
 use super::spans::Counts;
+use super::sums::Sums;
 use crate::clock;
 
 /// Every counter and histogram of the process.
@@ -39,6 +38,8 @@ struct Tables {
     routes: Handles<[Arc<str>; 3], RouteMeters>,
     passages: Handles<[Arc<str>; 2], Passage>,
     upstreams: Handles<Arc<str>, UpstreamMeters>,
+    /// What handles have counted that are forgotten.
+    forgotten: Sums,
 }
 
 /// Every handle that one scrape reads, by label.
@@ -82,38 +83,38 @@ impl Metrics {
     /// wrong wait too (fault 73).
     pub(super) fn scraped(&self) -> Scraped {
         let mut tables = self.handles.lock();
-        Scraped {
-            listeners: tables.listeners.scraped(),
-            routes: tables.routes.scraped(),
-            passages: tables.passages.scraped(),
-            upstreams: tables.upstreams.scraped(),
-        }
+        let Tables {
+            listeners,
+            routes,
+            passages,
+            upstreams,
+            forgotten,
+        } = &mut *tables;
+        let scraped = Scraped {
+            listeners: listeners.scraped(|one| add_listener(forgotten, one)),
+            routes: routes.scraped(|one| add_route(forgotten, one)),
+            passages: passages.scraped(|one| add_passage(forgotten, one)),
+            upstreams: upstreams.scraped(|one| add_upstream(forgotten, one)),
+        };
+        forgotten.bury(|name| !upstreams.has(name));
+        scraped
     }
 
-    /// What has been counted so far, by upstream and in all. The handles are read without the lock.
+    /// What has been counted since the start, by upstream and in all. The handles are read without the lock.
     pub fn sums(&self) -> Sums {
         let tables = self.handles.lock();
+        let mut sums = tables.forgotten.clone();
         let (listeners, routes) = (tables.listeners.all(), tables.routes.all());
         let (passages, upstreams) = (tables.passages.all(), tables.upstreams.all());
         drop(tables);
-        let nowhere = Arc::from("");
-        let mut sums = Sums::default();
-        for one in &routes {
-            sums.of(one.upstream().name())
-                .add_requests(one.requests.read());
-        }
-        for one in &passages {
-            sums.of(one.upstream())
-                .add_durations(&one.duration.read().buckets);
-        }
-        for one in &upstreams {
-            let retries = one.retries().map(|(_, count)| count).sum();
-            sums.of(one.name()).add_retries(retries);
-        }
-        // What found no route has no upstream, but counts in all.
-        for one in &listeners {
-            sums.of(&nowhere).add_requests(one.unrouted.read());
-        }
+        listeners
+            .iter()
+            .for_each(|one| add_listener(&mut sums, one));
+        routes.iter().for_each(|one| add_route(&mut sums, one));
+        passages.iter().for_each(|one| add_passage(&mut sums, one));
+        upstreams
+            .iter()
+            .for_each(|one| add_upstream(&mut sums, one));
         sums
     }
 
@@ -157,75 +158,25 @@ fn duration(report: &Report, now: Instant) -> Duration {
     }
 }
 
-/// What has been counted since the start, in short.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Totals {
-    /// Requests that have ended.
-    pub requests: u64,
-    /// Those among them that we refused or that failed.
-    pub failures: u64,
-    /// Tries after the first.
-    pub retries: u64,
-    /// Requests that a fallback answered.
-    pub fallbacks: u64,
+/// What found no route has no upstream, but counts in all.
+fn add_listener(sums: &mut Sums, one: &ListenerMeters) {
+    let nowhere = one.nowhere().upstream();
+    sums.of(nowhere).add_requests(one.unrouted.read());
 }
 
-impl Totals {
-    fn add(&mut self, requests: &Requests) {
-        for (outcome, _, count) in requests.read() {
-            self.requests += count;
-            match outcome {
-                Outcome::Refused | Outcome::Failed => self.failures += count,
-                Outcome::Fallback => self.fallbacks += count,
-                Outcome::Upstream | Outcome::ClientGone => (),
-            }
-        }
-    }
+fn add_route(sums: &mut Sums, one: &RouteMeters) {
+    let sum = sums.of(one.upstream().name());
+    sum.add_requests(one.requests.read());
 }
 
-impl Metrics {
-    /// The sums over each upstream's routes, by its name: of all at once, since there may be a thousand
-    /// upstreams with ten thousand routes.
-    pub fn totals_by_upstream(&self) -> HashMap<Arc<str>, Totals> {
-        let tables = self.handles.lock();
-        let (routes, upstreams) = (tables.routes.all(), tables.upstreams.all());
-        // It is asked for every second while somebody looks, and requests that go wrong wait for the lock.
-        drop(tables);
-        let mut totals: HashMap<Arc<str>, Totals> = HashMap::new();
-        for route in &routes {
-            let name = route.upstream().name();
-            totals
-                .entry(Arc::clone(name))
-                .or_default()
-                .add(&route.requests);
-        }
-        for meters in &upstreams {
-            let retries = meters.retries().map(|(_, count)| count);
-            let totals = totals.entry(Arc::clone(meters.name())).or_default();
-            totals.retries += retries.sum::<u64>();
-        }
-        totals
-    }
+fn add_passage(sums: &mut Sums, one: &Passage) {
+    let sum = sums.of(one.upstream());
+    sum.add_durations(&one.duration.read().buckets);
+}
 
-    /// The sums over an upstream's routes, or over everything where none is named.
-    pub fn totals(&self, upstream: Option<&str>) -> Totals {
-        let tables = self.handles.lock();
-        let mut totals = Totals::default();
-        let is_meant = |name: &str| upstream.is_none_or(|upstream| upstream == name);
-        for route in tables.routes.iter() {
-            if is_meant(route.upstream().name()) {
-                totals.add(&route.requests);
-            }
-        }
-        if upstream.is_none() {
-            let listeners = tables.listeners.iter();
-            listeners.for_each(|listener| totals.add(&listener.unrouted));
-        }
-        for meters in tables.upstreams.iter().filter(|one| is_meant(one.name())) {
-            totals.retries += meters.retries().map(|(_, count)| count).sum::<u64>();
-        }
-        totals
-    }
+fn add_upstream(sums: &mut Sums, one: &UpstreamMeters) {
+    let retries = one.retries().map(|(_, count)| count);
+    sums.of(one.name()).retries += retries.sum::<u64>();
 }
 
 impl Tables {

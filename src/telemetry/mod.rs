@@ -18,6 +18,7 @@ pub mod process;
 pub mod readings;
 pub mod report;
 pub mod spans;
+pub mod sums;
 pub mod table;
 pub mod trace;
 
@@ -116,9 +117,8 @@ impl Telemetry {
         {
             log.write(report, now);
         }
-        let took = now.saturating_duration_since(report.started);
         let kept_for = self.explain.wants(report, now);
-        let exported = self.spans.keeps(report, took);
+        let exported = self.spans.keeps(report, now);
         if exported || kept_for.any() {
             self.keep(report, kept_for, exported, now);
         }
@@ -251,7 +251,7 @@ mod tests {
             std::thread::sleep(std::time::Duration::from_millis(5));
         }
         assert_eq!((lines("a"), lines("b")), (2, 2));
-        assert_eq!(telemetry.metrics().totals(None).requests, 6);
+        assert_eq!(telemetry.metrics().sums().total().requests, 6);
         assert_eq!(telemetry.metrics().access_log_dropped.get(), 0);
     }
 }

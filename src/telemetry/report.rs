@@ -284,6 +284,14 @@ impl Report {
         }
     }
 
+    /// Whether it is slow, having ended at `now`: the head of its answer took this long or longer, or its
+    /// end where there was none. How long a body takes depends on its length and its reader, and how long
+    /// a tunnel stands says nothing at all.
+    pub fn is_slow(&self, now: Instant, limit: Duration) -> bool {
+        let took = || now.saturating_duration_since(self.started);
+        self.head_at.unwrap_or_else(took) >= limit
+    }
+
     /// Whether it failed, was tried more than once, or did not end as it should: what a log that
     /// keeps failures only is about. An upstream's own 5xx is one.
     pub fn troubled(&self) -> bool {

@@ -235,11 +235,12 @@ fn a_batch_that_may_pass_is_sent_again_and_another_is_not() {
     }
 }
 
+/// ExportTraceServiceResponse { partial_success { rejected_spans: 1, error_message: "no" } }
+const PARTIAL: &[u8] = b"\x0a\x06\x08\x01\x12\x02no";
+
 #[test]
 fn spans_that_a_collector_refuses_one_by_one_are_dropped() {
-    // ExportTraceServiceResponse { partial_success { rejected_spans: 1, error_message: "no" } }
-    let partial = Reply::new(200).body(b"\x0a\x06\x08\x01\x12\x02no");
-    let collector = Upstream::always(partial);
+    let collector = Upstream::always(Reply::new(200).body(PARTIAL));
     let upstream = Upstream::always(200);
     let proxy = all(collector.address(), &upstream, "");
     proxy.get("/");
@@ -249,7 +250,9 @@ fn spans_that_a_collector_refuses_one_by_one_are_dropped() {
 
 #[test]
 fn trouble_with_the_collector_is_told_once_and_its_end_too() {
-    let collector = Upstream::script([503, 503, 503, 503, 200]);
+    let refused = [503; 4].map(Reply::new).into_iter();
+    let [taken, partly] = [&b""[..], PARTIAL].map(|body| Reply::new(200).body(body));
+    let collector = Upstream::script(refused.chain([taken.clone(), partly, taken]));
     let upstream = Upstream::always(200);
     let program = Program::run(&format!(
         "admin: {{ address: \"127.0.0.1:0\" }}\naccess_log: {{ destination: off }}\n{}{}",
@@ -274,6 +277,14 @@ fn trouble_with_the_collector_is_told_once_and_its_end_too() {
     );
     assert!(log.contains("takes spans again; 2 were lost."), "{log}");
     assert!(!log.contains("hunter2"), "{log}");
+    // What one batch loses is known only when it has come through.
+    for sent in [6, 7] {
+        assert_eq!(client.get("/").status, 200);
+        eventually("the batch has come", || collector.count() == sent);
+    }
+    eventually("it is told of again", || {
+        program.stderr().contains("takes spans again; 1 were lost.")
+    });
     assert_eq!(
         collector.last().head.header("x-key").as_deref(),
         Some("hunter2")

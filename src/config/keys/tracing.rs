@@ -53,7 +53,7 @@ static KEEP_TRACES: Block = block(
             "slower_than",
             Kind::Or(&["none"], &TIME_OR_ZERO),
             "1s",
-            "All that take longer, whatever their caller decided.",
+            "All whose answer's head takes this long, whatever their caller decided.",
         ),
         key(
             "rest",

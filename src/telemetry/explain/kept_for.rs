@@ -27,17 +27,13 @@ impl KeptFor {
     /// It is not kept.
     pub const NOTHING: Self = Self(0);
 
-    /// What holds for a request that ended at `now`. It is slow where the head of its answer took
-    /// `slower_than` or longer: how long a body takes depends on its length and its reader.
+    /// What holds for a request that ended at `now`.
     pub fn of(report: &Report, now: Instant, slower_than: Duration) -> Self {
-        let to_head = match report.head_at {
-            // As nearly all are: the upstream answered at once, and that was that.
-            Some(to_head) if report.went_well() && !report.asked && to_head < slower_than => {
-                return Self::NOTHING;
-            }
-            Some(to_head) => to_head,
-            None => now.saturating_duration_since(report.started),
-        };
+        let slow = report.is_slow(now, slower_than);
+        // As nearly all are: the upstream answered at once, and that was that.
+        if report.went_well() && !report.asked && !slow {
+            return Self::NOTHING;
+        }
         let failed = match report.outcome {
             Outcome::Upstream => {
                 report.broken || report.reason.is_some() || report.judged_status() >= 500
@@ -51,7 +47,7 @@ impl KeptFor {
         Self(
             bit(failed, FAILED)
                 | bit(report.tries.len() > 1, RETRIED)
-                | bit(to_head >= slower_than, SLOW)
+                | bit(slow, SLOW)
                 | bit(report.fallback.is_some(), FALLBACK)
                 | bit(report.asked, ASKED),
         )

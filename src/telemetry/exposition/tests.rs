@@ -192,8 +192,8 @@ fn rule_88_the_sum_of_all_requests_is_their_number() {
         let told = told.iter().filter(|one| one.outcome == outcome).count();
         assert_eq!(counted, told as f64, "{}", outcome.name());
     }
-    assert_eq!(metrics.totals(None).requests, 3000);
-    assert_eq!(metrics.totals(None).retries as f64, retries);
+    assert_eq!(metrics.sums().total().requests, 3000);
+    assert_eq!(metrics.sums().total().retries as f64, retries);
 }
 
 #[test]
@@ -425,7 +425,7 @@ fn fault_073_many_scrapes_at_once_stop_neither_each_other_nor_the_traffic() {
         }
     });
     telling.tell(1);
-    assert_eq!(metrics.totals(None).requests, 3001);
+    assert_eq!(metrics.sums().total().requests, 3001);
 }
 
 #[test]

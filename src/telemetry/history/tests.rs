@@ -1,6 +1,9 @@
 //! Points from counts, how many are kept, and whose.
 
 use super::*;
+use crate::telemetry::handles::SCRAPES;
+use crate::telemetry::metrics::Metrics;
+use crate::telemetry::report::{Outcome, samples};
 
 fn name(text: &str) -> Arc<str> {
     Arc::from(text)
@@ -66,8 +69,8 @@ fn a_failure_is_what_the_client_saw_as_one() {
         (ClientGone, "4xx", 10_000_000),
     ];
     sum.add_requests(counts.into_iter());
-    sum.add_retries(5);
-    let point = sum.since(&Sum::default());
+    sum.retries = 5;
+    let point = Point::between(&Sum::default(), &sum);
     assert_eq!(point.requests, 11_111_111);
     assert_eq!(point.failures, 1_110_100);
     assert_eq!(point.fallbacks, 11_000);
@@ -162,4 +165,50 @@ fn two_that_are_as_busy_do_not_take_turns() {
     let rows = history.0.lock();
     let longest = rows.rows.values().filter_map(|row| row.points.as_ref());
     assert!(longest.map(VecDeque::len).all(|length| length >= 38));
+}
+
+#[test]
+fn rule_87_what_is_forgotten_of_a_removed_route_leaves_no_empty_point() {
+    let (metrics, history) = (Metrics::default(), History::default());
+    let route = |route: &str, upstream| metrics.route(&name("in"), &name(route), &name(upstream));
+    let listener = metrics.listener(&name("in"));
+    let tell = |route: &Arc<_>, count: usize| {
+        let route = Some(Arc::clone(route));
+        let report = samples::report(listener.clone(), route, Outcome::Failed, 502);
+        let ended = report.started + Duration::from_millis(2);
+        (0..count).for_each(|_| metrics.count(&report, ended));
+    };
+    let (stays, goes) = (route("stays", "a"), route("goes", "a"));
+    let gone = route("gone", "b");
+    history.take(metrics.sums(), at(0));
+    tell(&stays, 1);
+    tell(&goes, 100);
+    tell(&gone, 1_000);
+    history.take(metrics.sums(), at(5));
+    drop((goes, gone));
+    for step in 0..3 * u64::from(SCRAPES) {
+        drop(metrics.scraped());
+        tell(&stays, 3);
+        history.take(metrics.sums(), at(10 + step * 5));
+    }
+    assert_eq!(
+        metrics.scraped().routes.len(),
+        1,
+        "the others are forgotten"
+    );
+    let shown = shown(&history, &["a", "b"]);
+    let (a, total) = (&shown.upstreams["a"], shown.total.unwrap());
+    assert_eq!((a.requests[0], total.requests[0]), (101, 1_101));
+    for series in [a, &total] {
+        assert_eq!(series.requests.len(), 1 + 3 * SCRAPES as usize);
+        assert!(series.requests[1..].iter().all(|requests| *requests == 3));
+        assert!(series.failures[1..].iter().all(|failures| *failures == 3));
+        assert!(series.p50_ms.iter().all(|time| *time == Some(1.75)));
+    }
+    assert!(!shown.upstreams.contains_key("b"));
+    // Within a step it has gone, been forgotten and come back.
+    history.take(sums(&[("c", 50)]), at(1_000));
+    history.take(sums(&[("c", 2)]), at(1_005));
+    let c = &self::shown(&history, &["c"]).upstreams["c"];
+    assert_eq!(c.requests, [50, 2]);
 }

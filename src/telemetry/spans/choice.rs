@@ -4,7 +4,7 @@
 //! id are not below a threshold, as the consistent sampling of OpenTelemetry has it. So several of us on
 //! the way of a request keep the same traces, and who keeps a larger share keeps all that another does.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::plan::tracing::Shares;
 use crate::telemetry::report::Report;
@@ -46,12 +46,14 @@ impl Choice {
         }
     }
 
-    /// Whether the spans of a request that took so long are exported.
-    pub(super) fn keeps(&self, report: &Report, took: Duration) -> bool {
+    /// Whether the spans of a request that ended at `now` are exported.
+    pub(super) fn keeps(&self, report: &Report, now: Instant) -> bool {
         let trace = &report.trace;
         // A caller that does not keep the trace has no use for ours, unless something is to be seen.
         trace.is_sampled() && self.rest.keeps(trace)
-            || self.slower_than.is_some_and(|limit| took > limit)
+            || self
+                .slower_than
+                .is_some_and(|limit| report.is_slow(now, limit))
             || report.troubled() && self.failed.keeps(trace)
     }
 }
@@ -62,15 +64,24 @@ mod tests {
     use crate::telemetry::metrics::Metrics;
     use crate::telemetry::report::{Outcome, samples};
 
-    const FAST: Duration = Duration::from_millis(5);
-    const SLOW: Duration = Duration::from_millis(1001);
-
     fn report(trace_id: u128, sampled: bool, status: u16) -> Report {
         let listener = Metrics::default().listener(&samples::name("in"));
         let mut report = samples::report(listener, None, Outcome::Upstream, status);
         report.trace.trace_id = trace_id;
         report.trace.flags = u8::from(sampled);
         report
+    }
+
+    /// Whether it is kept where it ended without an answer after so long, or had the head of one by then
+    /// and ended an hour later.
+    fn keeps(choice: &Choice, mut report: Report, millis: u64) -> bool {
+        let took = Duration::from_millis(millis);
+        report.head_at = Some(took);
+        let end = report.started + Duration::from_secs(3600);
+        let by_head = choice.keeps(&report, end);
+        report.head_at = None;
+        assert_eq!(choice.keeps(&report, report.started + took), by_head);
+        by_head
     }
 
     fn choice(failed: f64, rest: f64) -> Choice {
@@ -85,9 +96,9 @@ mod tests {
     fn failures_and_slow_ones_are_kept_whatever_the_caller_decided() {
         let choice = choice(1.0, 0.0);
         for sampled in [false, true] {
-            assert!(choice.keeps(&report(1, sampled, 503), FAST));
-            assert!(choice.keeps(&report(1, sampled, 200), SLOW));
-            assert!(!choice.keeps(&report(u128::MAX, sampled, 200), FAST));
+            assert!(keeps(&choice, report(1, sampled, 503), 5));
+            assert!(keeps(&choice, report(1, sampled, 200), 1000));
+            assert!(!keeps(&choice, report(u128::MAX, sampled, 200), 999));
         }
     }
 
@@ -97,14 +108,14 @@ mod tests {
         let least = (1_u128 << 56) * 9 / 10;
         for above in [0, 7 << 56, 0xffff << 112] {
             let (below, kept) = (above + least - 100, above + least + 100);
-            assert!(!tenth.keeps(&report(below, true, 200), FAST));
-            assert!(tenth.keeps(&report(kept, true, 200), FAST));
-            assert!(!tenth.keeps(&report(kept, false, 200), FAST));
+            assert!(!keeps(&tenth, report(below, true, 200), 5));
+            assert!(keeps(&tenth, report(kept, true, 200), 5));
+            assert!(!keeps(&tenth, report(kept, false, 200), 5));
         }
         let (all, none) = (choice(0.0, 1.0), choice(0.0, 0.0));
         for id in [1, u128::MAX] {
-            assert!(all.keeps(&report(id, true, 200), FAST));
-            assert!(!none.keeps(&report(id, true, 200), FAST));
+            assert!(keeps(&all, report(id, true, 200), 5));
+            assert!(!keeps(&none, report(id, true, 200), 5));
         }
     }
 
@@ -114,8 +125,8 @@ mod tests {
         let (half, fifth) = (choice(0.5, 0.2), choice(0.2, 0.2));
         let mut kept = [0; 2];
         for _ in 0..10_000 {
-            let failed = report(chance.u128(1..), true, 500);
-            let by = [half.keeps(&failed, FAST), fifth.keeps(&failed, FAST)];
+            let id = chance.u128(1..);
+            let by = [&half, &fifth].map(|choice| keeps(choice, report(id, true, 500), 5));
             assert!(by[0] || !by[1]);
             kept[0] += u32::from(by[0]);
             kept[1] += u32::from(by[1]);

@@ -160,16 +160,16 @@ impl Exporter {
         self.active.load(Ordering::Relaxed)
     }
 
-    /// Whether the spans of a request that took so long are to be offered. Those that no room is left
+    /// Whether the spans of a request that ended at `now` are to be offered. Those that no room is left
     /// for are counted as dropped here.
-    pub fn keeps(&self, report: &Report, took: Duration) -> bool {
+    pub fn keeps(&self, report: &Report, now: Instant) -> bool {
         if !self.is_active() {
             return false;
         }
         let running = self.running.load();
         let kept = running
             .as_ref()
-            .is_some_and(|running| running.choice.keeps(report, took));
+            .is_some_and(|running| running.choice.keeps(report, now));
         if kept && self.waiting.load(Ordering::Relaxed) >= MAX_WAITING {
             self.overflow(report);
             return false;

@@ -439,11 +439,11 @@ async fn who_waits_for_spans_is_woken_by_the_first_and_by_a_full_batch() {
 #[tokio::test(start_paused = true)]
 async fn a_full_batch_goes_at_once_and_what_has_no_room_is_dropped_and_counted() {
     let (exporter, report) = exporter();
-    assert!(exporter.keeps(&report, Duration::ZERO));
+    assert!(exporter.keeps(&report, report.started));
     for _ in 0..MAX_WAITING {
         exporter.offer(&report, report.started);
     }
-    assert!(!exporter.keeps(&report, Duration::ZERO), "no room");
+    assert!(!exporter.keeps(&report, report.started), "no room");
     exporter.offer(&report, report.started);
     assert_eq!(lost(&exporter), [0, 4, 0]);
     assert!(exporter.has_overflowed() && !exporter.has_overflowed());
@@ -457,7 +457,7 @@ async fn a_full_batch_goes_at_once_and_what_has_no_room_is_dropped_and_counted()
     }
     assert_eq!(clock::now(), began);
     assert!(
-        exporter.keeps(&report, Duration::ZERO),
+        exporter.keeps(&report, report.started),
         "there is room again"
     );
 }
@@ -498,7 +498,7 @@ async fn nothing_is_kept_without_a_collector_and_at_the_end_what_waits_is_due() 
     let (exporter, report) = exporter();
     exporter.offer(&report, report.started);
     exporter.follow(None, &name("orders"));
-    assert!(!exporter.is_active() && !exporter.keeps(&report, Duration::ZERO));
+    assert!(!exporter.is_active() && !exporter.keeps(&report, report.started));
     assert_eq!(lost(&exporter), [0, 2, 0], "it waited for nobody");
     exporter.follow(Some(&settings()), &name("orders"));
     exporter.offer(&report, report.started);
