@@ -3,6 +3,8 @@
 
 pub mod address;
 pub mod cluster;
+#[cfg(test)]
+pub(crate) mod samples;
 pub mod secret;
 pub mod timeline;
 pub mod tracing;

@@ -22,7 +22,7 @@ pub use explain::{Refusal, Why, failure_with, is_no_protocol, refusal_of, whose_
 pub use facts::Validity;
 pub use pem::FileProblem;
 pub use server::Server;
-pub use vault::{Changed, Expiring, Material, Slot, User, Vault, read};
+pub use vault::{Changed, Expiring, Material, Slot, User, Vault, read, users};
 
 /// What encrypts.
 fn provider() -> &'static Arc<CryptoProvider> {

@@ -9,7 +9,7 @@ use crate::config::{self, Loaded};
 use crate::server::status;
 use crate::telemetry::events::{Kind, stamp};
 use crate::telemetry::readings::CertificateReading;
-use crate::tls::{Changed, Slot, User};
+use crate::tls::{self, Changed, User};
 
 impl Shared {
     /// What keeps a configuration from running: files that cannot be used, and nothing was read of them
@@ -75,7 +75,7 @@ impl Shared {
     /// Every file in use, for the status.
     pub(super) fn certificates(&self) -> Vec<status::Certificate> {
         let mut all = Vec::new();
-        for (user, slot) in self.certificate_users() {
+        for (user, slot) in tls::users(&self.proxy.site().snapshot.plan) {
             let (files, problem) = self.proxy.vault().state(&slot);
             let (listener, upstream) = names(&user);
             all.extend(
@@ -96,7 +96,7 @@ impl Shared {
     /// Every file in use, for a scrape.
     pub(super) fn certificate_readings(&self) -> Vec<CertificateReading> {
         let mut all: Vec<CertificateReading> = Vec::new();
-        for (user, slot) in self.certificate_users() {
+        for (user, slot) in tls::users(&self.proxy.site().snapshot.plan) {
             let (listener, upstream) = names(&user);
             let (listener, upstream): (Arc<str>, Arc<str>) = (
                 listener.cloned().unwrap_or_default(),
@@ -122,20 +122,6 @@ impl Shared {
             }
         }
         all
-    }
-
-    fn certificate_users(&self) -> Vec<(User, Slot)> {
-        let site = self.proxy.site();
-        let plan = &site.snapshot.plan;
-        let listeners = plan.listeners.iter().filter_map(|listener| {
-            let user = User::Listener(Arc::clone(&listener.name));
-            Some((user, Slot::of_listener(listener)?))
-        });
-        let upstreams = plan.upstreams.iter().filter_map(|upstream| {
-            let user = User::Upstream(Arc::clone(&upstream.name));
-            Some((user, Slot::of_upstream(upstream)?))
-        });
-        listeners.chain(upstreams).collect()
     }
 }
 

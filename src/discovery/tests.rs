@@ -2,8 +2,7 @@
 
 use super::*;
 use crate::live::upstream::{Found, Upstream};
-use crate::plan;
-use crate::policy::balance;
+use crate::plan::samples;
 
 fn address(port: u16) -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], port))
@@ -20,29 +19,7 @@ fn source() -> Address {
 }
 
 fn upstream(name: &str) -> Arc<Upstream> {
-    let settings = plan::Upstream {
-        name: name.into(),
-        endpoints: vec![plan::Endpoint {
-            address: source(),
-            tls: false,
-            weight: 1,
-        }],
-        protocol: plan::Protocol::Auto,
-        tls: None,
-        critical: false,
-        balance: balance::Settings::default(),
-        pool: plan::Pool {
-            idle_timeout: Duration::from_secs(4),
-            max_idle: 1,
-            max_requests_per_connection: None,
-            max_connection_age: None,
-            ping_interval: None,
-        },
-        max_connections: None,
-        health_check: None,
-        policies: plan::Policies::default(),
-    };
-    Upstream::new(&Arc::new(settings), 1)
+    Upstream::new(&Arc::new(samples::upstream(name, [source()])), 1)
 }
 
 fn before(upstream: &Arc<Upstream>, listeners: &[u16]) -> Audience {

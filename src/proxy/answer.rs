@@ -239,24 +239,14 @@ impl Voice {
         let mut answer = Response::new(Bytes::new());
         *answer.status_mut() = status;
         let headers = answer.headers_mut();
-        for (name, value) in &fallback.headers {
-            let name = HeaderName::try_from(&**name);
-            if let (Ok(name), Ok(value)) = (name, HeaderValue::try_from(&**value)) {
-                headers.append(name, value);
-            }
-        }
+        take_headers(headers, fallback);
         // How the answer is framed follows from its body alone (rule 72).
         for name in [CONTENT_LENGTH, TRANSFER_ENCODING, CONNECTION] {
             headers.remove(name);
         }
         // It stands for a failure, which is over sooner than a cache would think (rule 77).
         headers.entry(CACHE_CONTROL).or_insert(NO_STORE);
-        headers.insert(REQUEST_ID, request_id.clone());
-        let kind = HeaderValue::from_static(FallbackKind::Respond.name());
-        headers.insert(FALLBACK, kind);
-        if let Some(reason) = reason {
-            headers.insert(REASON, HeaderValue::from_static(reason.name()));
-        }
+        tell_of_fallback(headers, reason, request_id);
         if matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
             return answer;
         }
@@ -265,6 +255,26 @@ impl Voice {
             *answer.body_mut() = Bytes::from_owner(fallback.body.clone());
         }
         answer
+    }
+}
+
+/// The headers that a fallback's answer is written with.
+fn take_headers(headers: &mut HeaderMap, fallback: &Respond) {
+    for (name, value) in &fallback.headers {
+        let name = HeaderName::try_from(&**name);
+        if let (Ok(name), Ok(value)) = (name, HeaderValue::try_from(&**value)) {
+            headers.append(name, value);
+        }
+    }
+}
+
+/// Says that a fallback answers, and for which failure.
+fn tell_of_fallback(headers: &mut HeaderMap, reason: Option<Reason>, request_id: &HeaderValue) {
+    headers.insert(REQUEST_ID, request_id.clone());
+    let kind = HeaderValue::from_static(FallbackKind::Respond.name());
+    headers.insert(FALLBACK, kind);
+    if let Some(reason) = reason {
+        headers.insert(REASON, HeaderValue::from_static(reason.name()));
     }
 }
 

@@ -199,8 +199,8 @@ impl Slot {
     }
 }
 
-/// Reads every file that a plan names for TLS; blocking.
-pub fn read(plan: &Plan) -> Material {
+/// Everything of a plan that speaks TLS, and what it needs for that.
+pub fn users(plan: &Plan) -> impl Iterator<Item = (User, Slot)> {
     let listeners = plan.listeners.iter().filter_map(|listener| {
         let user = User::Listener(Arc::clone(&listener.name));
         Some((user, Slot::of_listener(listener)?))
@@ -209,8 +209,13 @@ pub fn read(plan: &Plan) -> Material {
         let user = User::Upstream(Arc::clone(&upstream.name));
         Some((user, Slot::of_upstream(upstream)?))
     });
+    listeners.chain(upstreams)
+}
+
+/// Reads every file that a plan names for TLS; blocking.
+pub fn read(plan: &Plan) -> Material {
     let mut parts: Vec<Part> = Vec::new();
-    for (user, slot) in listeners.chain(upstreams) {
+    for (user, slot) in users(plan) {
         let known = parts.iter().find(|part| part.slot == slot);
         let outcome = known.map_or_else(|| slot.make(), |part| part.outcome.clone());
         parts.push(Part {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io::{BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
@@ -12,8 +12,8 @@ use mamparo::live::wire::Dialer;
 
 use crate::faults_told::{expect_all_told, expect_told};
 use crate::support::{
-    BlackHole, Client, Gate, Head, PATIENCE, Program, Proxy, Reply, Upstream, eventually, until,
-    value_of,
+    Acceptor, BlackHole, Client, Gate, Head, PATIENCE, Program, Proxy, Reply, Upstream, eventually,
+    until, value_of,
 };
 
 /// The configuration of a program before that endpoint.
@@ -435,31 +435,26 @@ fn fault_076_a_panic_in_a_request_is_that_requests_alone() {
 }
 
 /// Reads each request whole, counts it, forgets its body, and answers 503 once it may.
-fn forgetful(read: &Arc<AtomicUsize>, gate: &Gate) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
+fn forgetful(read: &Arc<AtomicUsize>, gate: &Gate) -> Acceptor {
     let (all, gate) = (Arc::clone(read), gate.clone());
-    std::thread::spawn(move || {
-        while let Ok((stream, _)) = listener.accept() {
-            let (all, gate) = (Arc::clone(&all), gate.clone());
-            std::thread::spawn(move || {
-                let mut reader = BufReader::with_capacity(1 << 18, &stream);
-                while let Ok(Some(head)) = Head::read(&mut reader) {
-                    let length = head.length().unwrap_or(0) as u64;
-                    let read = std::io::copy(&mut (&mut reader).take(length), &mut std::io::sink());
-                    all.fetch_add(1, SeqCst);
-                    while !gate.is_open() {
-                        std::thread::sleep(Duration::from_millis(1));
-                    }
-                    let answer = "HTTP/1.1 503 X\r\ncontent-length: 0\r\n\r\n";
-                    if read.is_err() || (&stream).write_all(answer.as_bytes()).is_err() {
-                        return;
-                    }
+    Acceptor::start("127.0.0.1:0", move |stream| {
+        let (all, gate) = (Arc::clone(&all), gate.clone());
+        move || {
+            let mut reader = BufReader::with_capacity(1 << 18, &stream);
+            while let Ok(Some(head)) = Head::read(&mut reader) {
+                let length = head.length().unwrap_or(0) as u64;
+                let read = std::io::copy(&mut (&mut reader).take(length), &mut std::io::sink());
+                all.fetch_add(1, SeqCst);
+                while !gate.is_open() {
+                    std::thread::sleep(Duration::from_millis(1));
                 }
-            });
+                let answer = "HTTP/1.1 503 X\r\ncontent-length: 0\r\n\r\n";
+                if read.is_err() || (&stream).write_all(answer.as_bytes()).is_err() {
+                    return;
+                }
+            }
         }
-    });
-    address
+    })
 }
 
 #[test]
@@ -467,7 +462,8 @@ fn fault_077_kept_bodies_have_a_bound_and_beyond_it_nothing_is_retried() {
     let policies = "retry: { max_attempts: 2, max_body: 8MiB, budget: off, backoff: { base: 1ms } }\n\
          timeouts: { request: 60s }\nbulkhead: {}";
     let (read, gate) = (Arc::<AtomicUsize>::default(), Gate::default());
-    let proxy = Proxy::to(&[forgetful(&read, &gate)], policies);
+    let upstream = forgetful(&read, &gate);
+    let proxy = Proxy::to(&[upstream.address()], policies);
     let address = proxy.listener("outbound");
     let limit = proxy.status().replay.bytes_limit;
     let clients = limit / (8 << 20) + 4;

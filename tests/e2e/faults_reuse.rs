@@ -2,13 +2,13 @@
 //! process.
 
 use std::io::{BufReader, Write};
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
 use crate::faults_told::{WATCHED, expect_all_told, expect_learnt, watched_with_retries};
-use crate::support::{Client, Head, Proxy, Reply, Upstream, eventually};
+use crate::support::{Acceptor, Client, Head, Proxy, Reply, Upstream, eventually};
 
 #[test]
 fn fault_046_a_connection_that_was_closed_while_idle_costs_nothing_whatever_the_method() {
@@ -158,39 +158,34 @@ fn fault_077_a_body_that_was_not_kept_is_never_sent_from_its_middle() {
 
 /// Serves with threads; counts the requests that it has at a time, and the most there ever were.
 struct Counting {
-    address: SocketAddr,
+    acceptor: Acceptor,
     most: Arc<AtomicUsize>,
     accepted: Arc<AtomicUsize>,
 }
 
 impl Counting {
     fn new(takes: Duration) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
         let (now, most, accepted) =
             <(Arc<AtomicUsize>, Arc<AtomicUsize>, Arc<AtomicUsize>)>::default();
         let counts = (Arc::clone(&most), Arc::clone(&accepted));
-        std::thread::spawn(move || {
-            while let Ok((stream, _)) = listener.accept() {
-                counts.1.fetch_add(1, SeqCst);
-                let _ = stream.set_nodelay(true);
-                let (now, most) = (Arc::clone(&now), Arc::clone(&counts.0));
-                std::thread::spawn(move || {
-                    let mut reader = BufReader::new(&stream);
-                    while let Ok(Some(_)) = Head::read(&mut reader) {
-                        most.fetch_max(now.fetch_add(1, SeqCst) + 1, SeqCst);
-                        std::thread::sleep(takes);
-                        now.fetch_sub(1, SeqCst);
-                        let answer = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
-                        if (&stream).write_all(answer.as_bytes()).is_err() {
-                            return;
-                        }
+        let acceptor = Acceptor::start("127.0.0.1:0", move |stream| {
+            counts.1.fetch_add(1, SeqCst);
+            let (now, most) = (Arc::clone(&now), Arc::clone(&counts.0));
+            move || {
+                let mut reader = BufReader::new(&stream);
+                while let Ok(Some(_)) = Head::read(&mut reader) {
+                    most.fetch_max(now.fetch_add(1, SeqCst) + 1, SeqCst);
+                    std::thread::sleep(takes);
+                    now.fetch_sub(1, SeqCst);
+                    let answer = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+                    if (&stream).write_all(answer.as_bytes()).is_err() {
+                        return;
                     }
-                });
+                }
             }
         });
         Self {
-            address,
+            acceptor,
             most,
             accepted,
         }
@@ -238,7 +233,7 @@ fn load(address: SocketAddr, clients: usize, requests: usize) -> (usize, Vec<Str
 fn rule_56_seats_are_exact_among_workers() {
     let counting = Counting::new(Duration::from_millis(2));
     let policies = "bulkhead: { max_in_flight: 5, max_queue: 100, queue_timeout: 10s }";
-    let proxy = with_four_workers(counting.address, policies);
+    let proxy = with_four_workers(counting.acceptor.address(), policies);
     let (good, reasons) = load(proxy.listener("outbound"), 30, 20);
     assert_eq!((good, reasons), (600, vec![]));
     assert_eq!(counting.most.load(SeqCst), 5);
@@ -250,7 +245,7 @@ fn rule_58_over_seats_and_queue_requests_are_refused_at_once() {
     let counting = Counting::new(Duration::from_millis(5));
     let policies =
         "bulkhead: { max_in_flight: 2, max_queue: 3, queue_timeout: 30ms }\ncircuit_breaker: {}";
-    let proxy = Proxy::to(&[counting.address], policies);
+    let proxy = Proxy::to(&[counting.acceptor.address()], policies);
     let (good, reasons) = load(proxy.listener("outbound"), 20, 20);
     assert!(good > 20 && good + reasons.len() == 400, "{good}");
     assert!(
@@ -267,7 +262,7 @@ fn rule_58_over_seats_and_queue_requests_are_refused_at_once() {
 fn fault_052_connections_are_exact_among_workers() {
     let counting = Counting::new(Duration::from_millis(1));
     let proxy = with_four_workers(
-        counting.address,
+        counting.acceptor.address(),
         "bulkhead: { max_connections: 5, max_in_flight: none }\npool: { idle_timeout: 60s }\ncircuit_breaker: {}",
     );
     let (good, reasons) = load(proxy.listener("outbound"), 20, 50);
@@ -291,7 +286,7 @@ fn fault_052_connections_are_exact_among_workers() {
 fn fault_052_at_the_limit_an_idle_connection_of_another_worker_is_taken() {
     let counting = Counting::new(Duration::ZERO);
     let proxy = with_four_workers(
-        counting.address,
+        counting.acceptor.address(),
         "bulkhead: { max_connections: 1 }\npool: { idle_timeout: 60s }",
     );
     let mut clients: Vec<Client> = (0..8).map(|_| proxy.client()).collect();

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use crate::support::proxy::complete;
 use crate::support::{Far, Http2, Program, Proxy, Refused, Socket, Tunnel2, Upstream};
-use crate::support::{PATIENCE, eventually, until};
+use crate::support::{PATIENCE, eventually};
+use crate::tunnels::expect_reason;
 
 fn yaml(endpoints: &[std::net::SocketAddr], policies: &str) -> String {
     let endpoints: Vec<String> = endpoints.iter().map(|one| format!("\"{one}\"")).collect();
@@ -319,16 +320,5 @@ fn drained(ends_in_time: bool) {
         assert!(began.elapsed() >= Duration::from_millis(2_990));
         assert_eq!(program.wait().code(), Some(0));
     }
-    let text = until(|| {
-        std::fs::read_to_string(&log)
-            .ok()
-            .filter(|text| text.ends_with('\n'))
-    })
-    .unwrap();
-    let line: serde_json::Value = serde_json::from_str(&text).unwrap();
-    if ends_in_time {
-        assert!(line["reason"].is_null(), "{line}");
-    } else {
-        assert_eq!(line["reason"], "draining", "{line}");
-    }
+    expect_reason(&log, ends_in_time);
 }

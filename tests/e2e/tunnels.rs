@@ -1,7 +1,10 @@
 //! Upgrades and tunnels: bytes both ways behind a request, under its seat and its report to the end.
 
 use std::io::{Read, Write};
+use std::path::Path;
 use std::time::{Duration, Instant};
+
+use serde_json::Value;
 
 use crate::support::proxy::single;
 use crate::support::{Far, PATIENCE, Program, Proxy, Reply, Socket, Upstream, eventually, until};
@@ -321,15 +324,19 @@ fn drained(ends_in_time: bool) {
         assert!(began.elapsed() >= Duration::from_millis(2_990));
         assert_eq!(program.wait().code(), Some(0));
     }
+    expect_reason(&log, ends_in_time);
+}
+
+/// The only line of that log says why the tunnel was cut, if it was.
+#[track_caller]
+pub(crate) fn expect_reason(log: &Path, ends_in_time: bool) {
     let text = until(|| {
-        std::fs::read_to_string(&log)
-            .ok()
-            .filter(|t| t.ends_with('\n'))
-    })
-    .unwrap();
-    let line: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let text = std::fs::read_to_string(log).ok();
+        text.filter(|text| text.ends_with('\n'))
+    });
+    let line: Value = serde_json::from_str(&text.expect("a line")).unwrap();
     let reason = if ends_in_time {
-        serde_json::Value::Null
+        Value::Null
     } else {
         "draining".into()
     };

@@ -6,11 +6,12 @@ use std::panic::RefUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use mamparo::app::listener_settings;
 use mamparo::config;
 use mamparo::live::wire::{Dialer, Pipe};
 use mamparo::proxy::Proxy;
 use mamparo::server::connection;
-use mamparo::server::door::{Door, Settings};
+use mamparo::server::door::Door;
 use mamparo::telemetry::Telemetry;
 use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
@@ -94,16 +95,7 @@ impl Stage {
             }
         }));
         let listener = plan.listeners[0].clone();
-        let settings = Settings {
-            header_timeout: listener.header_timeout,
-            idle_timeout: listener.idle_timeout,
-            header_size: listener.header_size,
-            max_headers: listener.max_headers,
-            protocol: listener.protocol,
-            max_streams: listener.max_streams,
-            max_connections: listener.max_connections,
-            redirected: None,
-        };
+        let settings = listener_settings(&listener);
         let entered = runtime.enter();
         let proxy = Proxy::new(plan, Arc::new(Telemetry::default()), dialer);
         drop(entered);

@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use mamparo::app::listener_settings;
 use mamparo::config;
 use mamparo::live::roster::BreakerReading;
 use mamparo::live::upstream::Upstream;
@@ -13,7 +14,7 @@ use mamparo::live::wire::{Dialer, Pipe};
 use mamparo::policy::breaker::{Forced, State};
 use mamparo::proxy::Proxy;
 use mamparo::server::connection;
-use mamparo::server::door::{Door, Settings};
+use mamparo::server::door::Door;
 use mamparo::telemetry::Telemetry;
 use mamparo::telemetry::readings::Readings;
 use parking_lot::Mutex;
@@ -99,16 +100,7 @@ impl Bench {
         let began = Instant::now();
         let plan = plan(text);
         let listener = plan.listeners[0].clone();
-        let settings = Settings {
-            header_timeout: listener.header_timeout,
-            idle_timeout: listener.idle_timeout,
-            header_size: listener.header_size,
-            max_headers: listener.max_headers,
-            protocol: listener.protocol,
-            max_streams: listener.max_streams,
-            max_connections: listener.max_connections,
-            redirected: None,
-        };
+        let settings = listener_settings(&listener);
         let proxy = Proxy::new(plan, Arc::new(Telemetry::default()), dialer);
         let door = Door::new(listener.name, listener.role, settings, Arc::clone(&proxy));
         Self {

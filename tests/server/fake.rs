@@ -50,6 +50,14 @@ pub(crate) struct Fake {
     pub(crate) release: Notify,
 }
 
+impl Fake {
+    /// Why it refused heads, so far.
+    pub(crate) fn refusals(&self) -> Vec<Reason> {
+        let refused = self.refused.lock();
+        refused.iter().map(|(reason, _)| *reason).collect()
+    }
+}
+
 /// Counted while it lives.
 pub(crate) struct Counted(Arc<AtomicUsize>);
 

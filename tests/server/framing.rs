@@ -30,13 +30,7 @@ async fn outcome(bytes: &[u8], step: usize) -> Outcome {
         .split("HTTP/1.")
         .skip(1)
         .filter_map(|part| status(&part[1..]));
-    let refused = talk
-        .fake()
-        .refused
-        .lock()
-        .iter()
-        .map(|(reason, _)| *reason)
-        .collect();
+    let refused = talk.fake().refusals();
     let seen = talk.fake().seen.lock().clone();
     Outcome {
         statuses: statuses.collect(),

@@ -127,14 +127,7 @@ async fn fault_013_and_028_a_head_over_the_limit_is_told_and_the_connection_goes
     bytes.extend(frames::get(3, "/"));
     talk.send(bytes).await;
     settle().await;
-    let refused: Vec<_> = talk
-        .fake()
-        .refused
-        .lock()
-        .iter()
-        .map(|(reason, _)| *reason)
-        .collect();
-    assert_eq!(refused, [Reason::HeaderTooLarge]);
+    assert_eq!(talk.fake().refusals(), [Reason::HeaderTooLarge]);
     assert_eq!(talk.fake().seen.lock().len(), 1, "the next request");
 }
 

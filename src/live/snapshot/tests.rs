@@ -6,32 +6,12 @@ use std::time::Duration;
 
 use super::*;
 use crate::clock;
-use crate::plan::{Address, Listener, Route};
-use crate::policy::{balance, rate_limit};
+use crate::plan::{Address, Listener, Route, samples};
+use crate::policy::rate_limit;
 
 fn upstream(name: &str, endpoint: u8) -> Arc<plan::Upstream> {
-    Arc::new(plan::Upstream {
-        name: name.into(),
-        endpoints: vec![plan::Endpoint {
-            address: Address::Ip(SocketAddr::from(([10, 0, 0, endpoint], 80))),
-            tls: false,
-            weight: 1,
-        }],
-        protocol: crate::plan::Protocol::Auto,
-        tls: None,
-        critical: false,
-        balance: balance::Settings::default(),
-        pool: plan::Pool {
-            idle_timeout: Duration::from_secs(4),
-            max_idle: 1,
-            max_requests_per_connection: None,
-            max_connection_age: None,
-            ping_interval: None,
-        },
-        max_connections: None,
-        health_check: None,
-        policies: plan::Policies::default(),
-    })
+    let address = Address::Ip(SocketAddr::from(([10, 0, 0, endpoint], 80)));
+    Arc::new(samples::upstream(name, [address]))
 }
 
 /// A route with a bucket of its own.

@@ -9,7 +9,7 @@ use tokio::io::{DuplexStream, duplex};
 use super::super::http1::connection::Http1;
 use super::super::wire::{Dialer, Pipe};
 use super::*;
-use crate::policy::balance;
+use crate::plan::samples;
 
 const LIMIT: Duration = Duration::from_secs(4);
 
@@ -33,23 +33,15 @@ fn name(host: &str) -> Address {
 }
 
 fn settings(endpoints: Vec<plan::Endpoint>, connections: Option<usize>) -> Arc<plan::Upstream> {
+    let sample = samples::upstream("u", []);
     Arc::new(plan::Upstream {
-        name: "u".into(),
         endpoints,
-        protocol: crate::plan::Protocol::Auto,
-        tls: None,
-        critical: false,
-        balance: balance::Settings::default(),
+        max_connections: connections,
         pool: plan::Pool {
             idle_timeout: LIMIT,
-            max_idle: 100,
-            max_requests_per_connection: None,
-            max_connection_age: None,
-            ping_interval: None,
+            ..sample.pool.clone()
         },
-        max_connections: connections,
-        health_check: None,
-        policies: plan::Policies::default(),
+        ..sample
     })
 }
 

@@ -2,14 +2,13 @@
 //! head, and nothing follows (rule 73). A fallback may bring a message.
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Response};
+use http::{HeaderMap, HeaderValue, Response};
 
-use super::{FALLBACK, Failure, REASON, REQUEST_ID, Voice};
+use super::{Failure, REQUEST_ID, Voice, take_headers, tell_of_fallback};
 use crate::plan::Respond;
 use crate::policy::grpc::Code;
 use crate::policy::outcome::Reason;
 use crate::proxy::grpc::{self, Call};
-use crate::telemetry::report::FallbackKind;
 
 impl Voice {
     /// The answer to a call that failed.
@@ -41,19 +40,9 @@ impl Voice {
     ) -> (Response<Bytes>, Option<HeaderMap>) {
         let mut answer = Response::new(Bytes::new());
         let headers = answer.headers_mut();
-        for (name, value) in &fallback.headers {
-            let name = HeaderName::try_from(&**name);
-            if let (Ok(name), Ok(value)) = (name, HeaderValue::try_from(&**value)) {
-                headers.append(name, value);
-            }
-        }
+        take_headers(headers, fallback);
         call.begin(headers);
-        headers.insert(REQUEST_ID, request_id.clone());
-        let kind = HeaderValue::from_static(FallbackKind::Respond.name());
-        headers.insert(FALLBACK, kind);
-        if let Some(reason) = reason {
-            headers.insert(REASON, HeaderValue::from_static(reason.name()));
-        }
+        tell_of_fallback(headers, reason, request_id);
         if code != Code::Ok {
             call.end(headers, code, &fallback.body);
             return (answer, None);

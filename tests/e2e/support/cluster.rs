@@ -3,14 +3,14 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, BufReader, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use super::acceptor::Acceptor;
 use super::message::Head;
 
 /// The only namespace and service that it knows.
@@ -22,9 +22,8 @@ const LOOKS_EVERY: Duration = Duration::from_millis(10);
 
 /// A running API. Dropped, it closes everything.
 pub(crate) struct Cluster {
-    address: SocketAddr,
+    acceptor: Acceptor,
     shared: Arc<Shared>,
-    accepting: Option<JoinHandle<()>>,
 }
 
 #[derive(Default)]
@@ -132,26 +131,26 @@ pub(crate) fn endpoint(address: &str, pod: Pod) -> Value {
 impl Cluster {
     /// A cluster without any slice.
     pub(crate) fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
         let shared = Arc::<Shared>::default();
         shared.world().version = 1_000;
         let to = Arc::clone(&shared);
-        let accepting = std::thread::spawn(move || accept(&listener, &to));
-        Self {
-            address,
-            shared,
-            accepting: Some(accepting),
-        }
+        let acceptor = Acceptor::start("127.0.0.1:0", move |stream| {
+            let shared = Arc::clone(&to);
+            move || {
+                let _ = serve(&stream, &shared);
+                let _ = stream.shutdown(Shutdown::Both);
+            }
+        });
+        Self { acceptor, shared }
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
-        self.address
+        self.acceptor.address()
     }
 
     /// The `runtime` block that leads to it, with more keys of `kubernetes`.
     pub(crate) fn runtime(&self, more: &str) -> String {
-        let api = self.address;
+        let api = self.address();
         format!(
             "runtime: {{ workers: 2, drain: 1s, kubernetes: {{ api: \"http://{api}\"{more} }} }}\n"
         )
@@ -251,10 +250,6 @@ impl Drop for Cluster {
     fn drop(&mut self) {
         self.shared.stopping.store(true, SeqCst);
         self.shared.news.notify_all();
-        let _ = TcpStream::connect(self.address);
-        if let Some(accepting) = self.accepting.take() {
-            let _ = accepting.join();
-        }
     }
 }
 
@@ -271,22 +266,8 @@ impl World {
     }
 }
 
-fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
-    while let Ok((stream, _)) = listener.accept() {
-        if shared.stopping.load(SeqCst) {
-            return;
-        }
-        let shared = Arc::clone(shared);
-        std::thread::spawn(move || {
-            let _ = serve(&stream, &shared);
-            let _ = stream.shutdown(Shutdown::Both);
-        });
-    }
-}
-
 /// Answers one connection's requests.
 fn serve(stream: &TcpStream, shared: &Shared) -> io::Result<()> {
-    let _ = stream.set_nodelay(true);
     let mut reader = BufReader::new(stream);
     while let Some(head) = Head::read(&mut reader)? {
         let target = head.line.split(' ').nth(1).unwrap_or_default().to_owned();

@@ -15,6 +15,7 @@
     reason = "a kit; not every tool is in use at every moment"
 )]
 
+mod acceptor;
 mod answer;
 mod authority;
 mod client;
@@ -37,6 +38,7 @@ pub(crate) mod tls;
 mod upstream;
 mod wait;
 
+pub(crate) use acceptor::Acceptor;
 pub(crate) use answer::Answer;
 pub(crate) use authority::{Authority, Identity};
 pub(crate) use client::{Broken, Client};

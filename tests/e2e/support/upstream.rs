@@ -2,22 +2,21 @@
 //! for each connection.
 
 use std::io::{self, BufReader, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Mutex, MutexGuard};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
+use super::acceptor::Acceptor;
 use super::message::{Body, Head, Received};
 use super::reply::{At, End, Reply, Wait};
 use super::wait::eventually;
 
 /// A running server. Dropped, it closes everything.
 pub(crate) struct Upstream {
-    address: SocketAddr,
+    acceptor: Acceptor,
     shared: Arc<Shared>,
-    accepting: Option<JoinHandle<()>>,
 }
 
 struct Shared {
@@ -71,8 +70,6 @@ impl Upstream {
     }
 
     fn start(address: &str, script: Script) -> Self {
-        let listener = TcpListener::bind(address).expect("the address is free");
-        let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared {
             script,
             taken: AtomicUsize::new(0),
@@ -83,20 +80,16 @@ impl Upstream {
             stopping: AtomicBool::new(false),
         });
         let to = Arc::clone(&shared);
-        let accepting = std::thread::spawn(move || accept(&listener, &to));
-        Self {
-            address,
-            shared,
-            accepting: Some(accepting),
-        }
+        let acceptor = Acceptor::start(address, move |stream| to.take(stream));
+        Self { acceptor, shared }
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
-        self.address
+        self.acceptor.address()
     }
 
     pub(crate) fn port(&self) -> u16 {
-        self.address.port()
+        self.address().port()
     }
 
     /// Requests whose head was received, complete or not.
@@ -142,17 +135,14 @@ impl Upstream {
 
     /// Ends it; the address is free again.
     pub(crate) fn stop(self) -> SocketAddr {
-        self.address
+        self.address()
     }
 }
 
 impl Drop for Upstream {
     fn drop(&mut self) {
         self.shared.stopping.store(true, SeqCst);
-        let _ = TcpStream::connect(self.address);
-        if let Some(accepting) = self.accepting.take() {
-            let _ = accepting.join();
-        }
+        self.acceptor.stop();
         self.close_connections();
     }
 }
@@ -160,6 +150,28 @@ impl Drop for Upstream {
 impl Shared {
     fn received(&self) -> MutexGuard<'_, Vec<Received>> {
         self.received.lock().unwrap()
+    }
+
+    /// Counts a connection, and serves it.
+    fn take(self: &Arc<Self>, stream: TcpStream) -> impl FnOnce() + Send + use<> {
+        let shared = Arc::clone(self);
+        let number = shared.connections.fetch_add(1, SeqCst);
+        shared.open.fetch_add(1, SeqCst);
+        if let Ok(stream) = stream.try_clone() {
+            shared.streams.lock().unwrap().push(stream);
+        }
+        move || {
+            let end = serve(&stream, number, &shared).unwrap_or(End::Close);
+            if end == End::Reset {
+                let _ = socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO));
+                forget(&shared, &stream);
+                drop(stream);
+            } else {
+                let _ = stream.shutdown(Shutdown::Both);
+                forget(&shared, &stream);
+            }
+            shared.open.fetch_sub(1, SeqCst);
+        }
     }
 
     /// The next act, if it does not wait for a request.
@@ -181,33 +193,6 @@ impl Shared {
             Script::List(list) => list[number.min(list.len() - 1)].clone(),
             Script::With(decide) => decide(number, received),
         }
-    }
-}
-
-fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
-    while let Ok((stream, _)) = listener.accept() {
-        if shared.stopping.load(SeqCst) {
-            return;
-        }
-        let number = shared.connections.fetch_add(1, SeqCst);
-        shared.open.fetch_add(1, SeqCst);
-        let _ = stream.set_nodelay(true);
-        if let Ok(stream) = stream.try_clone() {
-            shared.streams.lock().unwrap().push(stream);
-        }
-        let shared = Arc::clone(shared);
-        std::thread::spawn(move || {
-            let end = serve(&stream, number, &shared).unwrap_or(End::Close);
-            if end == End::Reset {
-                let _ = socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO));
-                forget(&shared, &stream);
-                drop(stream);
-            } else {
-                let _ = stream.shutdown(Shutdown::Both);
-                forget(&shared, &stream);
-            }
-            shared.open.fetch_sub(1, SeqCst);
-        });
     }
 }
 
