@@ -481,17 +481,19 @@ impl Attempted {
     }
 
     fn late(late: Late, timeouts: &timeout::Settings, reused: bool) -> Self {
+        let waits_for_client = true;
+        let blameless = late == Late::Request { waits_for_client };
         let detail = match late {
             Late::UpstreamTakesNothing => Some(message::upstream_takes_nothing(timeouts.idle)),
+            Late::Request { .. } if blameless => Some(message::client_still_sends().to_owned()),
             Late::Connect | Late::Try | Late::Request { .. } | Late::ClientSendsNothing => None,
         };
-        let waits_for_client = true;
         Self {
             ending: Ending::Failed(late.reason()),
             sent: Sent::Unanswered,
             reused,
             detail,
-            blameless: late == Late::Request { waits_for_client },
+            blameless,
             answer: None,
             opened: None,
         }

@@ -287,6 +287,11 @@ pub fn upstream_takes_nothing(idle: Option<Duration>) -> String {
     format!("it took no byte of the request's body for {idle:?} (idle timeout)")
 }
 
+/// Why a request's time was over in a try that no endpoint is to be blamed for; a part of a sentence.
+pub const fn client_still_sends() -> &'static str {
+    "the client had not sent all of its request"
+}
+
 /// `client_gone`, where the client is still connected but sends no more of its request.
 pub fn client_sends_nothing(idle: Option<Duration>) -> String {
     let idle = idle.unwrap_or_default();
@@ -304,6 +309,12 @@ pub fn failed_try(
     if let (Reason::TryTimeout, Some(detail)) = (reason, detail) {
         let upstream = tried.upstream;
         return format!("No answer from upstream '{upstream}': {detail} ({tried}).");
+    }
+    if let (Reason::RequestTimeout, Some(whole), Some(detail)) = (reason, whole, detail) {
+        let upstream = tried.upstream;
+        return format!(
+            "No answer from upstream '{upstream}' within {whole:?} (request timeout): {detail} ({tried})."
+        );
     }
     let detail: &dyn Display = &detail.unwrap_or("the connection broke");
     match (reason, timeouts.connect, timeouts.per_try, whole) {

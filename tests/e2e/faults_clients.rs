@@ -262,6 +262,8 @@ fn fault_039_a_slow_upload_counts_against_the_requests_time_and_is_not_the_upstr
         (answer.status, answer.reason().as_deref()),
         (504, Some("request_timeout"))
     );
+    let why = "within 500ms (request timeout): the client had not sent all of its request (1 try";
+    assert!(answer.text().contains(why), "{}", answer.text());
     drop(client);
     expect_told(&proxy, "failed", Some("request_timeout"));
     eventually("the upstream is let go", || {
