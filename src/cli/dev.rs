@@ -117,17 +117,6 @@ mod tests {
     }
 
     #[test]
-    fn what_could_not_run_is_not_printed() {
-        for (to, code) in [("http://127.0.0.1:3000", 0), ("3000", 2)] {
-            let dev = Dev {
-                print_config: true,
-                ..dev(to)
-            };
-            assert_eq!(run(&dev), ExitCode::from(code), "{to}");
-        }
-    }
-
-    #[test]
     fn what_the_user_typed_stays_one_value() {
         let yaml = dev("http://a\"]\nx: y").yaml();
         assert!(config::parse("dev", &yaml, &|_| None).is_err());

@@ -257,3 +257,22 @@ fn the_program_is_the_one_that_was_built() {
         "{PROGRAM}"
     );
 }
+
+#[test]
+fn dev_prints_no_configuration_that_could_not_run() {
+    for (to, code, said) in [
+        (
+            "http://127.0.0.1:3000",
+            0,
+            "endpoints: [\"http://127.0.0.1:3000\"]",
+        ),
+        ("3000", 2, "did you mean `127.0.0.1:3000`?"),
+    ] {
+        let out = output(&["dev", "--to", to, "--print-config"]);
+        let told = if code == 0 { &out.stdout } else { &out.stderr };
+        let told = String::from_utf8_lossy(told);
+        assert_eq!(out.status.code(), Some(code), "{told}");
+        assert!(told.contains(said), "{told}");
+        assert_eq!(out.stdout.is_empty(), code != 0);
+    }
+}
