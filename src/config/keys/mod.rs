@@ -307,7 +307,7 @@ static UPSTREAM: Block = Block {
                 &Kind::Block(&BALANCE),
             ),
             "least_request",
-            "least_request (the less loaded of two) | round_robin | random | { hash: { header: x-user-id } }",
+            "least_request | round_robin | random | { hash: { header: x-user-id } }. The first takes the less loaded of two, and failures of late count as load.",
         ),
         key("pool", Kind::Block(&POOL), "{}", "Idle connections."),
     ],
