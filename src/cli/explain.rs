@@ -238,7 +238,10 @@ fn at_listener(text: &mut String, loaded: &Loaded, listener: &Listener, question
         Some((index, route)) => {
             on_route(text, route, question);
             settings::write(text, &loaded.effective, listener, index, route);
-            let timeline = timeline::worst(&route.policies);
+            let keyed = question.headers.contains_key("idempotency-key");
+            let retry = route.policies.retry.as_deref();
+            let repeatable = retry.is_none_or(|retry| retry.methods.allow(&question.method, keyed));
+            let timeline = timeline::worst(&route.policies, repeatable);
             drawing::write(text, &timeline);
         }
     }

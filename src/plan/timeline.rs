@@ -71,10 +71,11 @@ pub struct Cut {
     pub step: usize,
 }
 
-/// The worst case of a route's policies.
-pub fn worst(policies: &Policies) -> Timeline {
+/// The worst case of a route's policies. `repeatable`: the request may be sent twice; another is tried
+/// again only where nothing of it was sent.
+pub fn worst(policies: &Policies, repeatable: bool) -> Timeline {
     let Some(retry) = policies.retry.as_deref() else {
-        return of(policies, None);
+        return of(policies, None, repeatable);
     };
     let own = Rule {
         class: None,
@@ -86,9 +87,9 @@ pub fn worst(policies: &Policies) -> Timeline {
         tries: rule.max_attempts,
         backoff: rule.backoff,
     });
-    let mut longest = of(policies, Some(own));
+    let mut longest = of(policies, Some(own), repeatable);
     for rule in rules {
-        let timeline = of(policies, Some(rule));
+        let timeline = of(policies, Some(rule), repeatable);
         let longer = (timeline.sum.is_none(), timeline.sum, timeline.tries)
             > (longest.sum.is_none(), longest.sum, longest.tries);
         if longer {
@@ -119,7 +120,7 @@ struct Rule {
     backoff: backoff::Settings,
 }
 
-fn of(policies: &Policies, rule: Option<Rule>) -> Timeline {
+fn of(policies: &Policies, rule: Option<Rule>, repeatable: bool) -> Timeline {
     let timeouts = policies.timeouts;
     let tries = rule.map_or(1, |rule| rule.tries.max(1));
     let mut line = Line::default();
@@ -136,7 +137,9 @@ fn of(policies: &Policies, rule: Option<Rule>) -> Timeline {
             line.push(Kind::Backoff(number), Some(wait), listed);
         }
         line.push(Kind::Connect(number), timeouts.connect, listed);
-        line.push(Kind::Try(number), timeouts.per_try, listed);
+        if repeatable || number == tries {
+            line.push(Kind::Try(number), timeouts.per_try, listed);
+        }
         if line.end.is_none() && !listed {
             break;
         }
@@ -292,7 +295,7 @@ mod tests {
             max_queue: 1,
             ..bulkhead::Settings::default()
         });
-        let timeline = worst(&policies);
+        let timeline = worst(&policies, true);
         use Kind::{Backoff, Connect, Queue, Try};
         let expected = [
             Queue,
@@ -314,22 +317,33 @@ mod tests {
     }
 
     #[test]
+    fn rule_15_what_may_not_be_sent_twice_is_sent_in_the_last_try_at_worst() {
+        let timeline = worst(&policies(60_000, Some(2000), Some(retry(2))), false);
+        use Kind::{Backoff, Connect, Try};
+        assert_eq!(
+            kinds(&timeline),
+            [Connect(1), Backoff(2), Connect(2), Try(2)]
+        );
+        assert_eq!(timeline.sum, Some(ms(1000 + 25 + 1000 + 2000)));
+    }
+
+    #[test]
     fn the_request_timeout_cuts_the_step_under_way() {
         let policies = |request| policies(request, Some(2000), Some(retry(2)));
         let sum = 2 * 3000 + 25;
-        let exact = worst(&policies(sum));
+        let exact = worst(&policies(sum), true);
         assert_eq!((exact.cut, exact.total), (None, Some(ms(sum))));
-        let cut = |request| worst(&policies(request)).cut.map(|cut| cut.step);
+        let cut = |request| worst(&policies(request), true).cut.map(|cut| cut.step);
         assert_eq!(cut(sum - 1), Some(4), "the second try");
         assert_eq!(cut(3025), Some(3), "connecting for the second try");
         assert_eq!(cut(3000), Some(2), "the wait has just begun");
         assert_eq!(cut(500), Some(0));
-        assert_eq!(worst(&policies(500)).total, Some(ms(500)));
+        assert_eq!(worst(&policies(500), true).total, Some(ms(500)));
     }
 
     #[test]
     fn a_try_without_a_limit_may_use_up_all_the_time() {
-        let timeline = worst(&policies(15_000, None, Some(retry(3))));
+        let timeline = worst(&policies(15_000, None, Some(retry(3))), true);
         assert_eq!(timeline.sum, None);
         assert_eq!(
             timeline.cut,
@@ -341,7 +355,7 @@ mod tests {
         assert_eq!(timeline.steps[1].begins, Some(ms(1000)));
         assert_eq!(timeline.steps[2].begins, None);
 
-        let endless = worst(&Policies::default());
+        let endless = worst(&Policies::default(), true);
         assert_eq!((endless.total, endless.cut), (None, None));
         assert_eq!(kinds(&endless), [Kind::Connect(1), Kind::Try(1)]);
         assert_eq!(endless.retry_after, None);
@@ -358,7 +372,7 @@ mod tests {
         };
         retry.by_class.timeout = rule(1);
         retry.by_class.rate_limited = rule(4);
-        let timeline = worst(&policies(60_000, Some(1000), Some(retry)));
+        let timeline = worst(&policies(60_000, Some(1000), Some(retry)), true);
         assert_eq!(
             (timeline.class, timeline.tries),
             (Some(Class::RateLimited), 4)
@@ -368,18 +382,18 @@ mod tests {
 
     #[test]
     fn many_tries_are_summed_but_not_listed() {
-        let timeline = worst(&policies(5_000_000, Some(1000), Some(retry(1000))));
+        let timeline = worst(&policies(5_000_000, Some(1000), Some(retry(1000))), true);
         let shown = usize::try_from(SHOWN_TRIES).unwrap();
         assert_eq!(timeline.steps.len(), 3 * shown - 1);
         let waits: u64 = (1..1000).map(|n| (25 << (n - 1).min(20)).min(1000)).sum();
         assert_eq!(timeline.sum, Some(ms(2_000_000 + waits)));
-        let cut = worst(&policies(1_000_000, Some(1000), Some(retry(1000)))).cut;
+        let cut = worst(&policies(1_000_000, Some(1000), Some(retry(1000))), true).cut;
         assert_eq!(
             cut.unwrap().step,
             3 * shown - 1,
             "in a step that is not listed"
         );
-        let endless = worst(&policies(1000, None, Some(retry(u32::MAX))));
+        let endless = worst(&policies(1000, None, Some(retry(u32::MAX))), true);
         assert_eq!(endless.total, Some(ms(1000)));
     }
 }
