@@ -666,6 +666,7 @@ BAD_VALUES = [
     ({"discovery": {"enabled": True, "serviceAccounts": []}}, "serviceAccounts"),
     ({"podMonitor": {"interval": "often"}}, "interval"),
     ({"standalone": {"enabled": True}}, "standalone needs `config`"),
+    ({"standalone": {"pod": {"containers": []}}}, "containers"),
     ({"standalone": {"ports": [{"name": "Http!", "port": 80, "containerPort": 80}]}}, "ports"),
 ]
 
