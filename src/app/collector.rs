@@ -11,6 +11,7 @@ use tokio::task::JoinHandle;
 use crate::clock;
 use crate::proxy::Proxy;
 use crate::telemetry::Telemetry;
+use crate::telemetry::foreign::shown;
 use crate::telemetry::spans::{Batch, Exporter};
 use link::{Failure, Link};
 
@@ -20,6 +21,8 @@ const TRIES: u32 = 3;
 const BACKOFF: Duration = Duration::from_millis(500);
 /// The longest wait that a collector can ask for.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(5);
+/// Bytes of its own words that are repeated.
+const MAX_WHY: usize = 300;
 /// How long the last spans have at the end of the process, at least and at most.
 const LAST_SPANS: [Duration; 2] = [Duration::from_millis(250), Duration::from_secs(2)];
 
@@ -135,6 +138,7 @@ impl Sender {
         counts.exported.add(batch.spans - refused);
         counts.dropped.add(refused);
         if refused > 0 {
+            let why = shown(&why, MAX_WHY);
             let why = format!("it refused {refused} of {} spans: {why}", batch.spans);
             self.in_trouble(batch, &why);
         } else if self.spans().has_overflowed() {

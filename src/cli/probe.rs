@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::ask::{AdminArgs, Reply, ask};
 use super::print;
 use crate::clock;
-use crate::telemetry::explain::harmless;
+use crate::telemetry::foreign::shown;
 
 /// What `mamparo probe` takes.
 #[derive(Debug, Clone, Args)]
@@ -75,7 +75,7 @@ fn judge(path: &str, reply: &Reply) -> Result<String, String> {
 
 /// A probe's answer is a line of text, or, of the deep one, a list of what is unavailable.
 fn sentence(body: &str) -> String {
-    let first = || shortened(body.lines().next().unwrap_or_default());
+    let first = || shown(body.lines().next().unwrap_or_default(), 200);
     let Ok(Value::Object(health)) = serde_json::from_str(body) else {
         return first();
     };
@@ -96,11 +96,6 @@ fn sentence(body: &str) -> String {
         (true, Some(status)) => status.to_owned(),
         (true, None) => first(),
     }
-}
-
-/// What a stranger sent is shown, but never at length, and commands no terminal.
-fn shortened(line: &str) -> String {
-    harmless(&line.chars().take(200).collect::<String>())
 }
 
 #[cfg(test)]

@@ -151,7 +151,7 @@ impl History {
             "every upstream".to_owned()
         };
         Shown {
-            every_ms: millis_of(EVERY),
+            every_ms: EVERY.as_secs() * 1000,
             points: POINTS,
             until: rows.at.map(stamp),
             kept,
@@ -175,10 +175,6 @@ impl Rows {
             }
         }
     }
-}
-
-fn millis_of(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// The last minutes, as JSON shows them.

@@ -29,12 +29,14 @@ pub struct Metrics {
     pub access_log_dropped: Arc<Counter>,
     /// What became of spans.
     pub spans: Arc<Counts>,
+    /// Apart from the others, which are many: a request whose listener goes over a limit, or is not of the
+    /// configuration any more, looks for a handle, and must not wait for a scrape of ten thousand routes.
+    listeners: Mutex<Handles<Arc<str>, ListenerMeters>>,
     handles: Mutex<Tables>,
 }
 
 #[derive(Debug, Default)]
 struct Tables {
-    listeners: Handles<Arc<str>, ListenerMeters>,
     routes: Handles<[Arc<str>; 3], RouteMeters>,
     passages: Handles<[Arc<str>; 2], Passage>,
     upstreams: Handles<Arc<str>, UpstreamMeters>,
@@ -53,10 +55,14 @@ pub(super) struct Scraped {
 impl Metrics {
     /// The handle of a listener.
     pub fn listener(&self, name: &Arc<str>) -> Arc<ListenerMeters> {
-        let mut tables = self.handles.lock();
-        let nowhere = tables.passage(&Arc::from(""), &Arc::from(""));
+        if let Some(known) = self.listeners.lock().known(name) {
+            return known;
+        }
+        let nowhere = Arc::from("");
+        // Got before the other lock is taken: who looks for a known listener does not wait for this one.
+        let nowhere = self.handles.lock().passage(&nowhere, &nowhere);
         let make = || ListenerMeters::new(name.clone(), nowhere);
-        tables.listeners.get(name.clone(), make)
+        self.listeners.lock().get(name.clone(), make)
     }
 
     /// The handle of a listener's route to an upstream.
@@ -79,19 +85,20 @@ impl Metrics {
         self.handles.lock().upstream(name)
     }
 
-    /// Every handle, for one more scrape; it reads them without the lock, for which requests that go
-    /// wrong wait too (fault 73).
+    /// Every handle, for one more scrape; it reads them without the locks (fault 73).
     pub(super) fn scraped(&self) -> Scraped {
         let mut tables = self.handles.lock();
         let Tables {
-            listeners,
             routes,
             passages,
             upstreams,
             forgotten,
         } = &mut *tables;
         let scraped = Scraped {
-            listeners: listeners.scraped(|one| add_listener(forgotten, one)),
+            listeners: self
+                .listeners
+                .lock()
+                .scraped(|one| add_listener(forgotten, one)),
             routes: routes.scraped(|one| add_route(forgotten, one)),
             passages: passages.scraped(|one| add_passage(forgotten, one)),
             upstreams: upstreams.scraped(|one| add_upstream(forgotten, one)),
@@ -104,7 +111,7 @@ impl Metrics {
     pub fn sums(&self) -> Sums {
         let tables = self.handles.lock();
         let mut sums = tables.forgotten.clone();
-        let (listeners, routes) = (tables.listeners.all(), tables.routes.all());
+        let (listeners, routes) = (self.listeners.lock().all(), tables.routes.all());
         let (passages, upstreams) = (tables.passages.all(), tables.upstreams.all());
         drop(tables);
         listeners
@@ -188,5 +195,26 @@ impl Tables {
     fn upstream(&mut self, name: &Arc<str>) -> Arc<UpstreamMeters> {
         let make = || UpstreamMeters::new(name.clone());
         self.upstreams.get(name.clone(), make)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fault_073_a_request_that_looks_for_its_listener_does_not_wait_for_a_scrape() {
+        let metrics = Metrics::default();
+        let name = Arc::from("in");
+        let known = metrics.listener(&name);
+        let scraping = metrics.handles.lock();
+        std::thread::scope(|scope| {
+            let (found, is_found) = std::sync::mpsc::channel();
+            let (metrics, name) = (&metrics, &name);
+            scope.spawn(move || found.send(metrics.listener(name)));
+            let found = is_found.recv_timeout(Duration::from_secs(10));
+            drop(scraping);
+            assert!(found.is_ok_and(|found| Arc::ptr_eq(&found, &known)));
+        });
     }
 }

@@ -1,7 +1,7 @@
 //! Text in columns, with shades that count for no width.
 
 use super::view::Style;
-use crate::telemetry::explain::harmless;
+use crate::telemetry::foreign::harmless;
 
 /// How a piece of text is to look. Colour is never the only sign.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

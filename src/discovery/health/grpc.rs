@@ -6,6 +6,7 @@ use http::HeaderMap;
 
 use crate::policy::grpc::Code;
 use crate::policy::health::Fault;
+use crate::telemetry::protobuf::{self, Message, Read};
 
 /// The method's path.
 pub(super) const PATH: &str = "/grpc.health.v1.Health/Check";
@@ -14,26 +15,24 @@ pub(super) const LONGEST: usize = 4096;
 
 /// Before each message: whether it is compressed, and its length.
 const PREFIX: usize = 5;
-/// `HealthCheckRequest.service`: field 1, with its length before it.
-const SERVICE: u8 = 1 << 3 | 2;
-/// `HealthCheckResponse.status`: field 1, a number.
-const STATUS: u64 = 1 << 3;
+/// The field of `HealthCheckRequest`.
+const SERVICE: u8 = 1;
+/// The field of `HealthCheckResponse`, a number.
+const STATUS: u64 = 1;
 /// The names of the statuses, by their numbers.
 const STATUSES: [&str; 4] = ["UNKNOWN", "SERVING", "NOT_SERVING", "SERVICE_UNKNOWN"];
 const SERVING: u64 = 1;
 
 /// The request, framed.
 pub(super) fn request(service: &str) -> Bytes {
-    let mut message = BytesMut::new();
+    let mut message = Vec::new();
     if !service.is_empty() {
-        message.put_u8(SERVICE);
-        put_number(&mut message, service.len() as u64);
-        message.put_slice(service.as_bytes());
+        Message::new(&mut message).bytes(SERVICE, service);
     }
     let mut framed = BytesMut::with_capacity(PREFIX + message.len());
     framed.put_u8(0);
     framed.put_u32(u32::try_from(message.len()).unwrap_or(u32::MAX));
-    framed.put(message);
+    framed.put_slice(&message);
     framed.freeze()
 }
 
@@ -66,46 +65,12 @@ fn status(mut framed: &[u8]) -> Option<u64> {
     let length = usize::try_from(framed.get_u32()).ok()?;
     let mut message = framed.get(..length)?;
     let mut status = 0;
-    while message.has_remaining() {
-        let tag = number(&mut message)?;
-        match tag & 7 {
-            0 => {
-                let value = number(&mut message)?;
-                if tag == STATUS {
-                    status = value;
-                }
-            }
-            1 => message = message.get(8..)?,
-            2 => {
-                let length = usize::try_from(number(&mut message)?).ok()?;
-                message = message.get(length..)?;
-            }
-            5 => message = message.get(4..)?,
-            _ => return None,
+    while !message.is_empty() {
+        if let (STATUS, Read::Number(value)) = protobuf::next(&mut message)? {
+            status = value;
         }
     }
     Some(status)
-}
-
-/// Seven bits a byte, the lowest first; the highest bit says that another byte follows.
-fn number(from: &mut &[u8]) -> Option<u64> {
-    let mut number = 0_u64;
-    for place in 0..10 {
-        let byte = from.split_off_first()?;
-        number |= u64::from(byte & 0x7f).checked_shl(7 * place)?;
-        if byte & 0x80 == 0 {
-            return Some(number);
-        }
-    }
-    None
-}
-
-fn put_number(to: &mut BytesMut, mut number: u64) {
-    while number > 0x7f {
-        to.put_u8((number & 0x7f) as u8 | 0x80);
-        number >>= 7;
-    }
-    to.put_u8(number as u8);
 }
 
 #[cfg(test)]

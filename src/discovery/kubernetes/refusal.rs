@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use super::access::Access;
+use crate::telemetry::foreign;
 
-/// Characters of the API's own words that are repeated.
+/// Bytes of the API's own words that are repeated.
 const REPEATED: usize = 300;
 
 /// Why a list or a watch came to nothing.
@@ -84,13 +85,7 @@ pub(super) fn refusal(
 
 /// One line, of which the begin is enough.
 pub(super) fn shortened(said: &str) -> String {
-    let clean = |c: char| if c.is_control() { ' ' } else { c };
-    let mut characters = said.chars().map(clean);
-    let mut text: String = characters.by_ref().take(REPEATED).collect();
-    if characters.next().is_some() {
-        text.push('…');
-    }
-    text
+    foreign::shown(said, REPEATED)
 }
 
 #[cfg(test)]

@@ -5,8 +5,8 @@ use http::{HeaderMap, StatusCode};
 use serde_json::json;
 
 use super::answer::{self, Answer};
-use super::handle::shortened;
 use crate::telemetry::explain::{Line, Recorder, Story, list_text, story_text};
+use crate::telemetry::foreign::shown;
 
 /// Whether the client would rather read text: `text/plain` comes before JSON in its `accept`.
 pub(super) fn wants_text(headers: &HeaderMap) -> bool {
@@ -39,7 +39,7 @@ pub(super) fn answer(recorder: &Recorder, id: Option<&str>, as_text: bool) -> An
             let message = format!(
                 "no request with the id '{}' is kept: only the last {} that failed, were retried, slow, \
                  answered by a fallback, or asked for it with x-mamparo-explain: 1 are",
-                shortened(id, 200),
+                shown(id, 200),
                 recorder.capacity()
             );
             refused(&message, as_text)

@@ -8,7 +8,7 @@ use http::request::Parts;
 use http::uri::Authority;
 use http::{HeaderMap, Uri};
 
-use super::handle::shortened;
+use crate::telemetry::foreign::shown;
 
 /// What browsers send and a page cannot leave out. To a name in plaintext they say neither `origin` nor
 /// `sec-fetch-site` with a GET, so these alone would not show the pages that this is about.
@@ -27,7 +27,7 @@ pub(super) fn reading(uri: &Uri, headers: &HeaderMap) -> Option<String> {
     }
     let name = match host(uri, headers) {
         Some(host) if is_ours(host.host()) => return None,
-        Some(host) => format!("the name '{}'", shortened(host.host(), 100)),
+        Some(host) => format!("the name '{}'", shown(host.host(), 100)),
         None => "no valid name".to_owned(),
     };
     Some(format!(
@@ -57,7 +57,7 @@ pub(super) fn change(request: &Parts) -> Option<String> {
         return Some(format!(
             "a change is taken under an IP address or 'localhost' only, not under the name '{}': \
              a page of that name could send it (DNS rebinding)",
-            shortened(host.host(), 100)
+            shown(host.host(), 100)
         ));
     }
     cross_site(&request.headers, &host)

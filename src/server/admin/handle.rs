@@ -16,6 +16,7 @@ use crate::live::received::ReceivedBody;
 use crate::proxy::answer::prefers;
 use crate::server::status::{Circuit, Endpoint, ReloadResult, Upstream};
 use crate::telemetry::exposition::Format;
+use crate::telemetry::foreign::shown;
 
 /// Bytes of a request's body.
 const MAX_BODY: usize = 64 * 1024;
@@ -255,7 +256,7 @@ fn unknown_path(parts: &Parts, offer: Offer) -> Answer {
         .collect();
     answer::refusal(
         StatusCode::NOT_FOUND,
-        format!("there is nothing at '{}'", shortened(parts.uri.path(), 200)),
+        format!("there is nothing at '{}'", shown(parts.uri.path(), 200)),
         &[("paths", json!(paths))],
     )
 }
@@ -266,8 +267,8 @@ fn wrong_method(parts: &Parts, target: &Target) -> Answer {
         StatusCode::METHOD_NOT_ALLOWED,
         format!(
             "'{}' takes {allow}, not {}",
-            shortened(parts.uri.path(), 200),
-            shortened(parts.method.as_str(), 20)
+            shown(parts.uri.path(), 200),
+            shown(parts.method.as_str(), 20)
         ),
         &[],
     );
@@ -399,7 +400,7 @@ async fn breaker(control: &Control, upstream: &str, endpoint: &str, body: Receiv
 }
 
 fn cannot_force(upstream: &str, endpoint: &str, error: ForceError) -> Answer {
-    let (upstream, endpoint) = (shortened(upstream, 100), shortened(endpoint, 100));
+    let (upstream, endpoint) = (shown(upstream, 100), shown(endpoint, 100));
     match error {
         ForceError::UnknownUpstream(known) => answer::refusal(
             StatusCode::NOT_FOUND,
@@ -479,13 +480,4 @@ fn percent_decoded(segment: &str) -> Option<String> {
         }
     }
     String::from_utf8(bytes).ok()
-}
-
-/// At most so many characters: what a client sent is shown back, but never at length.
-pub(super) fn shortened(text: &str, characters: usize) -> String {
-    let mut shown: String = text.chars().take(characters).collect();
-    if shown.len() < text.len() {
-        shown.push('…');
-    }
-    shown
 }

@@ -22,7 +22,7 @@ use crate::plan;
 
 pub use kept_for::KeptFor;
 pub use story::{Line, Step, Story};
-pub use text::{harmless, list as list_text, story as story_text};
+pub use text::{list as list_text, story as story_text};
 
 /// Bytes that all kept reports may take together.
 const MAX_BYTES: usize = 1024 * 1024;

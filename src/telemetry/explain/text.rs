@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::{Line, Story};
+use crate::telemetry::foreign::harmless;
 
 /// A kept request with all its steps; ends with a line end.
 pub fn story(story: &Story) -> String {
@@ -53,9 +54,4 @@ pub fn list(lines: &[Line]) -> String {
         );
     }
     text
-}
-
-/// Without what could command a terminal: some of it was sent by clients and endpoints.
-pub fn harmless(text: &str) -> String {
-    text.replace(char::is_control, "\u{fffd}")
 }

@@ -9,6 +9,7 @@ use http::uri::{PathAndQuery, Uri};
 use http::{HeaderValue, Method};
 
 use super::{Place, Report, Target, Try};
+use crate::telemetry::foreign::shortened;
 
 /// Bytes of a path that are kept.
 const MAX_PATH: usize = 512;
@@ -104,15 +105,6 @@ fn shorten(detail: &mut Option<Box<str>>) {
     }
 }
 
-/// The text, or so many bytes of it and the sign that more followed.
-fn shortened(text: &str, most: usize) -> std::borrow::Cow<'_, str> {
-    if text.len() <= most {
-        return text.into();
-    }
-    let cut = text.floor_char_boundary(most);
-    format!("{}...", &text[..cut]).into()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -136,7 +128,8 @@ mod tests {
         report.detail = Some("ü".repeat(30_000).into());
         let kept = report.detached();
         let target = kept.target.as_ref().unwrap();
-        assert_eq!(target.uri.path().len(), MAX_PATH + 3);
+        assert_eq!(target.uri.path().len(), MAX_PATH + '…'.len_utf8());
+        assert!(target.uri.path().ends_with("xx…"));
         assert_eq!(target.uri.query(), None);
         assert_eq!(target.method.as_str().len(), MAX_METHOD);
         assert_eq!(target.host.as_ref().unwrap(), "shop");

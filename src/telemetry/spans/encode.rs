@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 
 use http::uri::Authority;
 
-use super::protobuf::Message;
 use crate::plan::address::UNIX_SCHEME;
 use crate::policy::grpc::Code;
 use crate::policy::outcome::{Ending, Outcome as Learnt, Reason};
+use crate::telemetry::protobuf::Message;
 use crate::telemetry::report::{Outcome, Report, Target, Try};
 
 /// Bytes of one text; what is longer is cut.
@@ -286,7 +286,7 @@ impl Request<'_> {
         to.text("mamparo.outcome", learnt(one.outcome));
         to.text("mamparo.sent", one.sent.name());
         to.truth("mamparo.connection.reused", one.reused);
-        client_status(span, one.ending);
+        client_status(span, one);
     }
 
     /// The ids, and whose child it is.
@@ -409,16 +409,16 @@ impl<'m, 'a> Attributes<'m, 'a> {
 
 /// A client's span is an error where it did not get what it asked for; a try that ends because its
 /// client has gone is none.
-fn client_status(span: &mut Message<'_>, ending: Ending) {
+fn client_status(span: &mut Message<'_>, one: &Try) {
     let mut to = Attributes::of(span);
-    match (ending, ending.status()) {
+    match (one.ending, one.ending.status()) {
         (Ending::Failed(Reason::ClientGone), _) => return,
         (Ending::Failed(reason), _) => to.text("error.type", reason.name()),
         (Ending::Grpc { status: 200, code }, Some(400..)) => to.code("error.type", code),
         (_, Some(status @ 400..)) => to.digits("error.type", status),
         (_, Some(_) | None) => return,
     }
-    error(span, None);
+    error(span, one.detail.as_deref());
 }
 
 fn error(span: &mut Message<'_>, message: Option<&str>) {

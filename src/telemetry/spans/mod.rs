@@ -10,7 +10,6 @@
 
 mod choice;
 mod encode;
-mod protobuf;
 mod resource;
 #[cfg(test)]
 mod tests;
@@ -26,12 +25,12 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::histogram::Counter;
+use super::protobuf::{self, Read};
 use super::report::Report;
 use crate::clock;
 use crate::plan::Tracing;
 use choice::Choice;
 use encode::Anchor;
-use protobuf::Read;
 
 /// Reports that wait; one more is dropped.
 pub const MAX_WAITING: usize = 2048;

@@ -2,7 +2,7 @@
 //! OTEL_RESOURCE_ATTRIBUTES says, as it does to every program that exports spans.
 
 use super::encode::Attributes;
-use super::protobuf::Message;
+use crate::telemetry::protobuf::Message;
 
 /// What the environment calls them.
 const VARIABLE: &str = "OTEL_RESOURCE_ATTRIBUTES";

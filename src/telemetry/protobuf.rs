@@ -1,11 +1,11 @@
-//! Messages in the encoding of protocol buffers, as much of it as spans need: written in one go into a
-//! buffer, field after field, without a tree of them before.
+//! Messages in the encoding of protocol buffers, as much of it as spans and health checks need: written in
+//! one go into a buffer and read from one, field after field, without a tree of them before.
 
 use smallvec::SmallVec;
 
 /// A message that is being written.
 #[derive(Debug)]
-pub(super) struct Message<'a>(&'a mut Vec<u8>);
+pub(crate) struct Message<'a>(&'a mut Vec<u8>);
 
 /// How a field's value stands in the bytes.
 const VARINT: u8 = 0;
@@ -15,12 +15,12 @@ const FIXED32: u8 = 5;
 
 impl<'a> Message<'a> {
     /// What is written goes behind what is there.
-    pub(super) fn new(to: &'a mut Vec<u8>) -> Self {
+    pub(crate) fn new(to: &'a mut Vec<u8>) -> Self {
         Self(to)
     }
 
     /// A number. Nothing is nothing: it is not written.
-    pub(super) fn number(&mut self, field: u8, value: u64) {
+    pub(crate) fn number(&mut self, field: u8, value: u64) {
         if value != 0 {
             self.tag(field, VARINT);
             varint(self.0, value);
@@ -28,36 +28,36 @@ impl<'a> Message<'a> {
     }
 
     /// A truth, written even where it is none: an attribute has its value.
-    pub(super) fn truth(&mut self, field: u8, value: bool) {
+    pub(crate) fn truth(&mut self, field: u8, value: bool) {
         self.tag(field, VARINT);
         varint(self.0, u64::from(value));
     }
 
     /// A number with a sign, written even where it is nothing: an attribute has its value.
-    pub(super) fn integer(&mut self, field: u8, value: i64) {
+    pub(crate) fn integer(&mut self, field: u8, value: i64) {
         self.tag(field, VARINT);
         varint(self.0, value.cast_unsigned());
     }
 
     /// A number of eight bytes.
-    pub(super) fn fixed64(&mut self, field: u8, value: u64) {
+    pub(crate) fn fixed64(&mut self, field: u8, value: u64) {
         self.tag(field, FIXED64);
         self.0.extend_from_slice(&value.to_le_bytes());
     }
 
     /// A number of four bytes.
-    pub(super) fn fixed32(&mut self, field: u8, value: u32) {
+    pub(crate) fn fixed32(&mut self, field: u8, value: u32) {
         self.tag(field, FIXED32);
         self.0.extend_from_slice(&value.to_le_bytes());
     }
 
     /// A fraction.
-    pub(super) fn double(&mut self, field: u8, value: f64) {
+    pub(crate) fn double(&mut self, field: u8, value: f64) {
         self.fixed64(field, value.to_bits());
     }
 
     /// Bytes, or a text.
-    pub(super) fn bytes(&mut self, field: u8, value: impl AsRef<[u8]>) {
+    pub(crate) fn bytes(&mut self, field: u8, value: impl AsRef<[u8]>) {
         let value = value.as_ref();
         self.tag(field, LENGTH);
         varint(self.0, value.len() as u64);
@@ -65,12 +65,12 @@ impl<'a> Message<'a> {
     }
 
     /// Fields that are written already.
-    pub(super) fn append(&mut self, fields: &[u8]) {
+    pub(crate) fn append(&mut self, fields: &[u8]) {
         self.0.extend_from_slice(fields);
     }
 
     /// A message within this one.
-    pub(super) fn message(&mut self, field: u8, write: impl FnOnce(&mut Message<'_>)) {
+    pub(crate) fn message(&mut self, field: u8, write: impl FnOnce(&mut Message<'_>)) {
         self.tag(field, LENGTH);
         // Most are so short that one byte says how long: room for it is left, and for longer ones made.
         let at = self.0.len();
@@ -103,7 +103,7 @@ fn varint(to: &mut impl Extend<u8>, mut value: u64) {
 
 /// A field that was read.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Read<'a> {
+pub(crate) enum Read<'a> {
     /// A number of any width.
     Number(u64),
     /// Bytes, a text or a message.
@@ -111,7 +111,7 @@ pub(super) enum Read<'a> {
 }
 
 /// The next field of a message, with its number; `None`: there is none, or what follows is no field.
-pub(super) fn next<'a>(rest: &mut &'a [u8]) -> Option<(u64, Read<'a>)> {
+pub(crate) fn next<'a>(rest: &mut &'a [u8]) -> Option<(u64, Read<'a>)> {
     let tag = read_varint(rest)?;
     let value = match (tag & 7) as u8 {
         VARINT => Read::Number(read_varint(rest)?),
