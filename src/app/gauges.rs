@@ -34,7 +34,7 @@ impl Shared {
             .filter_map(|name| site.snapshot.upstream(name));
         let sums = telemetry.metrics().sums();
         let sources = self.discovery.readings();
-        Status {
+        let mut status = Status {
             at: stamp(clock::date()),
             process: self.process(&site, now),
             listeners: self.doors.status(self.phase.draining()),
@@ -55,7 +55,10 @@ impl Shared {
             last_reload: self.last_reload.lock().clone(),
             events: telemetry.events().recent(),
             history: Some(self.history.shown(names)),
-        }
+            ..Status::default()
+        };
+        status.judge(telemetry.explain());
+        status
     }
 
     /// The text of a scrape.
@@ -154,7 +157,7 @@ fn upstream_status(
             per_second: limit.per_second,
         }),
         totals,
-        sources: Vec::new(),
+        ..status::Upstream::default()
     }
 }
 

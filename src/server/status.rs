@@ -1,7 +1,14 @@
 //! What `GET /api/v1/status` says: everything the status page shows, as plain values. Times are RFC 3339
 //! in UTC, durations milliseconds, shares 0 to 1. A `null` limit means that there is none.
 
+mod judgement;
+mod minute;
+pub mod words;
+
 use serde::Serialize;
+
+pub use judgement::{Judgement, Severity, Verdict, Word};
+pub use minute::Minute;
 
 pub use crate::telemetry::events::Event;
 pub use crate::telemetry::history::Shown as History;
@@ -11,6 +18,10 @@ pub use crate::telemetry::history::Shown as History;
 pub struct Status {
     /// When this was read.
     pub at: String,
+    /// The answer in one line.
+    pub verdict: Verdict,
+    /// What is wrong with the process itself, the worst first: its configuration, its certificates.
+    pub notices: Vec<Judgement>,
     /// The program itself.
     pub process: Process,
     /// Where requests come in.
@@ -19,6 +30,8 @@ pub struct Status {
     pub upstreams: Vec<Upstream>,
     /// What has been counted since the start.
     pub totals: Totals,
+    /// What has come in the last minute; `null` before the first point of the history.
+    pub last_minute: Option<Minute>,
     /// The request bytes kept for another try.
     pub replay: Replay,
     /// The files of certificates in use.
@@ -100,6 +113,8 @@ pub struct Listener {
 pub struct Upstream {
     /// Its key in the configuration.
     pub name: String,
+    /// How bad its state is, why, and what is done about it.
+    pub judgement: Judgement,
     /// Whether `GET /healthz` depends on it.
     pub critical: bool,
     /// `closed`, `open` (every endpoint's breaker is open) or `half_open` (none is closed, and one probes).
@@ -116,6 +131,8 @@ pub struct Upstream {
     pub rate_limit: Option<RateLimit>,
     /// What has been counted for it since the start.
     pub totals: Totals,
+    /// What it got in the last minute; `null`: nothing is kept of it, as others are busier.
+    pub last_minute: Option<Minute>,
     /// Where its endpoints come from that are not written as addresses.
     pub sources: Vec<Source>,
 }

@@ -27,13 +27,15 @@ POLICIES = {
     "bulkhead": {"max_in_flight": 50},
 }
 NOBODY = "127.0.0.1:9"
+# Names that others could have lead to this machine: what a page does that wants to read here.
+NAMES = "MAP evil.example 127.0.0.1, MAP orders-admin 127.0.0.1"
 
 
 @pytest.fixture(scope="module")
 def browser():
     """One browser for all tests; each gets a profile of its own."""
     with sync_playwright() as playwright:
-        arguments = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"]
+        arguments = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", f"--host-resolver-rules={NAMES}"]
         chromium = playwright.chromium.launch(executable_path=program_path("chromium"), args=arguments)
         yield chromium
         chromium.close()
@@ -125,11 +127,11 @@ def test_a_breaker_that_opens_is_seen_within_2_seconds_with_its_reason(three, vi
     begin = time.monotonic()
     for number in range(6):
         ask(three.port, f"/payments/get/{number}")
-    expect(title).to_have_text("1 thing is broken.", timeout=2000)
+    expect(title).to_have_text("payments is in trouble.", timeout=2000)
     assert time.monotonic() - begin < 2 + 1, "the requests themselves take less than a second"
     trouble = page.locator("#troubles li").first
     expect(trouble.locator(".what")).to_have_text(
-        re.compile(r"payments is broken: its breaker is open since \d\d:\d\d:\d\d \(")
+        re.compile(r"payments is down: its breaker is open since \d\d:\d\d:\d\d \(")
     )
     expect(trouble.locator(".why")).to_have_text(f"{NOBODY}: 5 consecutive failures.")
     expect(trouble.locator(".doing")).to_contain_text("Next probe in ")
@@ -176,6 +178,9 @@ def test_the_filter_narrows_by_name_and_state_and_an_address_can_be_shared(three
     expect(page.locator("#found")).to_have_text("1 of 3")
     page.keyboard.press("Escape")
     expect(shown).to_have_count(3)
+    for words in ("open", "down", "forced", "down forced open error", "payments critical"):
+        page.locator("#filter").fill(words)
+        expect(shown).to_have_count(0 if "critical" in words else 1)
     page.locator("#filter").fill("open")
     expect(shown).to_have_attribute("data-upstream", "payments")
     page.locator("#filter").fill("no such thing")
@@ -369,6 +374,64 @@ CONTRAST = """() => {
 }"""
 
 
+def test_the_page_and_top_show_what_the_status_says_and_nothing_else(stack, apps, visit, tmp_path):
+    """A source that fails, an upstream that does, and a configuration that was refused, in the same words."""
+    addresses = [f"127.0.0.1:{app.port}" for app in apps(1)]
+    proxy = services.Mamparo(tmp_path, [])
+    upstreams = {
+        "catalog": {"endpoints": addresses, "bulkhead": {"max_in_flight": 50}},
+        "mixed": {"endpoints": [*addresses, "mamparo-test.invalid:80"]},
+    }
+    config = services.config_of(proxy.port, proxy.admin, [], upstreams=upstreams)
+    config["listeners"]["outbound"] = {"address": f"127.0.0.1:{proxy.port}", "upstream": "catalog"}
+    config["listeners"]["other"] = {"address": "127.0.0.1:0", "upstream": "mixed"}
+    proxy.write(config)
+    stack.enter_context(proxy)
+    for number in range(12):
+        ask(proxy.port, f"/status/503?{number}")
+    config["listeners"]["other"]["upstrem"] = "mixed"
+    proxy.write(config)
+
+    def judged():
+        status = proxy.status()
+        words = {one["name"]: one["judgement"]["word"] for one in status["upstreams"]}
+        known = words == {"catalog": "failing", "mixed": "unresolved"} and status["notices"]
+        return status if known else None
+
+    status = wait_until(judged, 15, "what is wrong is judged")
+    assert status["verdict"]["text"] == "catalog and the configuration are in trouble; 1 more needs a look."
+    assert [one["word"] for one in status["notices"]] == ["config_refused"]
+    page = visit(proxy.admin).open()
+    said = top("--admin", f"127.0.0.1:{proxy.admin}").stdout
+    expect(page.locator("#verdict-title")).to_have_text(status["verdict"]["text"])
+    assert status["verdict"]["text"] in said
+    failing, mixed = (one["judgement"] for one in status["upstreams"])
+    for judgement in (failing, mixed, status["notices"][0]):
+        row = page.locator("#troubles li").filter(has_text=judgement["what"].split(":")[0])
+        expect(row.locator(".why")).to_have_text(judgement["why"])
+        assert judgement["what"] in said, said
+    assert "Mostly status 503." in failing["why"] and failing["why"] in said
+    # The name that is not found, and why.
+    assert mixed["why"].startswith("mamparo-test.invalid:80: ")
+    expect(page.locator("tbody[data-upstream=mixed]")).to_contain_text("mamparo-test.invalid:80 stands for 0 addresses")
+    assert re.search(r"^    mamparo-test\.invalid:80  ▲ not found  \S", said, re.MULTILINE), said
+    expect(page.locator("tbody[data-upstream=catalog] .states")).to_have_text("✕failing")
+
+
+def test_a_browser_reads_nothing_under_a_name_that_others_can_have(three, browser):
+    """A page whose name leads here all of a sudden (DNS rebinding); our own goes on through a forwarded port."""
+    with contextlib.closing(browser.new_page()) as page:
+        for name in ("evil.example", "orders-admin"):
+            answer = page.goto(f"http://{name}:{three.admin}/")
+            assert answer.status == 403
+            expect(page.locator("body")).to_contain_text("open it at http://localhost:PORT/")
+            quiet = "{ headers: { 'accept-language': '' }, referrerPolicy: 'no-referrer' }"
+            for path in ("api/v1/status", "api/v1/stream", "metrics"):
+                assert page.evaluate(f"fetch('/{path}', {quiet}).then((answer) => answer.status)") == 403, path
+        page.goto(f"http://localhost:{three.admin}/")
+        expect(page.locator("body")).to_have_class("live")
+
+
 def top(*arguments):
     """`mamparo top` as a program that is not in a terminal."""
     command = [mamparo_binary("debug", "release"), "top", *map(str, arguments)]
@@ -383,7 +446,8 @@ def test_top_prints_a_snapshot_and_says_when_nobody_answers(three):
     assert said.returncode == 0, said.stderr
     lines = said.stdout.splitlines()
     assert lines[0].startswith("real  ● ready  mamparo ")
-    assert lines[1] == "✕ payments is broken"
+    assert lines[1] == "✕ payments is in trouble."
+    assert any(line.startswith("    ✕ is down: its breaker is open since ") for line in lines)
     assert any(re.search(r"127.0.0.1:9\s+✕ open  5 consecutive failures; since", line) for line in lines)
     assert "\x1b" not in said.stdout
     three.kill()

@@ -16,9 +16,27 @@ fn endpoint(address: &str, state: &str) -> Value {
     })
 }
 
-fn upstream(name: &str, circuit: &str, endpoints: &[Value]) -> Value {
+fn judgement(rank: u8, severity: &str, word: &str, what: &str, why: &str) -> Value {
     json!({
-        "name": name, "circuit": circuit, "endpoints": endpoints,
+        "rank": rank, "severity": severity, "word": word, "also": [], "since": null,
+        "what": what, "why": why, "next": "",
+    })
+}
+
+fn ok() -> Value {
+    judgement(9, "ok", "ok", "", "")
+}
+
+fn minute(requests: u64, failures: u64, p99: f64) -> Value {
+    json!({
+        "span_ms": 10_000, "requests": requests, "failures": failures, "fallbacks": 4, "retries": 7,
+        "p50_ms": p99 / 2.0, "p99_ms": p99,
+    })
+}
+
+fn upstream(name: &str, judgement: Value, minute: Value, endpoints: &[Value]) -> Value {
+    json!({
+        "name": name, "judgement": judgement, "last_minute": minute, "endpoints": endpoints, "sources": [],
         "bulkhead": {"in_flight": 3, "queued": 2, "limit": 8, "max_queue": 4},
         "retry_budget": {"tokens": 8.25, "limit": 12.0},
         "connections": {"active": 3, "idle": 5, "limit": null, "opened": 9},
@@ -26,37 +44,43 @@ fn upstream(name: &str, circuit: &str, endpoints: &[Value]) -> Value {
     })
 }
 
-fn series(requests: u64, failures: u64, p99: f64) -> Value {
-    json!({
-        "requests": [0, requests], "failures": [0, failures], "fallbacks": [0, 4], "retries": [0, 7],
-        "p50_ms": [null, p99 / 2.0], "p99_ms": [null, p99],
-    })
-}
-
 fn status() -> Value {
+    let why = "127.0.0.1:22: 5 consecutive failures.";
+    let mut down = judgement(0, "error", "down", "is down: its breaker is open", why);
+    down["also"] = json!(["failing", "bulkhead_full"]);
+    down["since"] = json!("2026-11-21T20:29:48.000Z");
+    down["next"] = json!("30 of 40 requests failed in the last minute.");
+    let degraded = judgement(
+        3,
+        "warning",
+        "degraded",
+        "works without 1 of its 2 endpoints",
+        "",
+    );
     json!({
         "at": "2026-11-21T20:30:00.123Z",
         "process": {
             "service": "orders", "version": "0.1.0", "generation": 3, "uptime_ms": 65_000,
             "ready": true, "draining": false,
         },
+        "verdict": {"severity": "error", "text": "payments is in trouble; 1 more needs a look."},
+        "notices": [],
         "totals": {"requests": 1_000},
+        "last_minute": minute(100, 10, 50.0),
         "upstreams": [
-            upstream("catalog", "closed", &[endpoint("127.0.0.1:1", "closed")]),
-            upstream("payments", "open", &[endpoint("127.0.0.1:22", "open")]),
-            upstream("stock", "closed", &[endpoint("127.0.0.1:3", "closed"), endpoint("127.0.0.1:4", "open")]),
+            upstream("catalog", ok(), minute(60, 0, 5.0), &[endpoint("127.0.0.1:1", "closed")]),
+            upstream("payments", down, minute(40, 30, 250.0), &[endpoint("127.0.0.1:22", "open")]),
+            upstream("stock", degraded, Value::Null, &[endpoint("127.0.0.1:3", "closed"), endpoint("127.0.0.1:4", "open")]),
         ],
-        "last_reload": null,
-        "certificates": [],
         "events": [
             {"at": "2026-11-21T20:29:00.000Z", "upstream": null, "endpoint": null, "text": "started"},
+            {"at": "2026-11-21T20:29:01.000Z", "upstream": "stock", "endpoint": "a.test:80", "text": "a.test:80 is found"},
             {"at": "2026-11-21T20:29:48.000Z", "upstream": "payments", "endpoint": "127.0.0.1:22",
              "text": "breaker opened: 5 consecutive failures"},
         ],
         "history": {
             "every_ms": 5_000,
-            "total": series(100, 10, 50.0),
-            "upstreams": {"catalog": series(60, 0, 5.0), "payments": series(40, 30, 250.0)},
+            "upstreams": {"catalog": {"p99_ms": [null, 5.0]}, "payments": {"p99_ms": [null, 250.0]}},
         },
     })
 }
@@ -74,20 +98,23 @@ fn what_is_broken_comes_first_and_says_why() {
     let text = drawn(&status(), 200, usize::MAX);
     let wanted = "\
 orders  ● ready  mamparo 0.1.0  generation 3  up 1 min 5 s  20:30:00 UTC
-✕ payments is broken; look at stock, too
+✕ payments is in trouble; 1 more needs a look.
 10/s  10.0 % failed  p50 25 ms  p99 50 ms  7 retries  4 fallbacks  in the last minute
 
-  UPSTREAM  BREAKERS           REQUESTS  SUCCESS     P50     P99  P99 LATELY            RETRIES  FALLBACKS   SEATS  BUDGET  POOL
-✕ payments  open                    4/s   25.0 %  125 ms  250 ms                     █        7          4  3/8 +2  8.2/12   3+5
+  UPSTREAM  STATE     REQUESTS  SUCCESS     P50     P99  P99 LATELY            RETRIES  FALLBACKS   SEATS  BUDGET  POOL
+✕ payments  down           4/s   25.0 %  125 ms  250 ms                     █        7          4  3/8 +2  8.2/12   3+5
+    ✕ is down: its breaker is open since 20:29:48, also: failing, bulkhead full.  30 of 40 requests failed in the last minute.
     127.0.0.1:22  ✕ open  5 consecutive failures; since 20:29:48; next probe in 3.1 s; 12 of 20 failed; 1 in flight
-◐ stock     1 of 2 not closed         –        –       –       –                              0          0  3/8 +2  8.2/12   3+5
+◐ stock     degraded         –        –       –       –                              0          0  3/8 +2  8.2/12   3+5
+    ◐ works without 1 of its 2 endpoints.
     127.0.0.1:3  ● closed  0 of 20 failed; 1 in flight
     127.0.0.1:4  ✕ open  5 consecutive failures; since 20:29:48; next probe in 3.1 s; 12 of 20 failed; 1 in flight
-● catalog   closed                  6/s    100 %  2.5 ms  5.0 ms                     █        7          4  3/8 +2  8.2/12   3+5
+● catalog   ok             6/s    100 %  2.5 ms  5.0 ms                     █        7          4  3/8 +2  8.2/12   3+5
     127.0.0.1:1  ● closed  0 of 20 failed; 1 in flight
 
 EVENTS (UTC)
 20:29:48  payments 127.0.0.1:22 breaker opened: 5 consecutive failures
+20:29:01  stock a.test:80 is found
 20:29:00  started
 ";
     assert_eq!(text, wanted, "\n{text}");
@@ -131,39 +158,67 @@ fn rates_are_those_between_two_readings() {
 }
 
 #[test]
-fn a_calm_process_says_so_and_a_troubled_one_what_troubles_it() {
+fn what_concerns_the_process_stands_above_and_a_source_that_is_not_found_below() {
     let mut status = status();
-    status["upstreams"] = json!([]);
-    assert!(drawn(&status, 80, 24).contains("● no upstream is configured"));
-    status["upstreams"] = json!([upstream(
-        "a",
-        "closed",
-        &[endpoint("127.0.0.1:1", "closed")]
-    )]);
-    assert!(drawn(&status, 80, 24).contains("● the upstream works"));
+    let refused = "The last configuration was refused: 1 problem";
+    let why = "mamparo.yaml:3:5: unknown key 'adress'";
+    let mut refused = judgement(2, "error", "config_refused", refused, why);
+    refused["since"] = json!("2026-11-21T20:28:00.000Z");
+    refused["next"] = json!("Generation 3 still runs.");
     status["process"]["draining"] = json!(true);
-    status["last_reload"] = json!({
-        "at": "2026-11-21T20:28:00.000Z", "result": "refused", "generation": 3,
-        "problems": ["mamparo.yaml:3:5: unknown key 'adress'\n  3 | adress"], "changes": [],
-    });
-    let text = drawn(&status, 160, 24);
-    assert!(
-        text.contains("▼ draining: new work is turned away"),
-        "{text}"
-    );
-    let refused = "✕ the configuration of 20:28:00 was refused (1 problems); generation 3 still runs: \
-                   mamparo.yaml:3:5: unknown key 'adress'";
-    assert!(text.contains(refused), "{text}");
-    status["upstreams"] = json!([upstream("a", "closed", &[])]);
-    assert!(drawn(&status, 80, 24).contains("✕ a is broken"));
-    // Whatever its breakers say: of what use is an upstream most of whose requests fail?
+    status["notices"] = json!([refused]);
+    let unresolved = judgement(8, "warning", "unresolved", "cannot be found anew", "");
     status["upstreams"] = json!([upstream(
         "a",
-        "closed",
+        unresolved,
+        Value::Null,
         &[endpoint("127.0.0.1:1", "closed")]
     )]);
-    status["history"]["upstreams"] = json!({"a": series(3, 2, 5.0)});
-    assert!(drawn(&status, 80, 24).contains("✕ a is broken"));
+    status["upstreams"][0]["sources"] = json!([
+        {"name": "a.test:80", "answered_at": "2026-11-21T20:27:00.000Z", "next_ms": 4_000,
+         "problem": "there is no such name (NXDOMAIN)"},
+        {"name": "b.test:80", "answered_at": null, "next_ms": null, "problem": "refused"},
+        {"name": "c.test:80", "answered_at": null, "next_ms": 4_000, "problem": null},
+    ]);
+    let text = drawn(&status, 200, 50);
+    for line in [
+        "orders  ▼ draining: new work is turned away",
+        "✕ The last configuration was refused: 1 problem since 20:28:00.  mamparo.yaml:3:5: unknown key \
+         'adress'  Generation 3 still runs.",
+        "▲ a         unresolved  ",
+        "    ▲ cannot be found anew.",
+        "    a.test:80  ▲ not found  there is no such name (NXDOMAIN); answered last at 20:27:00; asked again in 4.0 s",
+        "    b.test:80  ▲ not found  refused; never answered",
+    ] {
+        assert!(
+            text.lines().any(|shown| shown.starts_with(line)),
+            "{line}\n{text}"
+        );
+    }
+    assert!(!text.contains("c.test"), "{text}");
+}
+
+#[test]
+fn an_unhealthy_endpoint_is_told_as_such_whatever_its_breaker_says() {
+    let mut sick = endpoint("127.0.0.1:1", "closed");
+    sick["health"] =
+        json!({"state": "unhealthy", "reason": "health check GET /healthz answered 500"});
+    let mut held = endpoint("127.0.0.1:2", "open");
+    held["forced"] = json!("open");
+    held["reason"] = json!("forced open by the operator");
+    let mut well = endpoint("127.0.0.1:3", "closed");
+    well["health"] = json!({"state": "healthy"});
+    well["window"] = Value::Null;
+    let mut status = status();
+    status["upstreams"] = json!([upstream("a", ok(), Value::Null, &[sick, held, well])]);
+    let text = drawn(&status, 200, 50);
+    for line in [
+        "127.0.0.1:1  ✕ unhealthy  health check GET /healthz answered 500; ",
+        "127.0.0.1:2  ✕ open  held open by an operator; since 20:29:48; next probe in 3.1 s; ",
+        "127.0.0.1:3  ● healthy",
+    ] {
+        assert!(text.contains(line), "{line}\n{text}");
+    }
 }
 
 #[test]
@@ -173,7 +228,7 @@ fn of_many_endpoints_only_those_in_trouble_are_listed() {
         .map(|port| endpoint(&format!("10.0.0.1:{port}"), "closed"))
         .collect();
     endpoints[7] = endpoint("10.0.0.1:7", "open");
-    status["upstreams"] = json!([upstream("a", "closed", &endpoints)]);
+    status["upstreams"] = json!([upstream("a", ok(), Value::Null, &endpoints)]);
     let text = drawn(&status, 120, usize::MAX);
     assert!(text.contains("10.0.0.1:7  ✕ open"), "{text}");
     assert!(text.contains("and 49 more, all closed"), "{text}");
@@ -204,7 +259,7 @@ fn colour_adds_no_width_and_an_old_view_says_that_it_is() {
         Style::Plain,
     );
     assert!(
-        old.starts_with("✕ no answer: connection refused\n✕ payments"),
+        old.starts_with("✕ no answer: connection refused\n✕ payments is in trouble"),
         "{old}"
     );
 }

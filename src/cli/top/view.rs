@@ -3,7 +3,8 @@
 use serde_json::Value;
 
 use super::table::{Cell, Column, Line, Shade, lay_out};
-use super::words::{bars, clock, duration, millis, number, percent, short};
+use super::words::{bars, clock, millis, number};
+use crate::server::status::words::{duration, percent, short};
 
 /// Whether it may be coloured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,14 +31,14 @@ pub(super) fn draw(seen: &Seen<'_>, width: usize, height: usize, style: Style) -
     let status = seen.status;
     let mut lines = head(status);
     let upstreams = upstreams(seen);
-    lines.push(verdict(&upstreams));
+    lines.push(verdict(status));
     lines.push(totals(seen));
-    lines.extend(notices(status));
+    lines.extend(items(&status["notices"]).filter_map(|notice| told(notice, "")));
     lines.push(Line::default());
     let mut events = events(status);
     if height < usize::MAX {
         // The upstreams come first; of the events as many as there is room for.
-        let rows: usize = upstreams.iter().map(|one| 1 + one.endpoints.len()).sum();
+        let rows: usize = upstreams.iter().map(|one| 1 + one.more.len()).sum();
         let room = height.saturating_sub(lines.len() + 1 + rows + 2);
         events.truncate(room);
     }
@@ -95,10 +96,11 @@ fn head(status: &Value) -> Vec<Line> {
 /// One upstream as it is shown.
 struct Shown {
     name: String,
-    /// 0 is worst, 9 is well, as on the page.
-    rank: u8,
+    /// 0 is worst, 9 is well.
+    rank: u64,
     cells: Vec<Cell>,
-    endpoints: Vec<Line>,
+    /// What is wrong with it, its sources and endpoints.
+    more: Vec<Line>,
 }
 
 fn upstreams(seen: &Seen<'_>) -> Vec<Shown> {
@@ -109,113 +111,109 @@ fn upstreams(seen: &Seen<'_>) -> Vec<Shown> {
     shown
 }
 
-fn verdict(upstreams: &[Shown]) -> Line {
-    let all = upstreams.len();
-    let broken = names(upstreams, |rank| matches!(rank, 0 | 2));
-    let looked_at = names(upstreams, |rank| matches!(rank, 1 | 3..=8));
-    if !broken.is_empty() {
-        let more = if looked_at.is_empty() {
-            String::new()
-        } else {
-            format!("; look at {}, too", looked_at.join(", "))
-        };
-        let are = if broken.len() == 1 { "is" } else { "are" };
-        return Line::of(
-            Shade::Bad,
-            format!("✕ {} {are} broken{more}", broken.join(", ")),
-        );
-    }
-    if !looked_at.is_empty() {
-        let what = looked_at.join(", ");
-        return Line::of(Shade::Warn, format!("▲ nothing is broken; look at {what}"));
-    }
-    let text = match all {
-        0 => "● no upstream is configured".to_owned(),
-        1 => "● the upstream works".to_owned(),
-        all => format!("● all {all} upstreams work"),
-    };
-    Line::of(Shade::Good, text)
+fn verdict(status: &Value) -> Line {
+    let verdict = &status["verdict"];
+    let (sign, shade) = sign(&verdict["severity"], &Value::Null);
+    Line::of(shade, format!("{sign} {}", text(&verdict["text"])))
 }
 
-fn names(upstreams: &[Shown], is_meant: impl Fn(u8) -> bool) -> Vec<&str> {
-    let meant = upstreams.iter().filter(|one| is_meant(one.rank));
-    meant.map(|one| one.name.as_str()).collect()
-}
-
-/// What the history says of the last minute.
-struct Minute {
-    seconds: f64,
-    requests: f64,
-    failures: f64,
-    fallbacks: f64,
-    retries: f64,
-    p50: Option<f64>,
-    p99: Option<f64>,
-    latency: Vec<Option<f64>>,
-}
-
-fn minute(history: &Value, series: &Value) -> Minute {
-    let every = number(&history["every_ms"]).max(1.0) / 1_000.0;
-    let points = (60.0 / every).round() as usize;
-    let values =
-        |name: &str| -> Vec<Option<f64>> { items(&series[name]).map(Value::as_f64).collect() };
-    let recent = |name: &str| -> Vec<Option<f64>> {
-        let all = values(name);
-        all[all.len().saturating_sub(points)..].to_vec()
-    };
-    // An empty sum of floats is a negative zero.
-    let sum = |name: &str| {
-        recent(name)
-            .into_iter()
-            .flatten()
-            .fold(0.0, |all, one| all + one)
-    };
-    let last = |name: &str| recent(name).into_iter().flatten().next_back();
-    Minute {
-        seconds: recent("requests").len() as f64 * every,
-        requests: sum("requests"),
-        failures: sum("failures"),
-        fallbacks: sum("fallbacks"),
-        retries: sum("retries"),
-        p50: last("p50_ms"),
-        p99: last("p99_ms"),
-        latency: values("p99_ms"),
+/// The sign and the shade of a severity; some words have a sign of their own. A process of another
+/// version may say what is not known here.
+fn sign(severity: &Value, word: &Value) -> (char, Shade) {
+    match (text(severity), text(word)) {
+        ("ok", _) => ('●', Shade::Good),
+        ("error", _) => ('✕', Shade::Bad),
+        ("warning", "degraded" | "half_open") => ('◐', Shade::Warn),
+        ("warning", "forced") => ('⚑', Shade::Warn),
+        ("warning", "draining") => ('▼', Shade::Warn),
+        ("warning", _) => ('▲', Shade::Warn),
+        (_, _) => ('○', Shade::Quiet),
     }
+}
+
+/// What is wrong, since when, why, and what is done about it; `None`: nothing is.
+fn told(judgement: &Value, indent: &str) -> Option<Line> {
+    let what = text(&judgement["what"]);
+    if what.is_empty() {
+        return None;
+    }
+    let (sign, shade) = sign(&judgement["severity"], &judgement["word"]);
+    let also: Vec<_> = items(&judgement["also"]).map(spaced).collect();
+    let since = match &judgement["since"] {
+        Value::String(_) => format!(" since {}", clock(&judgement["since"])),
+        _unknown => String::new(),
+    };
+    let also = match also.is_empty() {
+        true => String::new(),
+        false => format!(", also: {}", also.join(", ")),
+    };
+    // Why the lines of its endpoints and sources say below.
+    let is_below = [
+        "no_endpoint",
+        "down",
+        "half_open",
+        "degraded",
+        "forced",
+        "unresolved",
+    ];
+    let why = match text(&judgement["why"]) {
+        why if why.is_empty() || is_below.contains(&text(&judgement["word"])) => String::new(),
+        why => format!("  {why}"),
+    };
+    let line = Line::of(shade, format!("{indent}{sign} {what}{since}{also}."));
+    let line = line.and(Shade::Normal, why);
+    Some(line.and(Shade::Quiet, format!("  {}", text(&judgement["next"]))))
+}
+
+/// A word as a person reads it.
+fn spaced(word: &Value) -> String {
+    text(word)
+        .replace('_', " ")
+        .replace("half open", "half-open")
 }
 
 fn totals(seen: &Seen<'_>) -> Line {
-    let history = &seen.status["history"];
-    let minute = minute(history, &history["total"]);
-    let rate = rate(seen, &minute, |status| {
-        number(&status["totals"]["requests"])
-    });
+    let minute = &seen.status["last_minute"];
+    let rate = rate(seen, minute, |status| number(&status["totals"]["requests"]));
     let rate = rate.map_or("–".to_owned(), |rate| format!("{}/s", short(rate)));
     let mut line = Line::of(Shade::Bold, rate);
-    if minute.requests > 0.0 {
-        let failed = minute.failures / minute.requests;
-        let shade = if failed > 0.05 {
-            Shade::Bad
-        } else {
-            Shade::Normal
-        };
-        line = line.and(shade, format!("  {} failed", percent(failed)));
+    if let Some(failed) = failed(minute) {
+        line = line.and(much(failed), format!("  {} failed", percent(failed)));
     }
-    let of = |value: Option<f64>| value.map_or("–".to_owned(), duration);
     line.and(
         Shade::Normal,
         format!(
             "  p50 {}  p99 {}  {} retries  {} fallbacks",
-            of(minute.p50),
-            of(minute.p99),
-            short(minute.retries),
-            short(minute.fallbacks)
+            time(&minute["p50_ms"]),
+            time(&minute["p99_ms"]),
+            short(number(&minute["retries"])),
+            short(number(&minute["fallbacks"]))
         ),
     )
     .and(Shade::Quiet, "  in the last minute")
 }
 
+/// The share of the last minute's requests that failed; `None`: there were none.
+fn failed(minute: &Value) -> Option<f64> {
+    let requests = number(&minute["requests"]);
+    (requests > 0.0).then(|| number(&minute["failures"]) / requests)
+}
+
+/// The shade of a share of failures.
+const fn much(failed: f64) -> Shade {
+    if failed > 0.05 {
+        Shade::Bad
+    } else {
+        Shade::Normal
+    }
+}
+
+fn time(ms: &Value) -> String {
+    ms.as_f64().map_or("–".to_owned(), duration)
+}
+
 /// Requests per second: between the two readings, or over the last minute where there is only one.
-fn rate(seen: &Seen<'_>, minute: &Minute, count: impl Fn(&Value) -> f64) -> Option<f64> {
+fn rate(seen: &Seen<'_>, minute: &Value, count: impl Fn(&Value) -> f64) -> Option<f64> {
     if let Some(before) = seen.before
         && let (Some(from), Some(to)) = (millis(&before["at"]), millis(&seen.status["at"]))
         && to > from
@@ -223,127 +221,71 @@ fn rate(seen: &Seen<'_>, minute: &Minute, count: impl Fn(&Value) -> f64) -> Opti
         let more = count(seen.status) - count(before);
         return Some((more / (to - from) as f64 * 1_000.0).max(0.0));
     }
-    (minute.seconds > 0.0).then(|| minute.requests / minute.seconds)
-}
-
-/// What concerns the whole process and is not as it should be.
-fn notices(status: &Value) -> Vec<Line> {
-    let mut lines = Vec::new();
-    let reload = &status["last_reload"];
-    if reload["result"] == "refused" {
-        let count = items(&reload["problems"]).count();
-        let first = items(&reload["problems"]).next().map_or("", text);
-        lines.push(Line::of(
-            Shade::Bad,
-            format!(
-                "✕ the configuration of {} was refused ({count} problems); generation {} still runs: {}",
-                clock(&reload["at"]),
-                number(&reload["generation"]),
-                first.lines().next().unwrap_or_default(),
-            ),
-        ));
-    }
-    let certificates = items(&status["certificates"]);
-    for one in certificates.filter(|one| !one["problem"].is_null()) {
-        let file = text(&one["file"]);
-        let problem = text(&one["problem"]);
-        lines.push(Line::of(
-            Shade::Bad,
-            format!("✕ {file} is not in use: {problem}"),
-        ));
-    }
-    lines
+    let seconds = number(&minute["span_ms"]) / 1_000.0;
+    (seconds > 0.0).then(|| number(&minute["requests"]) / seconds)
 }
 
 fn one(seen: &Seen<'_>, upstream: &Value) -> Shown {
     let name = text(&upstream["name"]).to_owned();
-    let history = &seen.status["history"];
-    let minute = minute(history, &history["upstreams"][&name]);
-    let staying: Vec<_> = items(&upstream["endpoints"])
-        .filter(|endpoint| endpoint["draining"] != true)
-        .collect();
-    let shut = staying
-        .iter()
-        .filter(|endpoint| endpoint["state"] != "closed");
-    let (shut, all) = (shut.count(), staying.len());
-    let rank = rank(upstream, &minute, shut, &staying);
-    let (sign, shade) = match rank {
-        0 | 2 => ('✕', Shade::Bad),
-        1 | 3 => ('◐', Shade::Warn),
-        9 => ('●', Shade::Good),
-        _lesser => ('▲', Shade::Warn),
-    };
-    let has_breaker = staying.iter().any(|endpoint| !endpoint["window"].is_null());
-    let state = match upstream["circuit"].as_str() {
-        _ if all == 0 => "no endpoint".to_owned(),
-        Some("open") => "open".to_owned(),
-        Some("half_open") => "half-open".to_owned(),
-        _ if shut > 0 => format!("{shut} of {all} not closed"),
-        _ if has_breaker => "closed".to_owned(),
-        _ => "no breaker".to_owned(),
-    };
-    let rate = rate(seen, &minute, |status| {
+    let (judgement, minute) = (&upstream["judgement"], &upstream["last_minute"]);
+    let (sign, shade) = sign(&judgement["severity"], &judgement["word"]);
+    let rate = rate(seen, minute, |status| {
         let mut all = items(&status["upstreams"]);
         let same = all.find(|other| other["name"] == upstream["name"]);
         same.map_or(0.0, |same| number(&same["totals"]["requests"]))
     });
     let normal = |text: String| (Shade::Normal, text);
     let dash = || "–".to_owned();
-    let failing = minute.requests > 0.0 && minute.failures / minute.requests > 0.05;
-    let success = if minute.requests > 0.0 {
-        percent(1.0 - minute.failures / minute.requests)
-    } else {
-        dash()
-    };
+    let failed = failed(minute);
+    let latency = items(&seen.status["history"]["upstreams"][&name]["p99_ms"]);
+    let latency: Vec<_> = latency.map(Value::as_f64).collect();
     let cells = vec![
         (shade, format!("{sign} {name}")),
-        (shade, state),
+        (shade, spaced(&judgement["word"])),
         normal(rate.map_or_else(dash, |rate| format!("{}/s", short(rate)))),
-        (if failing { Shade::Bad } else { Shade::Normal }, success),
-        normal(minute.p50.map_or_else(dash, duration)),
-        normal(minute.p99.map_or_else(dash, duration)),
-        (Shade::Quiet, bars(&minute.latency, BARS)),
-        normal(short(minute.retries)),
-        normal(short(minute.fallbacks)),
+        (
+            failed.map_or(Shade::Normal, much),
+            failed.map_or_else(dash, |failed| percent(1.0 - failed)),
+        ),
+        normal(time(&minute["p50_ms"])),
+        normal(time(&minute["p99_ms"])),
+        (Shade::Quiet, bars(&latency, BARS)),
+        normal(short(number(&minute["retries"]))),
+        normal(short(number(&minute["fallbacks"]))),
         normal(seats(&upstream["bulkhead"])),
         normal(tokens(&upstream["retry_budget"])),
         normal(pool(&upstream["connections"])),
     ];
+    let mut more: Vec<_> = told(judgement, "    ").into_iter().collect();
+    more.extend(sources(upstream));
+    more.extend(endpoints(upstream));
     Shown {
         name,
-        rank,
+        rank: judgement["rank"].as_u64().unwrap_or(9),
         cells,
-        endpoints: endpoints(upstream),
+        more,
     }
 }
 
-/// How bad it is: 0 is worst, 9 is well. The page ranks alike.
-fn rank(upstream: &Value, minute: &Minute, shut: usize, staying: &[&Value]) -> u8 {
-    let seats = &upstream["bulkhead"];
-    let budget = &upstream["retry_budget"];
-    let (taken, limit) = (number(&seats["in_flight"]), seats["limit"].as_f64());
-    let is_out = |endpoint: &&Value| is_unhealthy(endpoint) || endpoint["state"] == "open";
-    if staying.iter().all(is_out) {
-        0
-    } else if upstream["circuit"] == "half_open" {
-        1
-    } else if is_failing(minute) {
-        2
-    } else if shut > 0 || staying.iter().any(|endpoint| is_unhealthy(endpoint)) {
-        3
-    } else if limit.is_some_and(|limit| taken >= limit) {
-        4
-    } else if number(&budget["limit"]) >= 1.0 && number(&budget["tokens"]) < 1.0 {
-        5
-    } else if limit.is_some_and(|limit| taken >= limit * 0.8) {
-        6
-    } else if staying.iter().any(|endpoint| !endpoint["forced"].is_null()) {
-        7
-    } else if items(&upstream["sources"]).any(|source| !source["problem"].is_null()) {
-        8
-    } else {
-        9
-    }
+/// The names of an upstream that cannot be found.
+fn sources(upstream: &Value) -> impl Iterator<Item = Line> {
+    let failing = items(&upstream["sources"]).filter(|source| source["problem"].is_string());
+    failing.map(|source| {
+        let answered = match &source["answered_at"] {
+            Value::String(_) => format!("; answered last at {}", clock(&source["answered_at"])),
+            _never => "; never answered".to_owned(),
+        };
+        let next = source["next_ms"].as_f64();
+        let next = next.map_or(String::new(), |ms| {
+            format!("; asked again in {}", duration(ms))
+        });
+        Line::of(Shade::Quiet, format!("    {}", text(&source["name"])))
+            .and(Shade::Warn, "  ▲ not found")
+            .and(
+                Shade::Normal,
+                format!("  {}{answered}{next}", text(&source["problem"])),
+            )
+    })
 }
 
 fn seats(bulkhead: &Value) -> String {
@@ -401,32 +343,27 @@ fn endpoints(upstream: &Value) -> Vec<Line> {
 fn endpoint(endpoint: &Value, column: usize) -> Line {
     let state = text(&endpoint["state"]);
     let has_breaker = !endpoint["window"].is_null();
-    let (sign, shade) = match state {
-        "open" => ('✕', Shade::Bad),
-        "half_open" => ('◐', Shade::Warn),
-        _ if has_breaker => ('●', Shade::Good),
-        _ => ('○', Shade::Quiet),
-    };
-    let word = if has_breaker {
-        state.replace('_', "-")
-    } else {
-        "no breaker".to_owned()
+    let (sign, shade, word) = match (state, has_breaker) {
+        ("open", _) => ('✕', Shade::Bad, "open"),
+        (_, _) if is_unhealthy(endpoint) => ('✕', Shade::Bad, "unhealthy"),
+        ("half_open", _) => ('◐', Shade::Warn, "half-open"),
+        (_, true) => ('●', Shade::Good, "closed"),
+        (_, false) => match endpoint["health"]["state"].as_str() {
+            Some("healthy") => ('●', Shade::Good, "healthy"),
+            Some(_) | None => ('○', Shade::Quiet, "no breaker"),
+        },
     };
     let mut parts = Vec::new();
-    if let Some(reason) = endpoint["reason"].as_str() {
-        parts.push(reason.to_owned());
+    match (endpoint["forced"].as_str(), endpoint["reason"].as_str()) {
+        (Some(to), _) => parts.push(format!("held {to} by an operator")),
+        (None, Some(reason)) => parts.push(reason.to_owned()),
+        (None, None) => {}
     }
     if endpoint["since"].is_string() {
         parts.push(format!("since {}", clock(&endpoint["since"])));
     }
-    match endpoint["forced"].as_str() {
-        Some(to) => parts.push(format!("held {to} by an operator")),
-        None => parts.extend(
-            endpoint["next_probe_ms"]
-                .as_f64()
-                .map(|ms| format!("next probe in {}", duration(ms))),
-        ),
-    }
+    let next = endpoint["next_probe_ms"].as_f64();
+    parts.extend(next.map(|ms| format!("next probe in {}", duration(ms))));
     if is_unhealthy(endpoint) {
         let reason = endpoint["health"]["reason"].as_str();
         parts.push(reason.unwrap_or("its health check fails").to_owned());
@@ -457,7 +394,7 @@ fn table(upstreams: &[Shown], width: usize) -> Vec<Line> {
     }
     const COLUMNS: [Column; 12] = [
         column("  UPSTREAM", false, 0),
-        column("BREAKERS", false, 0),
+        column("STATE", false, 0),
         column("REQUESTS", true, 2),
         column("SUCCESS", true, 1),
         column("P50", true, 8),
@@ -474,7 +411,7 @@ fn table(upstreams: &[Shown], width: usize) -> Vec<Line> {
     let mut lines = vec![head];
     for (row, upstream) in rows.into_iter().zip(upstreams) {
         lines.push(row);
-        lines.extend(upstream.endpoints.iter().cloned());
+        lines.extend(upstream.more.iter().cloned());
     }
     lines
 }
@@ -485,23 +422,18 @@ fn events(status: &Value) -> Vec<Line> {
     let newest = all.iter().rev().take(EVENTS);
     newest
         .map(|event| {
-            let place = |name: &str| {
-                event[name]
-                    .as_str()
-                    .map_or(String::new(), |one| format!("{one} "))
+            let what = text(&event["text"]);
+            let place = |name: &str| match text(&event[name]) {
+                // It may speak of the place itself.
+                place if place.is_empty() || what.starts_with(place) => String::new(),
+                place => format!("{place} "),
             };
             Line::of(Shade::Quiet, format!("{}  ", clock(&event["at"])))
                 .and(Shade::Normal, place("upstream"))
                 .and(Shade::Quiet, place("endpoint"))
-                .and(Shade::Normal, text(&event["text"]))
+                .and(Shade::Normal, what)
         })
         .collect()
-}
-
-/// Whether too few of the requests of the last minute succeeded.
-fn is_failing(minute: &Minute) -> bool {
-    let share = minute.failures / minute.requests.max(1.0);
-    minute.requests >= 10.0 && share > 0.05 || minute.requests >= 3.0 && share > 0.5
 }
 
 fn is_unhealthy(endpoint: &Value) -> bool {

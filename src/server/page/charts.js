@@ -68,21 +68,23 @@ export function figure(name, slots) {
 
 /** How much of a limit is used, as a bar with its numbers. */
 export function gauge() {
-  const words = el('span');
+  const words = el('b');
+  const note = el('span', { class: 'quiet' });
   const bar = el('meter', { min: 0, max: 1 });
-  const node = el('div', { class: 'gauge' }, words, bar);
+  const node = el('div', { class: 'gauge' }, words, note, bar);
   return {
     node,
     /** `empty`: little left is bad, as of a budget; else much is, as of seats. */
-    show(text, used, limit, empty) {
+    show(text, more, used, limit, empty) {
       say(words, text);
+      say(note, more);
       const has = limit > 0;
       set(bar, { hidden: !has });
       if (!has) return;
       const share = Math.min(1, Math.max(0, used / limit));
       set(bar, empty
-        ? { low: 0.1, high: 0.3, optimum: 1, value: share.toFixed(3), 'aria-label': text }
-        : { low: 0.8, high: 0.999, optimum: 0, value: share.toFixed(3), 'aria-label': text });
+        ? { low: 0.1, high: 0.3, optimum: 1, value: share.toFixed(3), 'aria-label': `${text} ${more}` }
+        : { low: 0.8, high: 0.999, optimum: 0, value: share.toFixed(3), 'aria-label': `${text} ${more}` });
     },
   };
 }

@@ -4,9 +4,9 @@ import { byId, el, fill, say, set } from './page/dom.js';
 import { Link } from './page/link.js';
 import { requestList } from './page/requests.js';
 import { certificates, eventList, listeners, reload, totals } from './page/rest.js';
-import { judge, troubles, verdict } from './page/trouble.js';
+import { signOf, troubles, wordOf } from './page/trouble.js';
 import { upstreamList } from './page/upstreams.js';
-import { clock, duration, lasts, minute, number } from './page/words.js';
+import { clock, duration, lasts, number } from './page/words.js';
 
 const SPAN = 3000; // ms over which a rate is taken
 
@@ -46,12 +46,14 @@ function go(change) {
 }
 
 /** Every word of the filter stands in the upstream's name, in its addresses or in what is said of it. */
-function matches(upstream, judged) {
+function matches(upstream) {
   if (asked.upstream !== null && upstream.name !== asked.upstream) return false;
   const words = filter.value.toLowerCase().split(/\s+/).filter(Boolean);
   if (words.length === 0) return true;
-  const states = upstream.endpoints.map((endpoint) => `${endpoint.address} ${endpoint.state.replace('_', '-')}`);
-  const hay = [upstream.name, judged.words, upstream.critical ? 'critical' : '', upstream.circuit.replace('_', '-'), ...states].join(' ').toLowerCase();
+  const { judgement, endpoints } = upstream;
+  const states = endpoints.flatMap(({ address, state, health, forced }) => [address, state, health?.state, forced && `forced ${forced}`]);
+  const said = [judgement.word, ...judgement.also, judgement.severity, upstream.circuit, upstream.critical && 'critical', ...states];
+  const hay = [upstream.name, ...said.filter(Boolean).map(wordOf)].join(' ').toLowerCase();
   return words.every((word) => hay.includes(word));
 }
 
@@ -88,36 +90,35 @@ function header(status) {
 function trouble(one, status) {
   const name = one.upstream ? [el('a', { href: `#upstream=${encodeURIComponent(one.upstream)}` }, one.upstream), ' '] : [];
   const since = one.since ? el('span', { class: 'since' }, ` since ${clock(one.since)} (${lasts(one.since, status)})`) : null;
-  return el('li', { class: one.shade },
-    el('span', { class: `sign ${one.shade}`, 'aria-hidden': 'true' }, one.sign),
-    el('span', { class: 'what' }, ...name, one.what, since),
-    el('span', { class: 'why' }, one.why), el('span', { class: 'doing' }, one.doing));
+  const also = one.also.length > 0 ? el('span', { class: 'since' }, `, also: ${one.also.map(wordOf).join(', ')}`) : null;
+  const [sign, , shade] = signOf(one);
+  return el('li', { class: shade },
+    el('span', { class: `sign ${shade}`, 'aria-hidden': 'true' }, sign),
+    el('span', { class: 'what' }, ...name, one.what, since, also),
+    el('span', { class: 'why' }, one.why), el('span', { class: 'doing' }, one.next));
 }
 
 const WORST = 8;
 
-function overview(status, judged, minutes) {
-  const found = troubles(status, judged, minutes, requests.reasons);
-  const [shade, text] = verdict(status, found);
+function overview(status) {
+  const found = troubles(status);
+  const { severity, text, errors } = status.verdict;
+  const [, , shade] = signOf({ severity, word: severity });
   set(byId('verdict'), { class: `verdict ${shade}` });
   say(byId('verdict-title'), text);
-  const more = found.length > WORST ? el('li', { class: 'quiet' }, `and ${number(found.length - WORST)} more, in the list below`) : null;
+  const more = found.length > WORST ? el('li', { class: 'rest quiet' }, `and ${number(found.length - WORST)} more, in the list below`) : null;
   fill(byId('troubles'), ...found.slice(0, WORST).map((one) => trouble(one, status)), more);
-  const bad = found.filter((one) => one.shade === 'bad').length;
-  document.title = `${bad > 0 ? `(${bad}) ` : ''}${status.process.service} – mamparo`;
+  document.title = `${errors > 0 ? `(${errors}) ` : ''}${status.process.service} – mamparo`;
 }
 
 function show() {
   const { status, history } = now;
   if (status === null) return;
-  const every = history?.every_ms ?? 5000;
-  const minutes = new Map(status.upstreams.map((upstream) => [upstream.name, minute(history?.upstreams[upstream.name], every)]));
-  const judged = new Map(status.upstreams.map((upstream) => [upstream.name, judge(upstream, minutes.get(upstream.name))]));
   header(status);
-  overview(status, judged, minutes);
+  overview(status);
   charts ??= totals(history?.points ?? 60);
-  charts.show({ status, rate: now.rates.get('') ?? null, minute: minute(history?.total, every), history, newPoint });
-  list.show({ status, judged, minutes, rates: now.rates, history, newPoint, matches, focus: asked.upstream });
+  charts.show({ status, rate: now.rates.get('') ?? null, history, newPoint });
+  list.show({ status, rates: now.rates, history, newPoint, matches, focus: asked.upstream });
   events.show(status.events, (event) => asked.upstream === null || event.upstream === asked.upstream);
   reload(status);
   listeners(status);

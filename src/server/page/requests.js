@@ -5,7 +5,6 @@ import { clock, duration, number, plural } from './words.js';
 
 const EVERY = 2000; // ms between two readings while the page is seen
 const REFUSED = 30_000; // ms until it is asked again for what is not to be had
-const LATELY = 60_000; // ms that a failure counts for the reasons of an upstream
 const SHOWN = 30;
 const SIGNS = { route: '⇢', seat: '▫', wait: '…', try: '→', decision: '?', breaker: '◐', fallback: '↩', answer: '■' };
 
@@ -130,18 +129,6 @@ export function requestList({ matches, onOpen, onClose }) {
     say(empty, found.length > 0 ? '' : trouble ?? (requests === null ? 'Reading…' : all ? 'None is kept.' : 'None has failed lately.'));
   }
 
-  /** Why this upstream's requests failed lately, the most frequent reasons first. */
-  function reasons(upstream) {
-    const newest = Date.parse(requests?.[0]?.at);
-    const counts = new Map();
-    for (const one of requests ?? []) {
-      const is = one.upstream === upstream && isFailed(one) && newest - Date.parse(one.at) < LATELY;
-      const why = one.reason ?? `status ${one.status}`;
-      if (is) counts.set(why, (counts.get(why) ?? 0) + 1);
-    }
-    return [...counts].sort(([, one], [, other]) => other - one).slice(0, 2).map(([why]) => why).join(' and ');
-  }
-
   // Notes come in bursts: while one answer is waited for, all others ask once more together.
   async function refresh() {
     if (document.hidden || Date.now() < notBefore) return;
@@ -186,5 +173,5 @@ export function requestList({ matches, onOpen, onClose }) {
 
   setInterval(refresh, EVERY);
   refresh();
-  return { show, refresh, open, reasons };
+  return { show, refresh, open };
 }

@@ -3,7 +3,7 @@
 import { arrange, byId, el, fill, table, tag } from './dom.js';
 import { figure } from './charts.js';
 import { daysLeft, isSoon, userOf } from './trouble.js';
-import { clock, duration, number, percent, plural, short } from './words.js';
+import { NOTHING, clock, duration, number, percent, plural, short } from './words.js';
 
 const EVENTS = 50;
 
@@ -13,7 +13,8 @@ export function totals(slots) {
   const [requests, failed, latency, help] = names.map((name) => figure(name, slots));
   byId('totals').append(requests.node, failed.node, latency.node, help.node);
   return {
-    show({ status, rate, minute, history, newPoint }) {
+    show({ status, rate, history, newPoint }) {
+      const minute = status.last_minute ?? NOTHING;
       const series = history?.total ?? null;
       const per = (values) => values.map((value) => value / (history.every_ms / 1000));
       const t = status.totals;
@@ -26,7 +27,7 @@ export function totals(slots) {
       failed.show(share === null ? '–' : percent(share), `${number(minute.failures)} in the last minute`,
         layers(() => [{ values: per(series.failures), as: 'bars', shade: 'bad' }]),
         `Failed requests over five minutes, ${number(minute.failures)} in the last minute`);
-      latency.show(minute.p99 === null ? '–' : duration(minute.p99), minute.p50 === null ? 'no requests' : `p99; half within ${duration(minute.p50)}`,
+      latency.show(minute.p99_ms === null ? '–' : duration(minute.p99_ms), minute.p50_ms === null ? 'no requests' : `p99; half within ${duration(minute.p50_ms)}`,
         layers(() => [{ values: series.p99_ms, as: 'line', shade: 'p99' }, { values: series.p50_ms, as: 'line', shade: 'p50' }]),
         'Latency over five minutes, the 99th and the 50th percentile');
       help.show(`${short(minute.retries)} · ${short(minute.fallbacks)}`, 'in the last minute',
@@ -47,7 +48,7 @@ function eventRow(event) {
   return el('li', null,
     el('div', null, el('time', { datetime: event.at, title: event.at }, clock(event.at)), ' ',
       el('span', { class: `sign ${shade}`, 'aria-hidden': 'true' }, sign), ' ', ...where,
-      event.endpoint ? el('span', { class: 'address' }, event.endpoint) : event.upstream ? null : el('span', { class: 'quiet' }, event.kind.replace('_', ' '))),
+      event.endpoint && !event.text.startsWith(event.endpoint) ? el('span', { class: 'address' }, event.endpoint) : event.upstream ? null : el('span', { class: 'quiet' }, event.kind.replace('_', ' '))),
     el('div', { class: 'words' }, event.text));
 }
 

@@ -2,8 +2,8 @@
 
 import { arrange, byId, el, fill, say, set, tag } from './dom.js';
 import { chart, draw, gauge } from './charts.js';
-import { isSick, reasonOf } from './trouble.js';
-import { BREAKERS, duration, number, percent, plural, short } from './words.js';
+import { isSick, reasonOf, signOf } from './trouble.js';
+import { BREAKERS, NOTHING, duration, number, percent, plural, short } from './words.js';
 
 const SHOWN = 100; // upstreams at a time; more are a matter for the filter
 const FEW = 6; // endpoints that are shown where all are well
@@ -21,6 +21,7 @@ class Entry {
     this.state = el('span', { class: 'states' });
     this.rate = el('b');
     this.total = el('span', { class: 'quiet' });
+    this.allowed = el('span', { class: 'quiet' });
     this.share = el('b');
     this.failed = el('span', { class: 'quiet' });
     this.drawing = chart(slots, 'latency');
@@ -29,7 +30,7 @@ class Entry {
     this.seats = gauge();
     this.pool = gauge();
     const cells = [
-      [this.rate, this.total], [this.share, this.failed], [this.drawing, this.latency],
+      [this.rate, this.total, this.allowed], [this.share, this.failed], [this.drawing, this.latency],
       [this.budget.node], [this.seats.node], [this.pool.node],
     ].map((children, index) => el('td', { role: 'cell', 'data-name': COLUMNS[index + 1] }, ...children));
     const title = el('th', { role: 'rowheader', scope: 'rowgroup' }, this.link, this.state);
@@ -41,11 +42,13 @@ class Entry {
     this.rows = new Map();
   }
 
-  show(upstream, judged, minute, rate, series, newPoint, status, whole) {
-    set(this.node, { class: judged.shade });
-    fill(this.state, ...states(upstream, judged));
+  show(upstream, rate, series, newPoint, status, whole) {
+    const minute = upstream.last_minute ?? NOTHING;
+    const [, , shade] = signOf(upstream.judgement);
+    set(this.node, { class: shade });
+    fill(this.state, ...states(upstream));
     this.#traffic(upstream, minute, rate);
-    if (newPoint || !this.drawing.hasChildNodes()) this.#latency(series, minute);
+    if (newPoint || !this.drawing.hasChildNodes()) this.#latency(series, minute, series ? 'no requests' : status.last_minute ? 'not kept: others are busier' : 'not yet known');
     this.#limits(upstream);
     this.#last = [upstream, status, whole];
     this.#endpoints(upstream, status, whole);
@@ -54,6 +57,9 @@ class Entry {
   #traffic(upstream, minute, rate) {
     say(this.rate, rate === null ? '–' : `${short(rate)}/s`);
     say(this.total, `${short(upstream.totals.requests)} in all`);
+    const allowed = upstream.rate_limit;
+    say(this.allowed, allowed ? `at most ${short(allowed.per_second)}/s` : '');
+    set(this.allowed, { class: allowed && allowed.tokens < 1 ? 'warn' : 'quiet' });
     const none = minute.requests === 0;
     say(this.share, none ? '–' : percent(1 - minute.failures / minute.requests));
     set(this.share, { class: !none && minute.failures / minute.requests > 0.05 ? 'bad' : null });
@@ -65,23 +71,25 @@ class Entry {
     say(this.failed, said);
   }
 
-  #latency(series, minute) {
-    const now = minute.p50 === null ? 'no requests' : `p50 ${duration(minute.p50)} · p99 ${duration(minute.p99)}`;
-    say(this.latency, series ? now : 'not kept: others are busier');
+  #latency(series, minute, missing) {
+    const has = minute.p50_ms !== null;
+    const now = has ? [`p50 ${duration(minute.p50_ms)}`, `p99 ${duration(minute.p99_ms)}`] : [missing];
+    fill(this.latency, ...now.map((words) => el('span', { class: has ? 'part' : null }, words)));
     draw(this.drawing, this.slots, [
       { values: series?.p99_ms ?? [], as: 'line', shade: 'p99' },
       { values: series?.p50_ms ?? [], as: 'line', shade: 'p50' },
-    ], `Latency of ${this.name} over five minutes, now ${now}`);
+    ], `Latency of ${this.name} over five minutes, now ${now.join(', ')}`);
   }
 
   #limits(upstream) {
+    const of = (limit) => (limit === null ? '' : `of ${number(Math.round(limit))}`);
     const r = upstream.retry_budget;
-    this.budget.show(r ? `${r.tokens.toFixed(1)}${r.limit === null ? '' : ` of ${r.limit.toFixed(1)}`}` : '–', r?.tokens, r?.limit ?? 0, true);
+    this.budget.show(r ? r.tokens.toFixed(1) : '–', r ? of(r.limit) : '', r?.tokens, r?.limit ?? 0, true);
     const b = upstream.bulkhead;
-    const queue = b?.queued > 0 ? ` · ${number(b.queued)} wait` : '';
-    this.seats.show(b ? `${number(b.in_flight)}${b.limit === null ? '' : ` of ${number(b.limit)}`}${queue}` : '–', b?.in_flight, b?.limit ?? 0, false);
+    const queue = b?.queued > 0 ? `, ${number(b.queued)} wait` : '';
+    this.seats.show(b ? number(b.in_flight) : '–', b ? `${of(b.limit)}${queue}` : '', b?.in_flight, b?.limit ?? 0, false);
     const c = upstream.connections;
-    this.pool.show(`${number(c.active)} busy · ${number(c.idle)} idle`, c.active + c.idle, c.limit ?? 0, false);
+    this.pool.show(`${number(c.active)} busy`, `${number(c.idle)} idle${c.limit === null ? '' : `, at most ${number(c.limit)}`}`, c.active + c.idle, c.limit ?? 0, false);
   }
 
   #endpoints(upstream, status, whole) {
@@ -108,22 +116,30 @@ class Entry {
       rows.push(this.sources);
     }
     if (canHide && (hidden > 0 || this.#open)) rows.push(this.moreRow);
-    if (all.length === 0) rows.push(this.none ??= el('tr', { role: 'row', class: 'endpoint' }, el('td', { role: 'cell', colspan: 7 }, 'No endpoint: its names do not resolve, or discovery finds none.')));
+    if (all.length === 0 && sources.length === 0) rows.push(this.none ??= el('tr', { role: 'row', class: 'endpoint' }, el('td', { role: 'cell', colspan: 7 }, 'No endpoint: its names do not resolve, or discovery finds none.')));
     arrange(this.node, [this.main, ...rows]);
   }
 }
 
-function states(upstream, judged) {
-  const list = [];
-  const hasBreaker = upstream.endpoints.some((endpoint) => endpoint.window !== null);
-  if (judged.staying.length === 0) list.push(tag('✕', 'no endpoint', 'bad'));
-  else if (!hasBreaker) list.push(tag('○', 'no breaker', 'quiet'));
-  else if (upstream.circuit !== 'closed') list.push(tag(...BREAKERS[upstream.circuit]));
-  else if (judged.shut.length > 0) list.push(tag('◐', `${judged.shut.length} of ${judged.staying.length} not closed`, 'warn'));
-  else list.push(tag(...BREAKERS.closed));
-  if (judged.rank === 2) list.push(tag('✕', 'failing', 'bad'));
-  if (upstream.critical) list.push(tag('!', 'critical', 'quiet'));
-  return list;
+function states({ judgement, critical }) {
+  return [
+    tag(...signOf(judgement)),
+    ...judgement.also.map((word) => tag(...signOf({ word, severity: word === 'failing' ? 'error' : 'warning' }))),
+    critical ? tag('!', 'critical', 'quiet') : null,
+  ];
+}
+
+/** What an endpoint's breaker and health checks say. */
+function conditions(endpoint) {
+  const { state, window, forced, draining, health } = endpoint;
+  const tags = [];
+  if (window !== null || state !== 'closed') tags.push(tag(...BREAKERS[state]));
+  if (isSick(endpoint)) tags.push(tag('✕', 'unhealthy', 'bad'));
+  else if (health) tags.push(tag(health.state === 'healthy' ? '●' : '○', health.state, health.state === 'healthy' ? 'good' : 'quiet'));
+  if (tags.length === 0) tags.push(tag('○', 'no breaker', 'quiet'));
+  if (forced) tags.push(tag('⚑', `forced ${forced}`, 'warn'));
+  if (draining) tags.push(tag('▼', 'draining', 'warn'));
+  return tags;
 }
 
 function endpointRow() {
@@ -133,23 +149,17 @@ function endpointRow() {
   const cell = (name, span) => el('td', { role: 'cell', 'data-name': name, colspan: span });
   const breaker = cell('breaker', 3);
   breaker.append(state, why);
-  const seen = cell('window', 1);
-  const flight = cell('in flight', 1);
-  const weight = cell('weight', 1);
-  const node = el('tr', { role: 'row', class: 'endpoint' }, address, breaker, seen, flight, weight);
+  const seen = cell('window', 2);
+  const load = cell('load', 1);
+  const node = el('tr', { role: 'row', class: 'endpoint' }, address, breaker, seen, load);
   return {
     node,
     show(endpoint, status) {
       say(address, endpoint.address);
-      const tags = [endpoint.window === null && endpoint.state === 'closed' ? tag('○', 'no breaker', 'quiet') : tag(...BREAKERS[endpoint.state])];
-      if (endpoint.forced) tags.push(tag('⚑', `forced ${endpoint.forced}`, 'warn'));
-      if (endpoint.draining) tags.push(tag('▼', 'draining', 'warn'));
-      if (isSick(endpoint)) tags.push(tag('✕', 'unhealthy', 'bad'));
-      fill(state, ...tags);
+      fill(state, ...conditions(endpoint));
       say(why, reasonOf(endpoint, status));
       say(seen, windowOf(endpoint.window));
-      say(flight, `${number(endpoint.in_flight)} in flight`);
-      say(weight, weightOf(endpoint));
+      say(load, [endpoint.in_flight > 0 ? `${number(endpoint.in_flight)} in flight` : '', weightOf(endpoint)].filter(Boolean).join(', '));
       set(node, { 'data-state': endpoint.state });
     },
   };
@@ -164,7 +174,7 @@ function sourceOf(source) {
 }
 
 function windowOf(w) {
-  if (w === null) return '–';
+  if (w === null) return '';
   if (w.total === 0) return 'no calls';
   const slow = w.slow > 0 ? `, ${number(w.slow)} slow` : '';
   return `${number(w.failures)} of ${number(w.total)} failed${slow}`;
@@ -186,9 +196,9 @@ export function upstreamList() {
   const entries = new Map();
   holder.append(list, empty);
   return {
-    show({ status, judged, minutes, rates, history, newPoint, matches, focus }) {
-      const found = status.upstreams.filter((upstream) => matches(upstream, judged.get(upstream.name)));
-      found.sort((one, other) => judged.get(one.name).rank - judged.get(other.name).rank || one.name.localeCompare(other.name));
+    show({ status, rates, history, newPoint, matches, focus }) {
+      const found = status.upstreams.filter(matches);
+      found.sort((one, other) => one.judgement.rank - other.judgement.rank || one.name.localeCompare(other.name));
       const shown = found.slice(0, SHOWN);
       const names = new Set(status.upstreams.map((upstream) => upstream.name));
       for (const name of entries.keys()) if (!names.has(name)) entries.delete(name);
@@ -197,7 +207,7 @@ export function upstreamList() {
         const isNew = !entries.has(name);
         if (isNew) entries.set(name, new Entry(name, history?.points ?? 60));
         const entry = entries.get(name);
-        entry.show(upstream, judged.get(name), minutes.get(name), rates.get(name) ?? null, history?.upstreams[name], newPoint || isNew || entry.away, status, focus === name);
+        entry.show(upstream, rates.get(name) ?? null, history?.upstreams[name], newPoint || isNew || entry.away, status, focus === name);
         entry.away = false;
         return entry.node;
       });

@@ -54,19 +54,5 @@ export const BREAKERS = {
   half_open: ['◐', 'half-open', 'warn'],
 };
 
-/** What `history` says of the last minute. */
-export function minute(series, everyMs) {
-  const points = Math.round(60_000 / everyMs);
-  const sum = (values) => values.slice(-points).reduce((all, one) => all + one, 0);
-  const last = (values) => values.slice(-points).findLast((value) => value !== null) ?? null;
-  if (!series) return { known: false, requests: 0, failures: 0, fallbacks: 0, retries: 0, p50: null, p99: null };
-  return {
-    known: series.requests.length > 0,
-    requests: sum(series.requests),
-    failures: sum(series.failures),
-    fallbacks: sum(series.fallbacks),
-    retries: sum(series.retries),
-    p50: last(series.p50_ms),
-    p99: last(series.p99_ms),
-  };
-}
+/** A last minute of which nothing is known. */
+export const NOTHING = { requests: 0, failures: 0, fallbacks: 0, retries: 0, p50_ms: null, p99_ms: null };
