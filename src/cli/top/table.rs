@@ -111,6 +111,12 @@ pub(super) fn lay_out(columns: &[Column], rows: &[Vec<Cell>], width: usize) -> (
     let needs = |kept: &[usize], widths: &[usize]| -> usize {
         kept.iter().map(|index| widths[*index] + 2).sum()
     };
+    // A long name must not push out what there is to say of it.
+    if needs(&kept, &widths) > width + 2
+        && let Some(first) = widths.first_mut()
+    {
+        *first = (*first).min((width / 3).max(20));
+    }
     while needs(&kept, &widths) > width + 2
         && let Some(least) = kept
             .iter()

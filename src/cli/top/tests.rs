@@ -143,6 +143,26 @@ fn it_keeps_to_the_width_and_the_height_and_drops_what_matters_least() {
 }
 
 #[test]
+fn where_there_is_little_room_what_is_well_gives_way() {
+    let mut status = status();
+    status["upstreams"][2]["name"] = json!("recommendations-personalised-for-the-home-page");
+    let text = drawn(&status, 80, 12);
+    // A long name, and an endpoint that is well.
+    assert!(
+        text.contains("◐ recommendations-persona…  degraded"),
+        "{text}"
+    );
+    assert!(text.contains("REQUESTS  SUCCESS"), "{text}");
+    assert!(!text.contains("127.0.0.1:3 "), "{text}");
+    // All that is wrong, and all upstreams.
+    for shown in ["127.0.0.1:22", "127.0.0.1:4", "● catalog"] {
+        assert!(text.contains(shown), "{shown}\n{text}");
+    }
+    assert!(!text.contains("more than fits"), "{text}");
+    assert!(drawn(&status, 80, 14).contains("127.0.0.1:3 "));
+}
+
+#[test]
 fn rates_are_those_between_two_readings() {
     let (before, mut after) = (status(), status());
     after["at"] = json!("2026-11-21T20:30:02.123Z");

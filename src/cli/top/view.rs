@@ -30,17 +30,24 @@ const FEW: usize = 6;
 pub(super) fn draw(seen: &Seen<'_>, width: usize, height: usize, style: Style) -> String {
     let status = seen.status;
     let mut lines = head(status);
-    let upstreams = upstreams(seen);
+    let mut upstreams = upstreams(seen);
     lines.push(verdict(status));
     lines.push(totals(seen));
     lines.extend(items(&status["notices"]).filter_map(|notice| told(notice, "")));
     lines.push(Line::default());
     let mut events = events(status);
     if height < usize::MAX {
-        // The upstreams come first; of the events as many as there is room for.
-        let rows: usize = upstreams.iter().map(|one| 1 + one.more.len()).sum();
-        let room = height.saturating_sub(lines.len() + 1 + rows + 2);
-        events.truncate(room);
+        // The upstreams come first, then what is well with them; of the events as many as there is room for.
+        let used = |upstreams: &[Shown]| -> usize {
+            let rows: usize = upstreams.iter().map(|one| 1 + one.more.len()).sum();
+            lines.len() + 1 + rows
+        };
+        if used(&upstreams) > height {
+            for one in &mut upstreams {
+                one.more.retain(|(matters, _)| *matters);
+            }
+        }
+        events.truncate(height.saturating_sub(used(&upstreams) + 2));
     }
     lines.extend(table(&upstreams, width));
     if !events.is_empty() {
@@ -99,8 +106,8 @@ struct Shown {
     /// 0 is worst, 9 is well.
     rank: u64,
     cells: Vec<Cell>,
-    /// What is wrong with it, its sources and endpoints.
-    more: Vec<Line>,
+    /// What is wrong with it, its sources and endpoints; whether that matters where there is little room.
+    more: Vec<(bool, Line)>,
 }
 
 fn upstreams(seen: &Seen<'_>) -> Vec<Shown> {
@@ -256,8 +263,8 @@ fn one(seen: &Seen<'_>, upstream: &Value) -> Shown {
         normal(tokens(&upstream["retry_budget"])),
         normal(pool(&upstream["connections"])),
     ];
-    let mut more: Vec<_> = told(judgement, "    ").into_iter().collect();
-    more.extend(sources(upstream));
+    let wrong = told(judgement, "    ").into_iter().chain(sources(upstream));
+    let mut more: Vec<_> = wrong.map(|line| (true, line)).collect();
     more.extend(endpoints(upstream));
     Shown {
         name,
@@ -315,27 +322,28 @@ fn pool(connections: &Value) -> String {
     format!("{}+{}", of("active"), of("idle"))
 }
 
-/// The endpoints that say something: all of a few, of many those that are in trouble.
-fn endpoints(upstream: &Value) -> Vec<Line> {
+/// The endpoints that say something: all of a few, of many those that are in trouble. With each whether it is.
+fn endpoints(upstream: &Value) -> Vec<(bool, Line)> {
     let all: Vec<_> = items(&upstream["endpoints"]).collect();
-    let says_something = |endpoint: &&&Value| {
-        all.len() <= FEW
-            || endpoint["state"] != "closed"
-            || !endpoint["forced"].is_null()
-            || is_unhealthy(endpoint)
+    let is_in_trouble = |endpoint: &Value| {
+        endpoint["state"] != "closed" || !endpoint["forced"].is_null() || is_unhealthy(endpoint)
     };
-    let shown: Vec<_> = all.iter().filter(says_something).collect();
+    let shown = all
+        .iter()
+        .filter(|one| all.len() <= FEW || is_in_trouble(one));
+    let shown: Vec<_> = shown.collect();
     let widest = shown
         .iter()
         .map(|one| text(&one["address"]).chars().count());
     let column = 6 + widest.max().unwrap_or(0);
-    let mut lines: Vec<_> = shown.iter().map(|one| endpoint(one, column)).collect();
+    let lines = shown
+        .iter()
+        .map(|one| (is_in_trouble(one), endpoint(one, column)));
+    let mut lines: Vec<_> = lines.collect();
     if shown.len() < all.len() {
         let more = all.len() - shown.len();
-        lines.push(Line::of(
-            Shade::Quiet,
-            format!("    and {more} more, all closed"),
-        ));
+        let line = Line::of(Shade::Quiet, format!("    and {more} more, all closed"));
+        lines.push((false, line));
     }
     lines
 }
@@ -411,7 +419,7 @@ fn table(upstreams: &[Shown], width: usize) -> Vec<Line> {
     let mut lines = vec![head];
     for (row, upstream) in rows.into_iter().zip(upstreams) {
         lines.push(row);
-        lines.extend(upstream.more.iter().cloned());
+        lines.extend(upstream.more.iter().map(|(_, line)| line.clone()));
     }
     lines
 }

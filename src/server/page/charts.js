@@ -70,7 +70,8 @@ export function figure(name, slots) {
 export function gauge() {
   const words = el('b');
   const note = el('span', { class: 'quiet' });
-  const bar = el('meter', { min: 0, max: 1 });
+  // The numbers beside it say the same.
+  const bar = el('meter', { min: 0, max: 1, 'aria-hidden': 'true' });
   const node = el('div', { class: 'gauge' }, words, note, bar);
   return {
     node,
@@ -83,8 +84,8 @@ export function gauge() {
       if (!has) return;
       const share = Math.min(1, Math.max(0, used / limit));
       set(bar, empty
-        ? { low: 0.1, high: 0.3, optimum: 1, value: share.toFixed(3), 'aria-label': `${text} ${more}` }
-        : { low: 0.8, high: 0.999, optimum: 0, value: share.toFixed(3), 'aria-label': `${text} ${more}` });
+        ? { low: 0.1, high: 0.3, optimum: 1, value: share.toFixed(3) }
+        : { low: 0.8, high: 0.999, optimum: 0, value: share.toFixed(3) });
     },
   };
 }

@@ -87,14 +87,18 @@ function header(status) {
   say(byId('process'), `mamparo ${p.version} · generation ${p.generation}${reloaded} · up ${duration(p.uptime_ms)}`);
 }
 
+// Where the page has more of it.
+const PLACES = { config_refused: '#reload', certificate_expired: '#certificates', certificate_unused: '#certificates', certificate_expires: '#certificates' };
+
 function trouble(one, status) {
   const name = one.upstream ? [el('a', { href: `#upstream=${encodeURIComponent(one.upstream)}` }, one.upstream), ' '] : [];
+  const what = PLACES[one.word] ? el('a', { href: PLACES[one.word] }, one.what) : one.what;
   const since = one.since ? el('span', { class: 'since' }, ` since ${clock(one.since)} (${lasts(one.since, status)})`) : null;
   const also = one.also.length > 0 ? el('span', { class: 'since' }, `, also: ${one.also.map(wordOf).join(', ')}`) : null;
   const [sign, , shade] = signOf(one);
   return el('li', { class: shade },
     el('span', { class: `sign ${shade}`, 'aria-hidden': 'true' }, sign),
-    el('span', { class: 'what' }, ...name, one.what, since, also),
+    el('span', { class: 'what' }, ...name, what, since, also, el('span', { class: 'unseen' }, '. ')),
     el('span', { class: 'why' }, one.why), el('span', { class: 'doing' }, one.next));
 }
 

@@ -78,7 +78,7 @@ class Entry {
     draw(this.drawing, this.slots, [
       { values: series?.p99_ms ?? [], as: 'line', shade: 'p99' },
       { values: series?.p50_ms ?? [], as: 'line', shade: 'p50' },
-    ], `Latency of ${this.name} over five minutes, now ${now.join(', ')}`);
+    ], `Latency of ${this.name} over five minutes`);
   }
 
   #limits(upstream) {
@@ -148,7 +148,7 @@ function endpointRow() {
   const why = el('span', { class: 'why' });
   const cell = (name, span) => el('td', { role: 'cell', 'data-name': name, colspan: span });
   const breaker = cell('breaker', 3);
-  breaker.append(state, why);
+  breaker.append(state, ' ', why);
   const seen = cell('window', 2);
   const load = cell('load', 1);
   const node = el('tr', { role: 'row', class: 'endpoint' }, address, breaker, seen, load);

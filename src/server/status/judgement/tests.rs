@@ -121,7 +121,7 @@ fn what_is_down_says_since_when_why_and_what_comes_next() {
         (down.rank, down.severity, down.word),
         (0, Severity::Error, Word::Down)
     );
-    assert_eq!(down.also, [Word::Failing]);
+    assert_eq!(down.also, []);
     assert_eq!(
         down.what,
         "is down: the breakers of all 2 endpoints are open"

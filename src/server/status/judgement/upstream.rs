@@ -60,12 +60,9 @@ impl Case<'_> {
         is(none, Word::NoEndpoint);
         is(down, Word::Down);
         is(probing, Word::HalfOpen);
-        is(
-            upstream
-                .last_minute
-                .is_some_and(|minute| minute.is_failing()),
-            Word::Failing,
-        );
+        let minute = upstream.last_minute.unwrap_or_default();
+        // What gets no request at all needs no other word for that.
+        is(minute.is_failing() && !none && !down, Word::Failing);
         is(some && !down && !probing, Word::Degraded);
         is(is_full(upstream, 1.0), Word::BulkheadFull);
         is(
