@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 
+use super::duration;
 use crate::clock;
 use crate::config::Problems;
 use narrator::Narrator;
@@ -30,7 +31,7 @@ const COUNT: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone, Args)]
 pub struct Demo {
     /// End after this time, such as 30s; without it the demo goes on until Ctrl-C
-    #[arg(long = "for", value_name = "DURATION", value_parser = humantime::parse_duration)]
+    #[arg(long = "for", value_name = "DURATION", value_parser = duration::some)]
     pub duration: Option<Duration>,
 }
 

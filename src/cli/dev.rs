@@ -16,7 +16,7 @@ pub struct Dev {
     #[arg(long, value_name = "URL")]
     pub to: String,
     /// Where to take requests for it
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080", value_parser = address)]
     pub listen: SocketAddr,
     /// Print the configuration that this stands for, and end
     #[arg(long)]
@@ -24,6 +24,11 @@ pub struct Dev {
     /// What the log tells: off, error, warn, info, debug, or directives by module
     #[arg(long, env = "MAMPARO_LOG", value_name = "LEVEL", default_value = log::DEFAULT_LEVEL)]
     pub log: String,
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    let wanted = "write it as an IP address and a port, such as 127.0.0.1:8080 or [::1]:8080";
+    text.parse().map_err(|_| wanted.to_owned())
 }
 
 /// Runs until it is told to end; exit codes as for `run`.

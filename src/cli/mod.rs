@@ -5,6 +5,7 @@ pub mod check;
 pub mod completions;
 pub mod demo;
 pub mod dev;
+mod duration;
 pub mod explain;
 pub mod inject;
 pub mod probe;
@@ -42,11 +43,11 @@ enum Command {
     Demo(demo::Demo),
     /// Put good policies in front of one service under development, without a file.
     Dev(dev::Dev),
-    /// Show upstreams, breakers and events of a running process in the terminal, live.
+    /// Show what is wrong with a running process, its upstreams and events, in the terminal, live.
     Top(top::Top),
-    /// Show what would happen to a request, at worst, or what did happen to one.
+    /// Tell what would happen to a request at worst, or what became of one.
     Explain(explain::Explain),
-    /// Ask a process that runs whether it is ready, by exit code: for health checks and scripts.
+    /// Ask a running process whether it is ready; the exit code answers: for health checks and scripts.
     Probe(probe::Probe),
     /// Put the sidecar into manifests for Kubernetes, and print them.
     Inject(inject::Inject),

@@ -8,6 +8,7 @@ use clap::Args;
 use serde_json::Value;
 
 use super::ask::{AdminArgs, Reply, ask};
+use super::duration;
 use super::print;
 use crate::clock;
 use crate::telemetry::foreign::shown;
@@ -17,17 +18,18 @@ use crate::telemetry::foreign::shown;
 pub struct Probe {
     #[command(flatten)]
     pub(super) admin: AdminArgs,
-    /// Whether it lives, ready or not
+    /// Ask whether it lives, ready or not
     #[arg(long, conflicts_with = "deep")]
     pub live: bool,
-    /// Whether what its service cannot do without can be reached, too: the upstreams that are `critical`
+    /// Ask also whether what its service cannot do without can be reached: the upstreams that are
+    /// `critical`
     #[arg(long)]
     pub deep: bool,
     /// How long it may take to answer
-    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = duration::some)]
     pub timeout: Duration,
-    /// Ask again until it is so, for so long at most
-    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    /// Ask again until the answer is yes, for so long at most
+    #[arg(long, value_name = "DURATION", value_parser = duration::any)]
     pub wait: Option<Duration>,
 }
 

@@ -16,6 +16,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 use super::ask::{AdminArgs, ask};
+use super::duration;
 use screen::Screen;
 use view::{Seen, Style};
 
@@ -26,13 +27,14 @@ const PLAIN_WIDTH: usize = 160;
 
 /// What `mamparo top` takes.
 #[derive(Debug, Args)]
+#[command(after_help = "`q` or Ctrl-C ends it.")]
 pub struct Top {
     #[command(flatten)]
     admin: AdminArgs,
-    /// How often it is drawn anew
-    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = humantime::parse_duration)]
+    /// How often it is drawn anew, at least 100ms
+    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = duration::some)]
     interval: Duration,
-    /// Print it once, and end; also without a terminal
+    /// Print it once and end, as without a terminal
     #[arg(long)]
     once: bool,
 }
