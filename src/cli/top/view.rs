@@ -146,9 +146,9 @@ fn told(judgement: &Value, indent: &str) -> Option<Line> {
     }
     let (sign, shade) = sign(&judgement["severity"], &judgement["word"]);
     let also: Vec<_> = items(&judgement["also"]).map(spaced).collect();
-    let since = match &judgement["since"] {
-        Value::String(_) => format!(" since {}", clock(&judgement["since"])),
-        _unknown => String::new(),
+    let since = match judgement["since"].is_string() {
+        true => format!(" since {}", clock(&judgement["since"])),
+        false => String::new(),
     };
     let also = match also.is_empty() {
         true => String::new(),
@@ -278,9 +278,9 @@ fn one(seen: &Seen<'_>, upstream: &Value) -> Shown {
 fn sources(upstream: &Value) -> impl Iterator<Item = Line> {
     let failing = items(&upstream["sources"]).filter(|source| source["problem"].is_string());
     failing.map(|source| {
-        let answered = match &source["answered_at"] {
-            Value::String(_) => format!("; answered last at {}", clock(&source["answered_at"])),
-            _never => "; never answered".to_owned(),
+        let answered = match source["answered_at"].is_string() {
+            true => format!("; answered last at {}", clock(&source["answered_at"])),
+            false => "; never answered".to_owned(),
         };
         let next = source["next_ms"].as_f64();
         let next = next.map_or(String::new(), |ms| {

@@ -75,6 +75,8 @@ pub enum Word {
     RetryBudgetEmpty,
     /// Four of five seats are taken.
     BulkheadNearlyFull,
+    /// Too many of the requests of the last minute failed, and none does now.
+    Recovered,
     /// An operator holds a breaker open or closed.
     Forced,
     /// It cannot be found out anew where its endpoints are.
@@ -96,7 +98,7 @@ impl Word {
             Self::Degraded | Self::CertificateUnused => 3,
             Self::BulkheadFull => 4,
             Self::RetryBudgetEmpty => 5,
-            Self::BulkheadNearlyFull => 6,
+            Self::BulkheadNearlyFull | Self::Recovered => 6,
             Self::Forced => 7,
             Self::Unresolved | Self::CertificateExpires => 8,
             Self::Ok => 9,
@@ -118,6 +120,7 @@ impl Word {
             | Self::BulkheadFull
             | Self::RetryBudgetEmpty
             | Self::BulkheadNearlyFull
+            | Self::Recovered
             | Self::Forced
             | Self::Unresolved
             | Self::CertificateExpires => Severity::Warning,

@@ -64,19 +64,41 @@ fn fails(requests: u64, failures: u64) -> bool {
     (requests >= ENOUGH && share > FAILING) || (requests >= SOME && share > MOSTLY_FAILING)
 }
 
-/// How long an upstream has been failing, in milliseconds, to the last point before which it was not:
-/// points without a failure end it, those without a request do not.
-pub(super) fn failing_for(series: &Series, every_ms: u64) -> u64 {
-    let points = series.requests.iter().zip(&series.failures).rev();
-    let mut failing = 0;
-    for (index, (requests, failures)) in points.enumerate() {
-        if *failures > 0 && *failures as f64 > *requests as f64 * FAILING {
-            failing = index as u64 + 1;
-        } else if *requests > 0 {
-            break;
+/// How the failures of an upstream lie in its history.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Failures {
+    /// They began so many milliseconds ago.
+    For(u64),
+    /// They ended so many milliseconds ago.
+    Over(u64),
+}
+
+/// Points in a row with requests of which too few failed to speak of it, after which failures are over.
+const CALM: usize = 3;
+
+impl Failures {
+    /// Those of these points, each of which stands for so many milliseconds; points without a request
+    /// say nothing.
+    pub(super) fn of(series: &Series, every_ms: u64) -> Self {
+        let (mut calm, mut newest, mut oldest) = (0, None, 0);
+        let points = series.requests.iter().zip(&series.failures).rev();
+        for (index, (requests, failures)) in points.enumerate() {
+            if *failures as f64 > *requests as f64 * FAILING {
+                newest.get_or_insert((index as u64, calm));
+                oldest = index as u64 + 1;
+                calm = 0;
+            } else if *requests > 0 {
+                calm += 1;
+                if calm >= CALM && newest.is_some() {
+                    break;
+                }
+            }
+        }
+        match newest {
+            Some((index, calm)) if calm >= CALM => Self::Over(index * every_ms),
+            Some(_) | None => Self::For(oldest * every_ms),
         }
     }
-    failing * every_ms
 }
 
 #[cfg(test)]
@@ -124,12 +146,24 @@ mod tests {
     }
 
     #[test]
-    fn it_fails_since_the_last_point_that_went_well() {
-        let for_ms =
-            |requests: &[u64], failures: &[u64]| failing_for(&series(requests, failures), 5);
-        assert_eq!(for_ms(&[9, 9, 9, 9], &[9, 0, 9, 9]), 10);
-        assert_eq!(for_ms(&[9, 0, 9, 0], &[9, 0, 9, 0]), 20);
-        assert_eq!(for_ms(&[9, 100], &[9, 5]), 0);
-        assert_eq!(for_ms(&[], &[]), 0);
+    fn failures_have_a_beginning_and_an_end() {
+        use Failures::{For, Over};
+        for (requests, failures, found) in [
+            (&[9, 9, 9, 9, 9][..], &[9, 0, 0, 0, 9][..], For(5)),
+            // Two good points are luck.
+            (&[9, 9, 9, 9, 9], &[0, 9, 0, 0, 9], For(20)),
+            (&[9, 9, 9, 9], &[9, 9, 0, 0], For(20)),
+            (&[9, 9, 9, 9, 9], &[9, 9, 0, 0, 0], Over(15)),
+            // Without requests nobody knows.
+            (&[9, 0, 0, 0, 0], &[9, 0, 0, 0, 0], For(25)),
+            (&[9, 100], &[0, 5], For(0)),
+            (&[], &[], For(0)),
+        ] {
+            assert_eq!(
+                Failures::of(&series(requests, failures), 5),
+                found,
+                "{failures:?}"
+            );
+        }
     }
 }

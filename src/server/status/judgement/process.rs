@@ -31,6 +31,7 @@ pub(super) const fn subject(word: Word) -> &'static str {
         | Word::BulkheadFull
         | Word::RetryBudgetEmpty
         | Word::BulkheadNearlyFull
+        | Word::Recovered
         | Word::Forced
         | Word::Unresolved
         | Word::Ok => PROCESS,

@@ -482,3 +482,33 @@ fn the_verdict_names_what_is_in_trouble() {
     assert_eq!(status.verdict.text, "The configuration is in trouble.");
     assert_eq!((status.verdict.errors, status.verdict.warnings), (1, 0));
 }
+
+#[test]
+fn an_upstream_that_works_again_is_not_said_to_fail() {
+    let calm = |count: usize| {
+        let series = Series {
+            requests: [vec![20], vec![9; count]].concat(),
+            failures: [vec![20], vec![0; count]].concat(),
+            ..Series::default()
+        };
+        let mut history = history(0, 0, 0);
+        history.upstreams.insert("payments".to_owned(), series);
+        let upstreams = vec![upstream(vec![closed("a:1")])];
+        let status = judged(Status {
+            upstreams,
+            history: Some(history),
+            ..Status::default()
+        });
+        status.upstreams[0].judgement.clone()
+    };
+    assert_eq!(calm(2).word, Word::Failing);
+    let again = calm(3);
+    assert_eq!(
+        (again.rank, again.word, again.what.as_str()),
+        (6, Word::Recovered, "works again")
+    );
+    assert_eq!(again.since.as_deref(), Some("2026-11-21T20:29:45.000Z"));
+    assert_eq!(again.why, "20 of 47 requests failed in the last minute.");
+    // When a minute is over, nothing is left to say.
+    assert_eq!(calm(12).word, Word::Ok);
+}

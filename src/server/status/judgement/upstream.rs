@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{Judgement, Word};
 use crate::proxy::Reason;
-use crate::server::status::minute::{Minute, failing_for};
+use crate::server::status::minute::{Failures, Minute};
 use crate::server::status::words::{duration, percent, plural, some_of};
 use crate::server::status::{Bulkhead, Circuit, Endpoint, Event, History, Upstream};
 use crate::telemetry::events::{Kind, stamp};
@@ -62,7 +62,10 @@ impl Case<'_> {
         is(probing, Word::HalfOpen);
         let minute = upstream.last_minute.unwrap_or_default();
         // What gets no request at all needs no other word for that.
-        is(minute.is_failing() && !none && !down, Word::Failing);
+        let failing = minute.is_failing() && !none && !down;
+        let over = matches!(self.failures(), Failures::Over(_));
+        is(failing && !over, Word::Failing);
+        is(failing && over, Word::Recovered);
         is(some && !down && !probing, Word::Degraded);
         is(is_full(upstream, 1.0), Word::BulkheadFull);
         is(
@@ -89,6 +92,7 @@ impl Case<'_> {
             Word::Down => self.down(),
             Word::HalfOpen => self.half_open(),
             Word::Failing => self.failing(),
+            Word::Recovered => self.recovered(),
             Word::Degraded => self.degraded(),
             Word::BulkheadFull => self.bulkhead(word, "has a full bulkhead"),
             Word::BulkheadNearlyFull => self.bulkhead(word, "is near the limit of its bulkhead"),
@@ -150,20 +154,14 @@ impl Case<'_> {
 
     fn failing(&mut self) -> Judgement {
         let minute = self.upstream.last_minute.unwrap_or_default();
-        let every_ms = self.history.every_ms;
-        let (kept, span) = match self.series {
-            Some(series) => (series.requests.len(), failing_for(series, every_ms)),
-            None => (0, 0),
-        };
-        let always = kept >= self.history.points && span >= kept as u64 * every_ms;
         let success = percent(1.0 - minute.failures as f64 / minute.requests.max(1) as f64);
-        let for_long = match always {
-            true => format!(", for {} or longer", duration(span as f64)),
-            false => String::new(),
+        let (since, for_long) = match self.failures() {
+            // As far back as anything is kept.
+            Failures::For(span) if span >= self.history.points as u64 * self.history.every_ms => {
+                (None, format!(", for {} or longer", duration(span as f64)))
+            }
+            Failures::For(span) | Failures::Over(span) => (self.ago(span), String::new()),
         };
-        let until = self.history.until.as_deref();
-        let until = until.and_then(|until| until.parse::<jiff::Timestamp>().ok());
-        let since = until.and_then(|until| until.checked_sub(Duration::from_millis(span)).ok());
         let mostly = match (self.reasons)(&self.upstream.name) {
             reasons if reasons.is_empty() => "The failed requests say why.".to_owned(),
             reasons => format!("Mostly {reasons}."),
@@ -177,9 +175,33 @@ impl Case<'_> {
             Word::Failing,
             format!("fails: {success} of its requests succeed{for_long}"),
         )
-        .since(since.filter(|_| !always).map(|since| stamp(since.into())))
+        .since(since)
         .why(why)
         .next(sentences([self.traffic(), self.probes()]))
+    }
+
+    fn recovered(&mut self) -> Judgement {
+        let (Failures::Over(span) | Failures::For(span)) = self.failures();
+        let mostly = match (self.reasons)(&self.upstream.name) {
+            reasons if reasons.is_empty() => String::new(),
+            reasons => format!("Mostly {reasons}."),
+        };
+        Judgement::of(Word::Recovered, "works again")
+            .since(self.ago(span))
+            .why(sentences([self.traffic(), mostly]))
+    }
+
+    fn failures(&self) -> Failures {
+        let every_ms = self.history.every_ms;
+        self.series
+            .map_or(Failures::For(0), |series| Failures::of(series, every_ms))
+    }
+
+    /// So many milliseconds before the newest point of the history.
+    fn ago(&self, ms: u64) -> Option<String> {
+        let until: jiff::Timestamp = self.history.until.as_deref()?.parse().ok()?;
+        let then = until.checked_sub(Duration::from_millis(ms)).ok()?;
+        Some(stamp(then.into()))
     }
 
     fn degraded(&self) -> Judgement {
@@ -406,7 +428,7 @@ impl Reasons {
             let is_late = newest.and_then(|newest| newest.duration_since(one.ended).ok());
             let failed = one.kept_for.names().any(|why| why == "failed");
             let left = report.reason == Some(Reason::ClientGone);
-            if let Some(route) = &report.route
+            if let Some(route) = &report.place.labels().route
                 && failed
                 && !left
                 && is_late.is_none_or(|age| age < LATELY)
@@ -416,7 +438,7 @@ impl Reasons {
                     (None, Some(code)) => format!("gRPC {}", code.name()),
                     (None, None) => format!("status {}", report.status),
                 };
-                let of_upstream = all.entry(route.upstream().name().to_string()).or_default();
+                let of_upstream = all.entry(route.upstream.to_string()).or_default();
                 *of_upstream.entry(why).or_default() += 1;
             }
         }
