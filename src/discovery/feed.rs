@@ -113,7 +113,8 @@ impl Feed {
     /// These upstreams are about to name it, too.
     pub(super) fn serve_also(&self, mut audience: Vec<Audience>) {
         let mut known = self.known.lock();
-        audience.retain(|new| known.audience.iter().all(|one| one.name != new.name));
+        let there: BTreeSet<&str> = known.audience.iter().map(|one| &*one.name).collect();
+        audience.retain(|new| !there.contains(&*new.name));
         known.audience.append(&mut audience);
         self.hand_on(&mut known);
     }

@@ -122,7 +122,7 @@ impl Check {
     async fn run(self) {
         let first = clock::now() + self.settings.first_pause(fastrand::f64());
         let roster = self.upstream.roster();
-        roster.plan_first_check(self.endpoint.key, first);
+        roster.plan_first_check(&self.endpoint, first);
         let mut next = first;
         loop {
             tokio::time::sleep_until(next.into()).await;
@@ -157,13 +157,13 @@ impl Check {
             tracing::debug!(%upstream, endpoint, "health check {question} {fault}");
         }
         let roster = self.upstream.roster();
-        roster.checked(self.endpoint.key, &self.settings, seen)
+        roster.checked(&self.endpoint, &self.settings, seen)
     }
 
     /// When the next check begins, after one that began then.
     fn plan(&self, began: Instant) -> Instant {
         let (roster, chance) = (self.upstream.roster(), fastrand::f64());
-        let next = roster.plan_next_check(self.endpoint.key, &self.settings, began, chance);
+        let next = roster.plan_next_check(&self.endpoint, &self.settings, began, chance);
         // Where the endpoint has gone, this task is about to be ended.
         next.unwrap_or(began + self.settings.interval)
     }

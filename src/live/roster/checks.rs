@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{Endpoint, Member, Refusal, Roster};
+use super::{Endpoint, Member, Members, Refusal, Roster};
 use crate::policy::health::{Fault, Health, Settings, Turn, Verdict};
 
 /// Every endpoint is unhealthy: what is known of the one that is checked next.
@@ -62,43 +62,58 @@ impl Roster {
         self.changed.notified().await;
     }
 
-    /// The endpoint of that key is checked then for the first time.
-    pub fn plan_first_check(&self, key: u64, at: Instant) {
-        self.with_health(key, |health| health.plan(at));
+    /// The endpoint is checked then for the first time.
+    pub fn plan_first_check(&self, endpoint: &Arc<Endpoint>, at: Instant) {
+        self.with_health(endpoint, |health| health.plan(at));
     }
 
-    /// When the endpoint of that key is checked next, after a check that began then; `chance` is 0 to
+    /// When the endpoint is checked next, after a check that began then; `chance` is 0 to
     /// below 1. `None`: it is not there any more.
     pub fn plan_next_check(
         &self,
-        key: u64,
+        endpoint: &Arc<Endpoint>,
         settings: &Settings,
         began: Instant,
         chance: f64,
     ) -> Option<Instant> {
-        self.with_health(key, |health| {
+        self.with_health(endpoint, |health| {
             let next = began + health.pause(settings, chance);
             health.plan(next);
             next
         })
     }
 
-    /// A check of the endpoint of that key, asked as `settings` say, showed that; what has changed by it.
+    /// A check of the endpoint, asked as `settings` say, showed that; what has changed by it.
     /// The answer to a question that is not asked any more changes nothing.
-    pub fn checked(&self, key: u64, settings: &Settings, seen: Result<(), Fault>) -> Option<Turn> {
+    pub fn checked(
+        &self,
+        endpoint: &Arc<Endpoint>,
+        settings: &Settings,
+        seen: Result<(), Fault>,
+    ) -> Option<Turn> {
         let mut members = self.members.lock();
         let current = members.check.clone()?;
         if current.question != settings.question {
             return None;
         }
-        let member = members.find_near(0, key)?;
-        member.health.as_mut()?.record(&current, seen)
+        members.health_of(endpoint)?.record(&current, seen)
     }
 
-    fn with_health<T>(&self, key: u64, act: impl FnOnce(&mut Health) -> T) -> Option<T> {
-        let mut members = self.members.lock();
-        let member = members.find_near(0, key)?;
-        member.health.as_mut().map(act)
+    fn with_health<T>(
+        &self,
+        endpoint: &Arc<Endpoint>,
+        act: impl FnOnce(&mut Health) -> T,
+    ) -> Option<T> {
+        self.members.lock().health_of(endpoint).map(act)
+    }
+}
+
+impl Members {
+    /// What was there before at the same address, and is checked yet, says nothing about what is there now.
+    fn health_of(&mut self, endpoint: &Arc<Endpoint>) -> Option<&mut Health> {
+        let member = self.find_near(0, endpoint.key)?;
+        let is_it = Arc::ptr_eq(&member.endpoint, endpoint);
+        member.health.as_mut().filter(|_| is_it)
     }
 }
 

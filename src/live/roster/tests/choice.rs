@@ -362,14 +362,8 @@ fn walk_nothing_is_lost_whatever_the_order() {
     }
 }
 
-/// What an operator is told of a choice names what holds: the breaker, the health check, or neither.
-#[test]
-fn what_leaves_endpoints_aside_is_told_apart() {
-    let roster = Roster::new(1);
-    let numbers = (1..).map(address);
-    let places = numbers.zip([1, 1, 1, 1, 1, 0]).map(Place::from);
-    roster.set(&places.collect::<Vec<_>>());
-    let checks = health::Settings {
+fn checks() -> Arc<health::Settings> {
+    Arc::new(health::Settings {
         question: health::Question {
             kind: health::Kind::Tcp,
             port: None,
@@ -379,11 +373,21 @@ fn what_leaves_endpoints_aside_is_told_apart() {
         timeout: Duration::from_secs(1),
         healthy_after: 1,
         unhealthy_after: 1,
-    };
-    let checks = Arc::new(checks);
+    })
+}
+
+/// What an operator is told of a choice names what holds: the breaker, the health check, or neither.
+#[test]
+fn what_leaves_endpoints_aside_is_told_apart() {
+    let roster = Roster::new(1);
+    let numbers = (1..).map(address);
+    let places = numbers.zip([1, 1, 1, 1, 1, 0]).map(Place::from);
+    roster.set(&places.collect::<Vec<_>>());
+    let checks = checks();
     roster.check_by(Some(&checks));
-    let keys: Vec<u64> = roster.endpoints().iter().map(|one| one.key).collect();
-    let check = |place: usize, seen| drop(roster.checked(keys[place], &checks, seen));
+    let endpoints = roster.endpoints();
+    let keys: Vec<u64> = endpoints.iter().map(|one| one.key).collect();
+    let check = |place: usize, seen| drop(roster.checked(&endpoints[place], &checks, seen));
     for healthy in [0, 1, 2, 5] {
         check(healthy, Ok(()));
     }
@@ -418,6 +422,8 @@ fn what_leaves_endpoints_aside_is_told_apart() {
 #[test]
 fn rule_53_one_that_comes_back_while_it_is_used_is_checked_as_a_new_one() {
     let roster = roster(2);
+    let checks = checks();
+    roster.check_by(Some(&checks));
     let endpoint = || Arc::clone(&roster.endpoints()[1]);
     let asks = Asks::of(&roster, quick());
     asks.fail(1);
@@ -426,6 +432,9 @@ fn rule_53_one_that_comes_back_while_it_is_used_is_checked_as_a_new_one() {
     set(&roster, [1, 2]);
     assert!(!Arc::ptr_eq(&before, &endpoint()));
     assert_eq!(before.key, endpoint().key);
+    // A check of what was there before ends.
+    assert!(roster.checked(&before, &checks, Ok(())).is_none());
+    assert!(roster.checked(&endpoint(), &checks, Ok(())).is_some());
     busy.settle(seen(Outcome::Failure), asks.now, 0.0);
     assert_eq!(asks.open(), [1, 2], "what was learnt of it stays");
     let before = endpoint();
