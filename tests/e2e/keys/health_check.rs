@@ -111,13 +111,15 @@ fn a_failing_endpoint_is_left_out() {
     );
     says.store(200, SeqCst);
     eventually("a is back", || self::health(&proxy, &a).state == "healthy");
-    let events = proxy.status().events;
     let of_a = a.address().to_string();
-    let texts: Vec<&str> = events
-        .iter()
-        .filter(|event| event.endpoint.as_deref() == Some(&*of_a))
-        .map(|event| event.text.as_str())
-        .collect();
+    let told = || {
+        let events = proxy.status().events.into_iter();
+        let of_a = events.filter(|event| event.endpoint.as_deref() == Some(&*of_a));
+        of_a.map(|event| event.text).collect::<Vec<_>>()
+    };
+    // It is told just after it holds.
+    eventually("it is told", || told().len() >= 2);
+    let texts = told();
     assert_eq!(texts.len(), 2, "{texts:?}");
     assert!(texts[0].starts_with("unhealthy: health check GET /healthz"));
     assert!(texts[1].starts_with("healthy"));
