@@ -112,6 +112,14 @@ impl Line {
         Ok(Self { requests, driven })
     }
 
+    /// Waits until the last answer is over; a new connection is ready from the start.
+    ///
+    /// # Errors
+    /// The connection has ended.
+    pub(crate) async fn ready(&mut self) -> hyper::Result<()> {
+        self.requests.ready().await
+    }
+
     /// Asks, and waits for the head of the answer.
     ///
     /// # Errors
@@ -120,7 +128,6 @@ impl Line {
         &mut self,
         request: Request<Full<Bytes>>,
     ) -> hyper::Result<Response<Incoming>> {
-        self.requests.ready().await?;
         self.requests.send_request(request).await
     }
 

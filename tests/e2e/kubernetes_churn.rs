@@ -20,12 +20,13 @@ const STILL_SERVES: Duration = Duration::from_secs(1);
 const FAULTS_EVERY: usize = 150;
 
 /// Counts changes, and does something to the API now and then.
-struct Churn {
+struct Churn<'a> {
     cluster: Cluster,
+    proxy: &'a Proxy,
     changes: AtomicUsize,
 }
 
-impl Churn {
+impl Churn<'_> {
     fn change(&self, change: impl FnOnce(&Cluster)) {
         change(&self.cluster);
         let count = self.changes.fetch_add(1, SeqCst) + 1;
@@ -41,6 +42,21 @@ impl Churn {
 
     fn is_over(&self) -> bool {
         self.changes.load(SeqCst) >= CHANGES
+    }
+
+    /// The pod ends, on a busy machine not before the proxy has let go of it.
+    fn end(&self, server: Upstream) {
+        thread::sleep(STILL_SERVES);
+        let address = server.address().to_string();
+        let mut looks = 0..100;
+        while looks.next().is_some() {
+            let endpoints = self.proxy.upstream("u").endpoints;
+            let mut used = endpoints.iter().filter(|one| one.address == address);
+            if used.all(|one| one.draining && one.in_flight == 0) {
+                return;
+            }
+            thread::sleep(Duration::from_millis(100));
+        }
     }
 
     /// One pod after the other, each in a slice of its own, until there were enough changes.
@@ -60,13 +76,11 @@ impl Churn {
                 self.change(|api| api.delete(&name));
                 thread::sleep(Duration::from_millis(rng.u64(0..50)));
                 self.change(|api| api.set(&other, slice_of(address, Pod::Terminating)));
-                thread::sleep(STILL_SERVES);
-                drop(server);
+                self.end(server);
                 self.change(|api| api.delete(&other));
             } else {
                 self.change(|api| api.set(&name, slice_of(address, Pod::Terminating)));
-                thread::sleep(STILL_SERVES);
-                drop(server);
+                self.end(server);
                 self.change(|api| api.delete(&name));
             }
         }
@@ -87,6 +101,7 @@ fn rule_68_a_thousand_changes_fail_no_request() {
     let proxy = Proxy::start(&yaml);
     let churn = Churn {
         cluster,
+        proxy: &proxy,
         changes: AtomicUsize::new(0),
     };
     let (done, to) = (Arc::new(AtomicBool::new(false)), proxy.listener("outbound"));

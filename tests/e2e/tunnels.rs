@@ -225,26 +225,26 @@ fn back_pressure_reaches_the_endpoint_and_nothing_is_lost() {
 
 #[test]
 fn the_idle_timeout_takes_the_place_of_the_others() {
-    let policies = "timeouts: { request: 200ms, try: 100ms, idle: 300ms }";
+    let policies = "timeouts: { request: 200ms, try: 100ms, idle: 2s }";
     let (proxy, mut client, mut endpoint) = tunnel(policies);
     let began = Instant::now();
     // A byte in either direction keeps it.
     for _ in 0..3 {
-        std::thread::sleep(Duration::from_millis(150));
+        std::thread::sleep(Duration::from_millis(400));
         client.send("a");
         endpoint.expect("a");
-        std::thread::sleep(Duration::from_millis(150));
+        std::thread::sleep(Duration::from_millis(400));
         endpoint.send("b");
         client.expect("b");
     }
     client.expect_end();
     endpoint.expect_end();
-    assert!(began.elapsed() >= Duration::from_millis(1150));
+    assert!(began.elapsed() >= Duration::from_millis(4_300));
     let line = proxy.only_line();
     assert!(line["reason"].is_null(), "{line}");
     assert_eq!(
         line["detail"],
-        "no byte in the tunnel for 300ms (idle timeout)"
+        "no byte in the tunnel for 2s (idle timeout)"
     );
 }
 

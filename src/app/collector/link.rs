@@ -94,6 +94,7 @@ async fn exchange(mut link: Link, batch: &Batch) -> Result<(Bytes, Link), (Failu
         (Failure::passing(why), Broken::Yes)
     };
     let exchanging = async {
+        link.line.ready().await.map_err(|error| broken(&error))?;
         let answer = link.line.ask(request).await;
         let (head, body) = answer.map_err(|error| broken(&error))?.into_parts();
         let body = Limited::new(body, MAX_ANSWER).collect().await;
