@@ -1,6 +1,7 @@
 //! `mamparo top`: the operator's page in a terminal. It asks for the status again and again, and draws
 //! what is wrong first.
 
+mod places;
 mod screen;
 mod table;
 mod view;

@@ -2,6 +2,7 @@
 //! status alone. The page, `mamparo top` and scripts show these, so that all say the same.
 
 mod process;
+mod reasons;
 mod upstream;
 
 use serde::Serialize;
@@ -187,7 +188,7 @@ impl Status {
                 history,
                 events: &self.events,
                 reasons: &mut |name| {
-                    let all = reasons.get_or_insert_with(|| upstream::Reasons::of(kept));
+                    let all = reasons.get_or_insert_with(|| reasons::Reasons::of(kept));
                     all.of_upstream(name)
                 },
             }

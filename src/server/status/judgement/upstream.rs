@@ -1,21 +1,16 @@
 //! What is to be said of one upstream.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use super::{Judgement, Word};
-use crate::proxy::Reason;
 use crate::server::status::minute::{Failures, Minute};
 use crate::server::status::words::{duration, percent, plural, some_of};
 use crate::server::status::{Bulkhead, Circuit, Endpoint, Event, History, Upstream};
 use crate::telemetry::events::{Kind, stamp};
-use crate::telemetry::explain::Recorder;
 use crate::telemetry::history::Series;
 
 /// The share of its seats from which on a bulkhead is told of.
 const NEARLY_FULL: f64 = 0.8;
-/// How long a failure counts among the reasons.
-const LATELY: Duration = Duration::from_secs(60);
 
 /// All that is looked at.
 pub(super) struct Case<'c> {
@@ -413,43 +408,4 @@ fn whys(endpoints: &[&Endpoint]) -> String {
         more => format!("; and {}", plural(more as u64, "other", "others")),
     };
     format!("{}{more}.", shown.join("; "))
-}
-
-/// Why requests failed lately, by upstream, as far as they are kept.
-pub(super) struct Reasons(HashMap<String, HashMap<String, usize>>);
-
-impl Reasons {
-    pub(super) fn of(kept: &Recorder) -> Self {
-        let recent = kept.recent();
-        let newest = recent.first().map(|one| one.ended);
-        let mut all: HashMap<String, HashMap<String, usize>> = HashMap::new();
-        for one in &recent {
-            let report = &one.report;
-            let is_late = newest.and_then(|newest| newest.duration_since(one.ended).ok());
-            let failed = one.kept_for.names().any(|why| why == "failed");
-            let left = report.reason == Some(Reason::ClientGone);
-            if let Some(route) = &report.place.labels().route
-                && failed
-                && !left
-                && is_late.is_none_or(|age| age < LATELY)
-            {
-                let why = match (report.reason, report.grpc_status) {
-                    (Some(reason), _) => reason.name().to_owned(),
-                    (None, Some(code)) => format!("gRPC {}", code.name()),
-                    (None, None) => format!("status {}", report.status),
-                };
-                let of_upstream = all.entry(route.upstream.to_string()).or_default();
-                *of_upstream.entry(why).or_default() += 1;
-            }
-        }
-        Self(all)
-    }
-
-    /// The two most frequent ones; empty: none is known.
-    pub(super) fn of_upstream(&self, name: &str) -> String {
-        let mut counts: Vec<_> = self.0.get(name).into_iter().flatten().collect();
-        counts.sort_by_key(|(why, count)| (std::cmp::Reverse(**count), why.as_str()));
-        let whys: Vec<_> = counts.iter().take(2).map(|(why, _)| why.as_str()).collect();
-        whys.join(" and ")
-    }
 }
