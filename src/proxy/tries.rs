@@ -227,11 +227,16 @@ impl Exchange<'_> {
             None
         };
         let names_host = found.host || head.uri.authority().is_some() || route.host.is_some();
+        let head = self.onward(way, found, upgrade.as_deref(), head);
+        let report = self.told.report();
+        if route.plan.rewrite.path_prefix.is_some() && report.target.is_some() {
+            report.rewritten = Some(head.target.path().into());
+        }
         let mut passage = Passage {
             route,
-            head: self.onward(way, found, upgrade.as_deref(), head),
             names_host,
             connect: head.method == Method::CONNECT,
+            head,
             upgrade,
             body,
             deadline,

@@ -167,6 +167,8 @@ pub struct Report {
     pub peer: Option<SocketAddr>,
     /// What it asked for; `None` where nobody will write of it.
     pub target: Option<Target>,
+    /// The path that its endpoints are asked for, without a query, where its route rewrites it.
+    pub rewritten: Option<Box<str>>,
     /// Whether a client that is trusted wants to know what became of it (`x-mamparo-explain: 1`).
     pub asked: bool,
     /// The id that is in our log, the upstream's and the client's.
@@ -232,6 +234,7 @@ impl Report {
             place: Place::Unrouted(listener),
             peer,
             target,
+            rewritten: None,
             asked: false,
             request_id: whose.request_id,
             trace: whose.trace,

@@ -175,3 +175,33 @@ fn the_command_says_which_arguments_go_together() {
     assert_eq!(output.status.code(), Some(1), "{told}");
     assert!(told.contains("127.0.0.1:1"), "{told}");
 }
+
+#[test]
+fn a_rewritten_path_is_told_as_the_endpoint_saw_it_without_its_query() {
+    let upstream = Upstream::always(503);
+    let proxy = Proxy::start(&format!(
+        "listeners:\n  outbound:\n    address: 127.0.0.1:0\n    routes:\n      \
+         - {{ match: {{ path_prefix: /v1 }}, rewrite: {{ path_prefix: /api/v2 }}, upstream: u }}\n      \
+         - {{ upstream: u }}\n\
+         upstreams: {{ u: {{ endpoints: [\"{}\"] }} }}\n",
+        upstream.address()
+    ));
+    for (id, path, goes) in [
+        (
+            "one",
+            "/v1/charges?card=4111",
+            "upstream 'u' as /api/v2/charges",
+        ),
+        ("two", "/v3?card=4111", "upstream 'u'"),
+    ] {
+        let headers = [&*format!("x-request-id: {id}")];
+        assert_eq!(proxy.request("GET", path, &headers, b"").status, 503);
+        let told = story(&proxy, id);
+        let route = told["steps"][0]["text"].as_str().unwrap();
+        assert!(
+            route.contains(&format!("{goes},")) || route.contains(&format!("{goes}.")),
+            "{route}"
+        );
+        assert!(!told.to_string().contains("4111"));
+    }
+}

@@ -47,10 +47,16 @@ pub(super) fn route(report: &Report) -> String {
         client.unwrap_or_default()
     );
     let goes = match &labels.route {
-        Some(route) => format!(
-            "; route '{}' takes it to upstream '{}'",
-            route.name, route.upstream
-        ),
+        Some(route) => {
+            let path = report.rewritten.as_deref();
+            let path = path.map(|path| format!(" as {path}"));
+            format!(
+                "; route '{}' takes it to upstream '{}'{}",
+                route.name,
+                route.upstream,
+                path.unwrap_or_default()
+            )
+        }
         None => "; no route was found for it".to_owned(),
     };
     let limit = report.time_limit;

@@ -27,9 +27,10 @@ impl Report {
         kept.place = Place::Counted(Arc::clone(self.place.labels()));
         kept.target = self.target.as_ref().map(Target::detached);
         kept.request_id = copied(&self.request_id);
-        shorten(&mut kept.detail);
+        shorten(&mut kept.detail, MAX_DETAIL);
+        shorten(&mut kept.rewritten, MAX_PATH);
         for one in &mut kept.tries {
-            shorten(&mut one.detail);
+            shorten(&mut one.detail, MAX_DETAIL);
         }
         if let Some(halted) = &mut kept.halted
             && halted.message.len() > MAX_DETAIL
@@ -45,10 +46,10 @@ impl Report {
             let host = target.host.as_ref().map_or(0, HeaderValue::len);
             target.uri.path().len() + host
         });
-        let detail = |detail: &Option<Box<str>>| detail.as_deref().map_or(0, str::len);
+        let length = |text: &Option<Box<str>>| text.as_deref().map_or(0, str::len);
         let tries = self.tries.iter();
         let tries =
-            tries.map(|one| detail(&one.detail) + one.next.as_deref().map_or(0, size_of_val));
+            tries.map(|one| length(&one.detail) + one.next.as_deref().map_or(0, size_of_val));
         let spilled = match self.tries.spilled() {
             true => self.tries.capacity() * size_of::<Try>(),
             false => 0,
@@ -56,8 +57,8 @@ impl Report {
         let moves = self.moves.capacity() * size_of::<super::BreakerMove>();
         let halted = self.halted.as_ref();
         let halted = halted.map_or(0, |halted| size_of_val(&**halted) + halted.message.len());
-        let texts: usize =
-            target + self.request_id.len() + detail(&self.detail) + tries.sum::<usize>();
+        let own = self.request_id.len() + length(&self.detail) + length(&self.rewritten);
+        let texts: usize = target + own + tries.sum::<usize>();
         size_of::<Self>() + texts + spilled + moves + halted
     }
 }
@@ -97,11 +98,11 @@ fn copied(value: &HeaderValue) -> HeaderValue {
     HeaderValue::from_bytes(value.as_bytes()).unwrap_or_else(|_| HeaderValue::from_static(""))
 }
 
-fn shorten(detail: &mut Option<Box<str>>) {
-    if let Some(text) = detail
-        && text.len() > MAX_DETAIL
+fn shorten(text: &mut Option<Box<str>>, most: usize) {
+    if let Some(text) = text
+        && text.len() > most
     {
-        *text = shortened(text, MAX_DETAIL).into();
+        *text = shortened(text, most).into();
     }
 }
 

@@ -25,6 +25,7 @@ pub(crate) fn report(
         place: route.map_or(Place::Unrouted(listener), Place::Routed),
         peer: Some(([127, 0, 0, 1], 40_000).into()),
         target: Some(target("/v1/charges?card=4111", "payments.internal")),
+        rewritten: None,
         asked: false,
         request_id: http::HeaderValue::from_static("r-1"),
         trace: TraceContext::begin(),

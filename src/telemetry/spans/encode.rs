@@ -177,12 +177,24 @@ impl Request<'_> {
                 to.text("http.request.method", "_OTHER");
                 to.text("http.request.method_original", method);
             }
-            None => {}
+            None => to.text("http.request.method", "_OTHER"),
         }
         if let Some(call) = self.call {
             to.text("rpc.system", "grpc");
             to.text("rpc.service", call.service);
             to.text("rpc.method", call.method);
+        }
+    }
+
+    /// What a try asked its endpoint for, without a query, since one may hold secrets.
+    fn url(&self, to: &mut Attributes<'_, '_>, scheme: &str, endpoint: &str) {
+        let Some(target) = &self.report.target else {
+            return;
+        };
+        if !endpoint.starts_with(UNIX_SCHEME) {
+            let path = self.report.rewritten.as_deref();
+            let path = path.unwrap_or_else(|| target.uri.path());
+            to.text("url.full", format!("{scheme}://{endpoint}{path}"));
         }
     }
 
@@ -220,7 +232,7 @@ impl Request<'_> {
                 event.fixed64(field::EVENT_TIME, self.anchor.date(at));
                 event.bytes(field::EVENT_NAME, name);
                 let mut to = Attributes::new(event, field::EVENT_ATTRIBUTES);
-                to.double("mamparo.wait_ms", wait.as_secs_f64() * 1e3);
+                to.double("mamparo.wait_ms", wait.as_micros() as f64 / 1e3);
                 if attempt > 0 {
                     to.number("mamparo.attempt", attempt as i64);
                 }
@@ -241,8 +253,7 @@ impl Request<'_> {
     fn server_status(&self, span: &mut Message<'_>) {
         let report = self.report;
         let status = report.judged_status();
-        let broken = report.broken && report.outcome != Outcome::ClientGone;
-        if status < 500 && !broken {
+        if status < 500 && self.broken().is_none() {
             return;
         }
         let mut to = Attributes::of(span);
@@ -266,7 +277,9 @@ impl Request<'_> {
         let mut to = Attributes::of(span);
         self.called(&mut to);
         endpoint(&mut to, &one.endpoint);
-        to.text("url.scheme", if one.tls { "https" } else { "http" });
+        let scheme = if one.tls { "https" } else { "http" };
+        to.text("url.scheme", scheme);
+        self.url(&mut to, scheme, &one.endpoint);
         match one.ending {
             Ending::Answered(status) => {
                 to.number("http.response.status_code", i64::from(status));
@@ -286,7 +299,21 @@ impl Request<'_> {
         to.text("mamparo.outcome", learnt(one.outcome));
         to.text("mamparo.sent", one.sent.name());
         to.truth("mamparo.connection.reused", one.reused);
-        client_status(span, one);
+        let is_last = index + 1 == report.tries.len();
+        match self.broken().filter(|_| is_last) {
+            Some(reason) => {
+                Attributes::of(span).text("error.type", reason.name());
+                error(span, report.detail.as_deref());
+            }
+            None => client_status(span, one),
+        }
+    }
+
+    /// Why the answer broke off, where it did and its client is not to blame.
+    fn broken(&self) -> Option<Reason> {
+        let report = self.report;
+        let broken = report.broken && report.outcome != Outcome::ClientGone;
+        broken.then(|| report.reason.unwrap_or(Reason::Reset))
     }
 
     /// The ids, and whose child it is.

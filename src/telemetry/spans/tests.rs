@@ -195,6 +195,7 @@ fn a_retried_request_is_a_span_with_a_child_for_each_try() {
         ("server.port", "9001"),
         ("network.peer.address", "127.0.0.1"),
         ("url.scheme", "http"),
+        ("url.full", "http://127.0.0.1:9001/v1/charges"),
         ("mamparo.connection.reused", "false"),
     ]);
     first.lacks(&["http.request.resend_count"]);
@@ -269,7 +270,21 @@ fn only_what_the_server_is_at_fault_for_is_its_error() {
     }
     let mut broken = report(Outcome::Upstream, 200);
     broken.broken = true;
-    spans(&broken)[0].has(&[("error.type", "reset")]);
+    for _ in 0..2 {
+        broken
+            .tries
+            .push(attempt(Duration::ZERO, Ending::Answered(200)));
+    }
+    broken.rewritten = Some("/v2/charges".into());
+    let [server, first, last] = &spans(&broken)[..] else {
+        panic!("one of the request, one of each try");
+    };
+    server.has(&[("error.type", "reset")]);
+    last.has(&[
+        ("error.type", "reset"),
+        ("url.full", "http://127.0.0.1:9001/v2/charges"),
+    ]);
+    first.lacks(&["error.type"]);
 }
 
 #[test]
@@ -347,6 +362,7 @@ fn what_is_strange_or_missing_does_no_harm() {
         ("server.address", "/run/pay.sock"),
         ("network.transport", "unix"),
     ]);
+    client.lacks(&["url.full"]);
     assert_eq!(
         number(&client.fields, 8),
         number(&server.fields, 8),
@@ -357,6 +373,7 @@ fn what_is_strange_or_missing_does_no_harm() {
     odd.trace = TraceContext::begin();
     let server = spans(&odd).remove(0);
     assert_eq!(server.name, "HTTP");
+    server.has(&[("http.request.method", "_OTHER")]);
     assert_eq!(
         inner(&server.fields, 4),
         [[0; 0]; 0],
