@@ -7,7 +7,7 @@ use crate::clock;
 use crate::discovery::feed;
 use crate::live::roster::Reading;
 use crate::live::upstream::Upstream;
-use crate::policy::breaker::State;
+use crate::policy::breaker::{Cause, State};
 use crate::policy::health::Standing;
 use crate::proxy::site::Site;
 use crate::reload;
@@ -195,6 +195,10 @@ fn discovery_readings(sources: &[feed::Reading]) -> Vec<DiscoveryReading> {
     sources.iter().flat_map(of_source).collect()
 }
 
+fn stays_closed(cause: &Cause) -> String {
+    format!("{cause} would open it, but max_open lets no more endpoints of the upstream open")
+}
+
 fn endpoint_status(reading: &Reading, now: Instant) -> status::Endpoint {
     let breaker = reading.breaker.as_ref();
     let open = breaker.filter(|breaker| breaker.state != State::Closed);
@@ -203,7 +207,8 @@ fn endpoint_status(reading: &Reading, now: Instant) -> status::Endpoint {
         state: circuit(reading),
         reason: open
             .and_then(|breaker| breaker.cause.as_ref())
-            .map(ToString::to_string),
+            .map(ToString::to_string)
+            .or_else(|| Some(stays_closed(breaker?.held.as_ref()?))),
         since: breaker
             .and_then(|breaker| breaker.since)
             .and_then(|since| clock::date().checked_sub(now.saturating_duration_since(since)))

@@ -117,8 +117,8 @@ mod tests {
             (200, "ready\n", ok("ready")),
             (
                 503,
-                "draining: new work is turned away\n",
-                bad("draining: new work is turned away"),
+                "draining: new work should go elsewhere\n",
+                bad("draining: new work should go elsewhere"),
             ),
             (200, r#"{"status":"ok","unavailable":[]}"#, ok("ok")),
             (

@@ -432,13 +432,9 @@ impl Members {
     /// Whether this endpoint's breaker may open beside those that are open, or unhealthy, already.
     fn may_open(&self, key: u64, settings: &breaker::Settings, now: Instant) -> bool {
         let (mut open, mut endpoints) = (0, 0);
-        // Those that are only kept make up for none that opens.
-        let named = |member: &&Member| !member.leaving && member.weight > 0;
-        for member in self.list.iter().filter(named) {
-            let other = member.key != key;
-            let out = member.is_out() || member.breaker.state(settings, now) != State::Closed;
+        for member in self.list.iter().filter(|member| member.is_named()) {
             endpoints += 1;
-            open += usize::from(other && out);
+            open += usize::from(member.key != key && member.takes_nothing(settings, now));
         }
         breaker::may_open(open, endpoints, settings.max_open)
     }
@@ -479,6 +475,16 @@ impl Member {
             (Standing::Healthy, _) => Some(Rank::Named),
             (Standing::Unchecked, _) => Some(Rank::Unchecked),
         }
+    }
+
+    /// Whether it counts among the endpoints: those that are only kept make up for none that opens.
+    fn is_named(&self) -> bool {
+        !self.leaving && self.weight > 0
+    }
+
+    /// Whether it gets no requests, or probes at most.
+    fn takes_nothing(&self, settings: &breaker::Settings, now: Instant) -> bool {
+        self.is_out() || self.breaker.state(settings, now) != State::Closed
     }
 
     /// Whether it gets no requests, whatever its breaker says.

@@ -368,6 +368,23 @@ impl Breaker {
         }
     }
 
+    /// What would open it at its next failure, were it allowed to open; `None`: nothing, or it is not
+    /// closed. Its peers are not compared.
+    pub fn would_open(&mut self, s: &Settings, now: Instant) -> Option<Cause> {
+        let closed = matches!(self.stage, Stage::Closed { .. }) && self.forced.is_none();
+        if !closed || self.consecutive_failures == 0 {
+            return None;
+        }
+        let around = Circumstances {
+            s,
+            now,
+            may_open: false,
+            peers: None,
+            chance: 0.0,
+        };
+        self.trigger(true, false, &around)
+    }
+
     /// Counts a result while closed, and opens where a trigger fires.
     fn observe(&mut self, seen: Observation, around: &Circumstances<'_>) -> Option<Transition> {
         let s = around.s;

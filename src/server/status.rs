@@ -58,7 +58,7 @@ pub struct Process {
     pub uptime_ms: u64,
     /// The configuration that is running: 1 at the start, one more with each applied reload.
     pub generation: u64,
-    /// Whether new work is turned away.
+    /// Whether it drains: new work should go elsewhere.
     pub draining: bool,
     /// Whether `GET /readyz` says yes.
     pub ready: bool,
@@ -203,7 +203,7 @@ pub struct Endpoint {
     pub address: String,
     /// Its breaker.
     pub state: Circuit,
-    /// Why it is open, in words: `5 consecutive failures`.
+    /// Why it is open, in words: `5 consecutive failures`; or why it stays closed where it would open.
     pub reason: Option<String>,
     /// Since when its breaker has not been closed; `null`: it is.
     pub since: Option<String>,

@@ -44,7 +44,7 @@ pub enum Kind {
     Certificates,
     /// It could not be found out where an upstream's endpoints are, or it could again.
     Discovery,
-    /// New work is turned away.
+    /// New work should go elsewhere: it drains.
     Drain,
     /// The log level was changed.
     LogLevel,

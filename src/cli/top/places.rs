@@ -35,7 +35,10 @@ pub(super) fn sources(upstream: &Value) -> impl Iterator<Item = Line> {
 pub(super) fn endpoints(upstream: &Value) -> Vec<(bool, Line)> {
     let all: Vec<_> = items(&upstream["endpoints"]).collect();
     let is_in_trouble = |endpoint: &Value| {
-        endpoint["state"] != "closed" || !endpoint["forced"].is_null() || is_unhealthy(endpoint)
+        endpoint["state"] != "closed"
+            || !endpoint["forced"].is_null()
+            || endpoint["reason"].is_string()
+            || is_unhealthy(endpoint)
     };
     let shown = all
         .iter()

@@ -202,7 +202,7 @@ fn what_concerns_the_process_stands_above_and_a_source_that_is_not_found_below()
     ]);
     let text = drawn(&status, 200, 50);
     for line in [
-        "orders  ▼ draining: new work is turned away",
+        "orders  ▼ draining: new work should go elsewhere",
         "✕ The last configuration was refused: 1 problem since 20:28:00.  mamparo.yaml:3:5: unknown key \
          'adress'  Generation 3 still runs.",
         "▲ a         unresolved  ",

@@ -80,7 +80,7 @@ pub(super) fn with_problem(text: &str, problem: &str, width: usize, style: Style
 fn head(status: &Value) -> Vec<Line> {
     let process = &status["process"];
     let (sign, word, shade) = match (process["draining"].as_bool(), process["ready"].as_bool()) {
-        (Some(true), _) => ('▼', "draining: new work is turned away", Shade::Warn),
+        (Some(true), _) => ('▼', "draining: new work should go elsewhere", Shade::Warn),
         (_, Some(true)) => ('●', "ready", Shade::Good),
         (_, _) => ('▲', "starting", Shade::Warn),
     };

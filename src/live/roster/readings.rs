@@ -31,6 +31,8 @@ pub struct BreakerReading {
     pub state: State,
     /// Why it opened last.
     pub cause: Option<Cause>,
+    /// What would have opened it, had `max_open` let one more endpoint of the upstream open.
+    pub held: Option<Cause>,
     /// Since when it has not been closed; `None`: it is.
     pub since: Option<Instant>,
     /// Until the next probe, while open.
@@ -76,11 +78,22 @@ impl Roster {
     /// What is known of each endpoint now.
     pub fn readings(&self, settings: Option<&breaker::Settings>, now: Instant) -> Vec<Reading> {
         let mut members = self.members.lock();
-        members
-            .list
-            .iter_mut()
-            .map(|member| member.reading(settings, now))
-            .collect()
+        let (mut open, mut endpoints) = (0, 0);
+        for member in members.list.iter().filter(|member| member.is_named()) {
+            endpoints += 1;
+            open += usize::from(settings.is_some_and(|all| member.takes_nothing(all, now)));
+        }
+        let held = |member: &mut Member| {
+            let settings = settings?;
+            let others = open - usize::from(member.is_named() && member.is_out());
+            let cause = member.breaker.would_open(settings, now)?;
+            (!breaker::may_open(others, endpoints, settings.max_open)).then_some(cause)
+        };
+        let readings = members.list.iter_mut().map(|member| {
+            let held = held(member);
+            member.reading(settings, held, now)
+        });
+        readings.collect()
     }
 }
 
@@ -96,10 +109,16 @@ impl Member {
         }
     }
 
-    fn reading(&mut self, settings: Option<&breaker::Settings>, now: Instant) -> Reading {
+    fn reading(
+        &mut self,
+        settings: Option<&breaker::Settings>,
+        held: Option<Cause>,
+        now: Instant,
+    ) -> Reading {
         let breaker = settings.map(|settings| BreakerReading {
             state: self.breaker.state(settings, now),
             cause: self.breaker.cause().cloned(),
+            held,
             since: self.breaker.since(),
             retry_in: self.breaker.retry_in(now),
             forced: self.breaker.forced(),

@@ -292,7 +292,7 @@ fn ready(readiness: Readiness) -> Answer {
         ),
         Readiness::Draining => answer::text(
             StatusCode::SERVICE_UNAVAILABLE,
-            "draining: new work is turned away\n",
+            "draining: new work should go elsewhere\n",
         ),
     }
 }

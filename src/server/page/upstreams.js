@@ -94,7 +94,7 @@ class Entry {
 
   #endpoints(upstream, status, whole) {
     const all = upstream.endpoints;
-    const troubled = all.filter((endpoint) => endpoint.state !== 'closed' || endpoint.forced || endpoint.draining || isSick(endpoint));
+    const troubled = all.filter((endpoint) => endpoint.state !== 'closed' || endpoint.reason || endpoint.forced || endpoint.draining || isSick(endpoint));
     const few = all.length <= FEW || this.#open || whole;
     const shown = few ? all : troubled.slice(0, 2 * FEW);
     const known = new Set(shown.map((endpoint) => endpoint.address));

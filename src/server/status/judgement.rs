@@ -54,7 +54,7 @@ pub enum Word {
     NoEndpoint,
     /// Each of its endpoints has an open breaker or fails its health checks.
     Down,
-    /// New work is turned away.
+    /// New work should go elsewhere: it drains.
     Draining,
     /// Not every listener is bound yet.
     Starting,

@@ -305,6 +305,11 @@ fn max_open() {
         let endpoints = proxy.upstream("u").endpoints;
         let opened = endpoints.iter().filter(|one| one.state == Circuit::Open);
         assert_eq!(opened.count(), open, "{share}");
+        let closed = endpoints.iter().filter(|one| one.state == Circuit::Closed);
+        let mut why = closed.map(|one| one.reason.as_deref().unwrap_or_default());
+        assert!(why.all(|why| {
+            why.ends_with("would open it, but max_open lets no more endpoints of the upstream open")
+        }));
         let refused = proxy.get("/").reason().as_deref() == Some("breaker_open");
         assert_eq!(refused, open == 4);
     }

@@ -95,6 +95,16 @@ impl<'a> Asks<'a> {
         panic!("endpoint {endpoint} is never chosen among {}", all.len());
     }
 
+    /// Those that stay closed though they would open, and why they would.
+    fn held(&self) -> Vec<String> {
+        let readings = self.roster.readings(Some(&self.settings), self.now);
+        let held = readings.iter().filter_map(|reading| {
+            let cause = reading.breaker.as_ref()?.held.as_ref()?;
+            Some(format!("{}: {cause}", reading.endpoint))
+        });
+        held.collect()
+    }
+
     fn open(&self) -> Vec<u8> {
         let readings = self.roster.readings(Some(&self.settings), self.now);
         let open = readings.iter().filter(|reading| {
@@ -238,7 +248,32 @@ fn rule_43_so_many_may_be_open_and_not_one_more() {
             );
         }
         assert_eq!(asks.open().len(), most);
+        let held = usize::from(endpoints) - most;
+        assert_eq!(asks.held().len(), held, "{share} of {endpoints}");
     }
+}
+
+/// What stays closed for its peers' sake is told as such, and no longer than that is so.
+#[test]
+fn rule_43_what_would_open_is_told() {
+    let roster = roster(2);
+    let half = breaker::Settings {
+        max_open: 0.5,
+        ..quick()
+    };
+    let mut asks = Asks::of(&roster, half);
+    asks.fail(1);
+    assert!(asks.held().is_empty(), "the second works");
+    asks.fail(2);
+    assert_eq!(asks.held(), ["10.0.0.2:80: 1 failure"]);
+    asks.settings = Arc::new(breaker::Settings {
+        max_open: 1.0,
+        ..quick()
+    });
+    assert!(asks.held().is_empty(), "its next failure opens it");
+    asks.fail(2);
+    assert_eq!(asks.open(), [1, 2]);
+    assert!(asks.held().is_empty(), "it is open");
 }
 
 #[test]

@@ -42,7 +42,7 @@ pub(super) const fn subject(word: Word) -> &'static str {
 pub(super) fn notices(status: &Status) -> Vec<Judgement> {
     let mut all = Vec::new();
     if status.process.draining {
-        let draining = Judgement::of(Word::Draining, "Draining: new work is turned away");
+        let draining = Judgement::of(Word::Draining, "Draining: new work should go elsewhere");
         all.push(draining.next("What is in flight is answered first."));
     } else if !status.process.ready {
         let starting = "Starting: not every listener is bound yet";

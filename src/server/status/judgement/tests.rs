@@ -369,7 +369,7 @@ fn the_process_has_its_own_troubles() {
     assert_eq!(
         said,
         [
-            (Word::Draining, "Draining: new work is turned away", ""),
+            (Word::Draining, "Draining: new work should go elsewhere", ""),
             (
                 Word::CertificateExpired,
                 "A certificate of listener public has expired",
