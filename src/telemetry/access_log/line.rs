@@ -80,7 +80,9 @@ fn result(line: &mut Object<'_>, report: &Report) {
 /// The same in Envoy's response flags, since people search for them.
 fn flags(line: &mut Object<'_>, report: &Report) {
     let exhausted = report.denied == Some(Why::Attempts);
-    let broken = report.broken && report.outcome != Outcome::ClientGone;
+    // Envoy's flag is for a connection that the upstream has ended, not for one that a drain cut.
+    let ours = report.reason == Some(Reason::Draining) || report.outcome == Outcome::ClientGone;
+    let broken = report.broken && !ours;
     let all = [
         report.reason.and_then(flag),
         exhausted.then_some("URX"),
@@ -346,6 +348,7 @@ mod tests {
             (None, true, json!("UC")),
             (Some(Reason::BreakerOpen), false, json!("UH")),
             (Some(Reason::Draining), false, Value::Null),
+            (Some(Reason::Draining), true, Value::Null),
         ] {
             let mut report = plain();
             (report.reason, report.broken) = (reason, broken);

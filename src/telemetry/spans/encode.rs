@@ -300,7 +300,9 @@ impl Request<'_> {
         to.text("mamparo.sent", one.sent.name());
         to.truth("mamparo.connection.reused", one.reused);
         let is_last = index + 1 == report.tries.len();
-        match self.broken().filter(|_| is_last) {
+        // What a drain cuts is no failure of the endpoint.
+        let is_theirs = |reason: &Reason| is_last && *reason != Reason::Draining;
+        match self.broken().filter(is_theirs) {
             Some(reason) => {
                 Attributes::of(span).text("error.type", reason.name());
                 error(span, report.detail.as_deref());

@@ -285,6 +285,10 @@ fn only_what_the_server_is_at_fault_for_is_its_error() {
         ("url.full", "http://127.0.0.1:9001/v2/charges"),
     ]);
     first.lacks(&["error.type"]);
+    broken.reason = Some(Reason::Draining);
+    let spans = spans(&broken);
+    spans[0].has(&[("error.type", "draining")]);
+    spans[2].lacks(&["error.type"]);
 }
 
 #[test]
