@@ -105,9 +105,11 @@ fn refuse_scheme(text: &str) -> Checked {
             format!("`{text}`: an SRV record is written as a block"),
             &format!("{{ srv: {} }}", name.trim_matches(['/', ' '])),
         )),
-        Some(("dns" | "tcp" | "h2c" | "grpc", rest)) if rest.starts_with("//") => refused(
-            "an endpoint is `host:port`, `http://host:port` or `https://host:port`; other schemes are not there",
-        ),
+        Some((scheme, rest)) if rest.starts_with("//") && !matches!(scheme, "http" | "https") => {
+            refused(
+                "an endpoint is `host:port`, `http://host:port` or `https://host:port`; other schemes are not there",
+            )
+        }
         _ if text.starts_with('/') => Err(Complaint::meant(
             format!("`{text}` is no address: before the path of a socket stands `{UNIX_SCHEME}`"),
             &format!("{UNIX_SCHEME}{text}"),

@@ -43,6 +43,7 @@ fn what_is_no_endpoint_is_refused_with_a_reason() {
         ("kubernetes:a", "is written as a block"),
         ("k8s://a", "is written as a block"),
         ("tcp://a:1", "other schemes are not there"),
+        ("ftp://a", "other schemes are not there"),
         ("payments", "did you mean `payments:80`?"),
         ("::1", "did you mean `[::1]:80`?"),
         ("[::1]", "did you mean `[::1]:80`?"),
