@@ -84,9 +84,6 @@ impl Sums {
 
     /// That of an upstream, to add to.
     pub(super) fn of(&mut self, name: &Arc<str>) -> &mut Sum {
-        if !self.0.contains_key(name) {
-            self.0.insert(Arc::clone(name), Sum::default());
-        }
         self.0.entry(Arc::clone(name)).or_default()
     }
 
