@@ -431,12 +431,23 @@ impl Members {
 
     /// Whether this endpoint's breaker may open beside those that are open, or unhealthy, already.
     fn may_open(&self, key: u64, settings: &breaker::Settings, now: Instant) -> bool {
+        let (open, endpoints) = self.open_beside(Some(key), settings, now);
+        breaker::may_open(open, endpoints, settings.max_open)
+    }
+
+    /// How many endpoints but this one are open, or unhealthy, and how many there are with it.
+    fn open_beside(
+        &self,
+        key: Option<u64>,
+        settings: &breaker::Settings,
+        now: Instant,
+    ) -> (usize, usize) {
         let (mut open, mut endpoints) = (0, 0);
         for member in self.list.iter().filter(|member| member.is_named()) {
             endpoints += 1;
-            open += usize::from(member.key != key && member.takes_nothing(settings, now));
+            open += usize::from(Some(member.key) != key && member.takes_nothing(settings, now));
         }
-        breaker::may_open(open, endpoints, settings.max_open)
+        (open, endpoints)
     }
 
     fn peers(&mut self, key: u64, settings: &breaker::Settings, now: Instant) -> Option<Peers> {

@@ -250,6 +250,20 @@ pub enum Outcome {
     Ignored,
 }
 
+impl Outcome {
+    /// Each once, in the order of their declaration.
+    pub const ALL: [Self; 3] = [Self::Success, Self::Failure, Self::Ignored];
+
+    /// Its name in metrics, spans and records.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Success => "success",
+            Self::Failure => "failure",
+            Self::Ignored => "ignored",
+        }
+    }
+}
+
 /// How far a request had got when its try ended. It decides whether another try can do harm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sent {

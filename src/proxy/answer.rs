@@ -11,6 +11,7 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 
+use super::headers;
 use crate::clock;
 use crate::plan::{ErrorFormat, Errors, Respond};
 use crate::policy::outcome::Reason;
@@ -28,8 +29,6 @@ mod status;
 pub const REASON: HeaderName = HeaderName::from_static("x-mamparo-reason");
 /// The kind of the fallback that answered.
 pub const FALLBACK: HeaderName = HeaderName::from_static("x-mamparo-fallback");
-/// How many tries were made, where there was more than one.
-pub const ATTEMPTS: HeaderName = HeaderName::from_static("x-mamparo-attempts");
 /// What failed, in the words of RFC 9209.
 const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 
@@ -49,7 +48,7 @@ pub struct Failure {
     /// When another request makes sense; told on 429 and 503.
     pub retry_after: Option<Duration>,
     /// Tries that were made.
-    pub attempts: u32,
+    pub attempts: usize,
     /// Time since the request began.
     pub elapsed: Duration,
     /// The upstream that it was for.
@@ -150,9 +149,7 @@ impl Voice {
         let reason = failure.reason;
         headers.insert(REASON, HeaderValue::from_static(reason.name()));
         headers.insert(PROXY_STATUS, status::proxy_status(reason, &failure.message));
-        if failure.attempts > 1 {
-            headers.insert(ATTEMPTS, HeaderValue::from(failure.attempts));
-        }
+        headers::tell_attempts(headers, failure.attempts);
         if let (Some(wait), 429 | 503) = (failure.retry_after, reason.status()) {
             let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
@@ -211,7 +208,7 @@ impl Voice {
                 context.text(key, &**name);
             }
         }
-        context.number("attempts", u64::from(failure.attempts));
+        context.number("attempts", failure.attempts as u64);
         context.text("reason", failure.reason.name());
         let elapsed = u64::try_from(failure.elapsed.as_millis()).unwrap_or(u64::MAX);
         context.number("elapsed_ms", elapsed);

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::header::{CONNECTION, HeaderValue, UPGRADE};
 use http::{HeaderMap, Response, StatusCode, Version};
 
-use super::answer::{ATTEMPTS, Failure};
+use super::answer::Failure;
 use super::body::{AnswerBody, WholeCall};
 use super::handle::{Asked, Exchange, Failed};
 use super::headers;
@@ -75,10 +75,7 @@ impl Exchange<'_> {
             }
             (None, _) | (_, None) => (voice.respond(respond, reason, id, asked.head_only), None),
         };
-        if attempts > 1 {
-            let headers = answer.headers_mut();
-            headers.insert(ATTEMPTS, HeaderValue::from(attempts));
-        }
+        headers::tell_attempts(answer.headers_mut(), attempts);
         self.hand_over(answer, trailers)
     }
 
@@ -105,7 +102,7 @@ impl Exchange<'_> {
             status: failed.status,
             message: failed.message,
             retry_after: failed.retry_after,
-            attempts: u32::try_from(report.tries.len()).unwrap_or(u32::MAX),
+            attempts: report.tries.len(),
             elapsed,
             upstream: route.map(|route| Arc::clone(route.upstream.name())),
             route: route.map(|route| Arc::clone(&route.plan.name)),

@@ -218,6 +218,11 @@ pub fn back(
         }
     }
     headers.insert(REQUEST_ID, request_id.clone());
+    tell_attempts(headers, attempts);
+}
+
+/// Tells the client how many tries there were, if more than one.
+pub fn tell_attempts(headers: &mut HeaderMap, attempts: usize) {
     if attempts > 1 {
         headers.insert(ATTEMPTS, HeaderValue::from(attempts));
     }

@@ -280,17 +280,6 @@ pub const BULKHEAD_REASONS: [Reason; 3] = [
     Reason::TooManyConnections,
 ];
 
-/// The words for what a breaker learns from a try, in the order of [`attempt`].
-const ATTEMPTS: [&str; 3] = ["success", "failure", "ignored"];
-
-const fn attempt(outcome: outcome::Outcome) -> usize {
-    match outcome {
-        outcome::Outcome::Success => 0,
-        outcome::Outcome::Failure => 1,
-        outcome::Outcome::Ignored => 2,
-    }
-}
-
 impl UpstreamMeters {
     pub(super) fn new(name: Arc<str>) -> Self {
         Self {
@@ -314,8 +303,8 @@ impl UpstreamMeters {
 
     /// Tries by what the endpoint's breaker learnt.
     pub fn attempts(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
-        let all = ATTEMPTS.into_iter().zip(&self.attempts);
-        all.map(|(outcome, count)| (outcome, count.get()))
+        let all = outcome::Outcome::ALL.into_iter().zip(&self.attempts);
+        all.map(|(outcome, count)| (outcome.name(), count.get()))
     }
 
     /// Retries by the class of the failure that they answered to.
@@ -370,7 +359,7 @@ impl UpstreamMeters {
 
     fn count(&self, report: &Report) {
         for one in &report.tries {
-            self.attempts[attempt(one.outcome)].add_one();
+            self.attempts[one.outcome as usize].add_one();
             self.attempt_duration.observe(one.took);
         }
         for (before, _) in report.tries.iter().zip(report.tries.iter().skip(1)) {

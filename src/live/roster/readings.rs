@@ -78,13 +78,10 @@ impl Roster {
     /// What is known of each endpoint now.
     pub fn readings(&self, settings: Option<&breaker::Settings>, now: Instant) -> Vec<Reading> {
         let mut members = self.members.lock();
-        let (mut open, mut endpoints) = (0, 0);
-        for member in members.list.iter().filter(|member| member.is_named()) {
-            endpoints += 1;
-            open += usize::from(settings.is_some_and(|all| member.takes_nothing(all, now)));
-        }
+        // Counted once: there may be a thousand, and each of them held.
+        let open = settings.map(|settings| members.open_beside(None, settings, now));
         let held = |member: &mut Member| {
-            let settings = settings?;
+            let (settings, (open, endpoints)) = (settings?, open?);
             let others = open - usize::from(member.is_named() && member.is_out());
             let cause = member.breaker.would_open(settings, now)?;
             (!breaker::may_open(others, endpoints, settings.max_open)).then_some(cause)

@@ -1,13 +1,10 @@
 //! The matcher against examples, and against a naive one that decodes and copies as it likes.
 
-use std::time::Duration;
-
 use http::{HeaderName, HeaderValue};
 use regex::Regex;
 
 use super::*;
-use crate::plan::{Policies, Pool, Rewrite, Upstream};
-use crate::policy::balance;
+use crate::plan::{Policies, Rewrite, samples};
 
 fn anchored(expression: &str) -> Regex {
     Regex::new(&format!("^(?:{expression})$")).unwrap()
@@ -71,28 +68,10 @@ fn with_query(name: &str, pattern: ValuePattern) -> Match {
 }
 
 fn route(matcher: Match, replacement: Option<&str>) -> Route {
-    let upstream = Upstream {
-        name: "payments".into(),
-        endpoints: Vec::new(),
-        protocol: crate::plan::Protocol::Auto,
-        tls: None,
-        critical: false,
-        balance: balance::Settings::default(),
-        pool: Pool {
-            idle_timeout: Duration::from_secs(4),
-            max_idle: 256,
-            max_requests_per_connection: None,
-            max_connection_age: None,
-            ping_interval: None,
-        },
-        max_connections: None,
-        health_check: None,
-        policies: Policies::default(),
-    };
     Route {
         name: "payments".into(),
         matcher,
-        upstream: Arc::new(upstream),
+        upstream: Arc::new(samples::upstream("payments", [])),
         rewrite: Rewrite {
             path_prefix: replacement.map(Into::into),
             host: None,

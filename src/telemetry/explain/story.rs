@@ -222,7 +222,7 @@ fn attempt(one: &Try, number: usize) -> Step {
         "grpc_status": code,
         "reason": reason,
         "took_ms": millis(one.took),
-        "learnt": tell::learnt(one.outcome).0,
+        "learnt": one.outcome.name(),
     });
     step(one.started, "try", tell::attempt(one, number), figures)
 }

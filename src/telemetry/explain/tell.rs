@@ -136,16 +136,16 @@ pub(super) fn attempt(one: &Try, number: usize) -> String {
         one.endpoint,
         chosen(&one.picked, one.hashed_by.as_deref()),
         detail.unwrap_or_default(),
-        learnt(one.outcome).1
+        learnt(one.outcome)
     )
 }
 
-/// What a try taught about its endpoint: the word and the sentence.
-pub(super) fn learnt(outcome: outcome::Outcome) -> (&'static str, &'static str) {
+/// What a try taught about its endpoint.
+const fn learnt(outcome: outcome::Outcome) -> &'static str {
     match outcome {
-        outcome::Outcome::Success => ("success", "It counts as a success of the endpoint."),
-        outcome::Outcome::Failure => ("failure", "It counts as a failure of the endpoint."),
-        outcome::Outcome::Ignored => ("ignored", "It says nothing about the endpoint."),
+        outcome::Outcome::Success => "It counts as a success of the endpoint.",
+        outcome::Outcome::Failure => "It counts as a failure of the endpoint.",
+        outcome::Outcome::Ignored => "It says nothing about the endpoint.",
     }
 }
 

@@ -10,7 +10,7 @@ use http::uri::Authority;
 
 use crate::plan::address::UNIX_SCHEME;
 use crate::policy::grpc::Code;
-use crate::policy::outcome::{Ending, Outcome as Learnt, Reason};
+use crate::policy::outcome::{Ending, Reason};
 use crate::telemetry::protobuf::Message;
 use crate::telemetry::report::{Outcome, Report, Target, Try};
 
@@ -296,7 +296,7 @@ impl Request<'_> {
         if let Some(route) = &report.place.labels().route {
             to.text("mamparo.upstream", &route.upstream);
         }
-        to.text("mamparo.outcome", learnt(one.outcome));
+        to.text("mamparo.outcome", one.outcome.name());
         to.text("mamparo.sent", one.sent.name());
         to.truth("mamparo.connection.reused", one.reused);
         let is_last = index + 1 == report.tries.len();
@@ -499,15 +499,6 @@ const fn version(target: &Target) -> &'static str {
         http::Version::HTTP_2 => "2",
         http::Version::HTTP_10 => "1.0",
         _ => "1.1",
-    }
-}
-
-/// The word for what the endpoint's breaker learnt, as metrics have it.
-const fn learnt(outcome: Learnt) -> &'static str {
-    match outcome {
-        Learnt::Success => "success",
-        Learnt::Failure => "failure",
-        Learnt::Ignored => "ignored",
     }
 }
 
